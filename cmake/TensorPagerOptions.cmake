@@ -1,5 +1,6 @@
 # Options of the build. Programs, tests and install rules default to on only when this is the top-level project, so that
 # add_subdirectory(tensor-pager) gives an embedder the libraries and nothing else.
+option(BUILD_SHARED_LIBS "Build the layers as shared libraries" OFF)
 option(TENSOR_PAGER_BUILD_PROGRAMS "Build examples/ and tools/" ${PROJECT_IS_TOP_LEVEL})
 option(TENSOR_PAGER_BUILD_TESTS "Build tests/ (needs GoogleTest and the programs)" ${PROJECT_IS_TOP_LEVEL})
 option(TENSOR_PAGER_INSTALL "Generate install rules" ${PROJECT_IS_TOP_LEVEL})
@@ -7,8 +8,11 @@ option(TENSOR_PAGER_WERROR "Treat warnings in our own code as errors" ${PROJECT_
 set(TENSOR_PAGER_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 set(PAGER_CUDA "AUTO" CACHE STRING "Build the CUDA device and kernels: AUTO (if nvcc is found), ON, OFF")
 set_property(CACHE PAGER_CUDA PROPERTY STRINGS AUTO ON OFF)
+if(NOT PAGER_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "PAGER_CUDA is '${PAGER_CUDA}'; it must be AUTO, ON or OFF.")
+endif()
 
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
 endif()
 
@@ -17,14 +21,37 @@ if(TENSOR_PAGER_SANITIZE)
   add_link_options(-fsanitize=${TENSOR_PAGER_SANITIZE})
 endif()
 
-# TENSOR_PAGER_HAS_CUDA says whether the CUDA parts are built.
+# TENSOR_PAGER_HAS_CUDA says whether the CUDA parts are built. Neither finding nvcc nor choosing architectures looks at
+# a GPU, so a build machine needs none.
 set(TENSOR_PAGER_HAS_CUDA OFF)
 if(NOT PAGER_CUDA STREQUAL "OFF")
   include(CheckLanguage)
+  if(NOT DEFINED ENV{CUDACXX})  # the toolkit's own folder is seldom on PATH
+    find_program(TENSOR_PAGER_NVCC nvcc PATHS /usr/local/cuda/bin DOC "CUDA compiler")
+    mark_as_advanced(TENSOR_PAGER_NVCC)
+    if(TENSOR_PAGER_NVCC)
+      set(ENV{CUDACXX} "${TENSOR_PAGER_NVCC}")
+    endif()
+  endif()
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     set(TENSOR_PAGER_HAS_CUDA ON)
   elseif(PAGER_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "PAGER_CUDA=ON, but no CUDA compiler was found. Put nvcc on PATH or set CMAKE_CUDA_COMPILER.")
+    message(FATAL_ERROR "PAGER_CUDA=ON, but no working CUDA compiler was found. Put nvcc on PATH, set CUDACXX, or use "
+      "PAGER_CUDA=AUTO.")
+  endif()
+endif()
+
+file(GLOB_RECURSE TENSOR_PAGER_CUDA_SOURCES CONFIGURE_DEPENDS
+  ${PROJECT_SOURCE_DIR}/pager/*.cu ${PROJECT_SOURCE_DIR}/kernels/*.cu)
+if(TENSOR_PAGER_HAS_CUDA AND TENSOR_PAGER_CUDA_SOURCES)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    # Code for Ampere, with PTX that later GPUs compile when they load it, and for Hopper, whose wgmma and TMA need 90a.
+    set(CMAKE_CUDA_ARCHITECTURES "80;90a-real" CACHE STRING "CUDA architectures to build for")
+  endif()
+  enable_language(CUDA)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc 12 and later speak C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
   endif()
 endif()

@@ -1,23 +1,35 @@
 # tensor_pager_warnings(TARGET): the warnings that all of our own code compiles with.
 function(tensor_pager_warnings target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow)
+  set(warnings -Wall -Wextra -Wconversion -Wshadow)
   if(TENSOR_PAGER_WERROR)
-    target_compile_options(${target} PRIVATE -Werror)
+    list(APPEND warnings -Werror)
   endif()
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${warnings}>)
 endfunction()
 
 # tensor_pager_library(LAYER SOURCES...): the library of one layer (pager, kernels, loaders), with its alias
 # tensor_pager::LAYER, its public headers in LAYER/include and its place in the installed package.
+#
+# Static by default, shared with BUILD_SHARED_LIBS=ON. Shared libraries keep default visibility: exceptions and vtables
+# cross the layers, and an export macro on every public type would buy only a smaller symbol table.
 function(tensor_pager_library layer)
   set(target tensor_pager_${layer})
   add_library(${target} ${ARGN})
   add_library(tensor_pager::${layer} ALIAS ${target})
   set_target_properties(${target} PROPERTIES
-    EXPORT_NAME ${layer} CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+    EXPORT_NAME ${layer}
+    CXX_EXTENSIONS OFF
+    POSITION_INDEPENDENT_CODE ON
+    DEFINE_SYMBOL ""  # nothing is exported by macro, and without it static and shared objects share a compiler cache
+    VERSION ${PROJECT_VERSION}
+    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    INSTALL_RPATH "$ORIGIN")  # a layer finds the layers below it beside itself
   target_compile_features(${target} PUBLIC cxx_std_20)
   target_include_directories(${target} PUBLIC
-    $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/tensor_pager>)
+    "$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>"
+    "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/tensor_pager>")
   tensor_pager_warnings(${target})
+  set_property(GLOBAL APPEND PROPERTY TENSOR_PAGER_LAYERS ${target})
   if(TENSOR_PAGER_INSTALL)
     install(TARGETS ${target} EXPORT tensor_pager)
     install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tensor_pager)
