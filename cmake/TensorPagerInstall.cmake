@@ -28,4 +28,5 @@ install(FILES
   ${PROJECT_BINARY_DIR}/tensor_pagerConfigVersion.cmake
   ${CMAKE_CURRENT_LIST_DIR}/FindHWLOC.cmake
   ${CMAKE_CURRENT_LIST_DIR}/FindPCRE2.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/FindUTF8PROC.cmake
   DESTINATION ${package_dir})

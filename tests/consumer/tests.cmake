@@ -1,0 +1,38 @@
+# Builds the project in this folder the two ways an embedder can, and runs it:
+#   consumer.find_package        against this build, installed to a prefix of its own (static libraries, as configured)
+#   consumer.add_subdirectory    from source, with shared libraries
+#   consumer.find_package_shared against those shared libraries, installed
+# The embedded build is unoptimised, without debug information: it asks whether things fit together, not how fast.
+set(consumer_dir ${PROJECT_BINARY_DIR}/consumer)
+set(consumer_options -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_BUILD_TYPE=None
+  -DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER})
+
+# consumer_test(NAME build options...): configures, builds and runs the consumer in its own folder.
+function(consumer_test name)
+  add_test(NAME consumer.${name} COMMAND ${CMAKE_CTEST_COMMAND}
+    --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/consumer ${consumer_dir}/${name}
+    --build-generator ${CMAKE_GENERATOR} --build-noclean --build-options ${consumer_options} ${ARGN}
+    --test-command ${consumer_dir}/${name}/consumer)
+  set_tests_properties(consumer.${name} PROPERTIES TIMEOUT 600 RUN_SERIAL ON)
+endfunction()
+
+# consumer_install(NAME build_dir prefix): installs a build to a clean prefix before the test that uses it.
+function(consumer_install name build_dir prefix)
+  add_test(NAME consumer.${name}.clean COMMAND ${CMAKE_COMMAND} -E rm -rf ${prefix})
+  add_test(NAME consumer.${name}.install COMMAND ${CMAKE_COMMAND} --install ${build_dir} --prefix ${prefix})
+  set_tests_properties(consumer.${name}.clean PROPERTIES FIXTURES_SETUP consumer_${name}_clean)
+  set_tests_properties(consumer.${name}.install PROPERTIES
+    FIXTURES_REQUIRED consumer_${name}_clean FIXTURES_SETUP consumer_${name})
+endfunction()
+
+consumer_install(find_package ${PROJECT_BINARY_DIR} ${consumer_dir}/prefix)
+consumer_test(find_package -DCMAKE_PREFIX_PATH=${consumer_dir}/prefix)
+set_tests_properties(consumer.find_package PROPERTIES FIXTURES_REQUIRED consumer_find_package)
+
+consumer_test(add_subdirectory
+  -DTENSOR_PAGER_SOURCE=${PROJECT_SOURCE_DIR} -DBUILD_SHARED_LIBS=ON -DTENSOR_PAGER_INSTALL=ON -DPAGER_CUDA=OFF)
+consumer_install(find_package_shared ${consumer_dir}/add_subdirectory ${consumer_dir}/prefix_shared)
+set_tests_properties(consumer.add_subdirectory PROPERTIES FIXTURES_SETUP consumer_shared_build)
+set_property(TEST consumer.find_package_shared.install APPEND PROPERTY FIXTURES_REQUIRED consumer_shared_build)
+consumer_test(find_package_shared -DCMAKE_PREFIX_PATH=${consumer_dir}/prefix_shared)
+set_tests_properties(consumer.find_package_shared PROPERTIES FIXTURES_REQUIRED consumer_find_package_shared)

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what the build needs (apt, only what is missing), builds, and runs the tests.
+set -euo pipefail
+repository=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+source "$repository/tools/build_setup.sh"
+
+usage() {
+  cat <<'END'
+usage: tools/test.sh [--preset release|debug|asan|tsan] [-- CTEST_ARGUMENT...]
+  --preset NAME   the build to test, in build/NAME (default release)
+  -- ...          passed to ctest, for example: -- -R pager
+END
+}
+
+preset=release
+while (($# > 0)); do
+  case $1 in
+    --preset)
+      (($# > 1)) || fail "--preset needs a name: release, debug, asan or tsan"
+      preset=$2
+      shift 2
+      ;;
+    --preset=*)
+      preset=${1#*=}
+      shift
+      ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    --)
+      shift
+      break
+      ;;
+    *)
+      usage >&2
+      printf 'test.sh: unknown argument: %s\n' "$1" >&2
+      exit 2
+      ;;
+  esac
+done
+case $preset in
+  release | debug | asan | tsan) ;;
+  *)
+    printf 'test.sh: unknown preset: %s (release, debug, asan or tsan)\n' "$preset" >&2
+    exit 2
+    ;;
+esac
+
+install_packages "${build_packages[@]}"
+configure "$preset"
+build "$preset"
+announce "testing ($preset)"
+cd "$repository"
+exec ctest --preset "$preset" -j "$(nproc)" "$@"
