@@ -1,0 +1,27 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace tensor_pager::kernels::cpu {
+
+/// Which of the compiled variants of a kernel runs. Dequantised weights are the same bits in all of
+/// them; products, attention and activations may differ in the last bits, since the number of
+/// partial sums follows the vector width.
+enum class InstructionSet {
+  scalar,  ///< baseline of the processor family, in the compiler's portable vectors
+  avx2,    ///< AVX2, FMA, F16C
+  avx512,  ///< AVX-512 F, BW, VL, DQ, and all of avx2
+};
+
+/// "scalar", "avx2", "avx512".
+[[nodiscard]] std::string_view name(InstructionSet set);
+
+/// Sets that are compiled in and that this processor and its system run; scalar first, the best one
+/// last.
+[[nodiscard]] std::span<const InstructionSet> available_instruction_sets();
+
+/// The last of available_instruction_sets(). What every kernel uses unless told otherwise.
+[[nodiscard]] InstructionSet best_instruction_set();
+
+}  // namespace tensor_pager::kernels::cpu

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/instruction_set.hpp"
+#include "kernels/matrix_view.hpp"
+#include "kernels/weight_type.hpp"
+
+namespace tensor_pager::kernels {
+
+/// Weight matrix [rows, cols] as it lies in a model file: rows are outputs, cols inputs; rows
+/// follow each other without gaps, each in whole blocks of `type`.
+struct Weights {
+  WeightType type = WeightType::f32;
+  const std::byte* data = nullptr;
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+
+  /// Rows [first, first + count). Throws Error if they are not all there.
+  [[nodiscard]] Weights slice(std::size_t first, std::size_t count) const;
+};
+
+namespace cpu {
+
+struct MatmulOptions {
+  const float* bias = nullptr;  ///< [rows], added to every token's product
+  bool accumulate = false;      ///< y += product instead of y = product: the residual connection
+  InstructionSet instruction_set = best_instruction_set();
+};
+
+/// y[t, r] = sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]), for x [tokens, w.cols] and y
+/// [tokens, w.rows]. x and y do not overlap. Weights are dequantised to float32 and multiplied in
+/// float32 with fused multiply-adds.
+///
+/// Runs on the TBB threads of the caller's arena. The bits of y[t, r] depend on row r, token t and
+/// the instruction set only: not on the number of threads, the tokens multiplied together, or how
+/// the rows are sliced into calls. Throws Error if the shapes do not agree.
+void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
+            const MatmulOptions& options = {});
+
+}  // namespace cpu
+}  // namespace tensor_pager::kernels

@@ -1,0 +1,228 @@
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+
+#include "cpu/exponential.hpp"
+#include "cpu/kernel_table.hpp"
+
+// Included after a lanes_*.hpp, which defines Vec; see kernels.hpp.
+
+namespace tensor_pager::kernels::cpu {
+namespace {
+
+constexpr std::size_t kPanelWidth = kOuterVectors * kLanes;
+static_assert(kKeyBlock % kPanelWidth == 0);
+
+constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+float sum_of(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (std::size_t width = kLanes / 2; width > 0; width /= 2) {
+    for (std::size_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+float max_of(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  float result = lanes[0];
+  for (std::size_t i = 1; i < kLanes; ++i) result = lanes[i] > result ? lanes[i] : result;
+  return result;
+}
+
+// c [kQueryGroup, kPanelWidth] = keep[q] * c + a [kQueryGroup, depth] * panel [depth, kPanelWidth];
+// c is not read if keep is null. Every element is one chain of fused multiply-adds in order of
+// depth, whatever its neighbours are.
+template <bool kKeep>
+void outer_tile(const float* a, std::size_t a_stride, const float* panel, std::size_t depth,
+                float* c, std::size_t c_stride, const float* keep) {
+  Vec sums[kQueryGroup][kOuterVectors];
+#pragma GCC unroll 8
+  for (std::size_t q = 0; q < kQueryGroup; ++q) {
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kOuterVectors; ++v) {
+      sums[q][v] =
+          kKeep ? mul(broadcast(keep[q]), load(c + q * c_stride + v * kLanes)) : broadcast(0.0F);
+    }
+  }
+  for (std::size_t k = 0; k < depth; ++k) {
+    Vec columns[kOuterVectors];
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kOuterVectors; ++v) {
+      columns[v] = load(panel + k * kPanelWidth + v * kLanes);
+    }
+#pragma GCC unroll 8
+    for (std::size_t q = 0; q < kQueryGroup; ++q) {
+      const Vec factor = broadcast(a[q * a_stride + k]);
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < kOuterVectors; ++v) {
+        sums[q][v] = multiply_add(factor, columns[v], sums[q][v]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (std::size_t q = 0; q < kQueryGroup; ++q) {
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < kOuterVectors; ++v) {
+      store(c + q * c_stride + v * kLanes, sums[q][v]);
+    }
+  }
+}
+
+// Running softmax of one query: the largest score so far, and the sum of exp(score - largest).
+struct RunningSoftmax {
+  float largest;
+  float sum;
+};
+
+// Turns kKeyBlock raw scores, of which the first `allowed` count, into exp(score - largest) and
+// updates the running values. Returns the factor that makes what was accumulated before relative to
+// the new largest score.
+float update_softmax(float* scores, std::size_t allowed, float scale, RunningSoftmax& running) {
+  if (allowed == 0) {
+    std::memset(scores, 0, kKeyBlock * sizeof(float));
+    return 1.0F;
+  }
+  for (std::size_t i = 0; i < kKeyBlock; i += kLanes) {
+    store(scores + i, mul(load(scores + i), broadcast(scale)));
+  }
+  for (std::size_t i = allowed; i < kKeyBlock; ++i) scores[i] = -__builtin_inff();
+  Vec largest = broadcast(running.largest);
+  for (std::size_t i = 0; i < kKeyBlock; i += kLanes) largest = max(largest, load(scores + i));
+  const float new_largest = max_of(largest);
+  Vec sum = broadcast(0.0F);
+  for (std::size_t i = 0; i < kKeyBlock; i += kLanes) {
+    const Vec p = exponential(sub(load(scores + i), broadcast(new_largest)));
+    store(scores + i, p);
+    sum = add(sum, p);
+  }
+  float keep[kLanes];
+  store(keep, exponential(broadcast(running.largest - new_largest)));
+  running.largest = new_largest;
+  running.sum = running.sum * keep[0] + sum_of(sum);
+  return keep[0];
+}
+
+// The parts of an attention tile's scratch memory. Queries are rows: token by token, the group's
+// heads within.
+struct AttentionScratch {
+  std::size_t queries;      // padded to whole groups
+  std::size_t value_dim;    // head_dim padded to whole panels
+  float* keys;              // panels of [head_dim, kPanelWidth]: transposed
+  float* values;            // panels of [kKeyBlock, kPanelWidth]
+  float* q;                 // [queries, head_dim]
+  float* out;               // [queries, value_dim]
+  float* row;               // [head_dim]
+  RunningSoftmax* softmax;  // [queries]
+
+  explicit AttentionScratch(const AttentionTile& tile)
+      : queries(round_up(tile.tokens * tile.group, kQueryGroup)),
+        value_dim(round_up(tile.head_dim, kPanelWidth)) {
+    float* next = tile.scratch;
+    const auto take = [&next](std::size_t floats) {
+      float* result = next;
+      next += round_up(floats, 16);
+      return result;
+    };
+    keys = take(kKeyBlock * tile.head_dim);
+    values = take(kKeyBlock * value_dim);
+    q = take(queries * tile.head_dim);
+    out = take(queries * value_dim);
+    row = take(tile.head_dim);
+    softmax = reinterpret_cast<RunningSoftmax*>(take(2 * queries));
+  }
+};
+
+void load_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
+  const std::size_t dim = tile.head_dim;
+  std::memset(scratch.q, 0, scratch.queries * dim * sizeof(float));
+  std::memset(scratch.out, 0, scratch.queries * scratch.value_dim * sizeof(float));
+  for (std::size_t t = 0; t < tile.tokens; ++t) {
+    std::memcpy(scratch.q + t * tile.group * dim, tile.q + t * tile.q_stride,
+                tile.group * dim * sizeof(float));
+  }
+  for (std::size_t i = 0; i < scratch.queries; ++i) {
+    scratch.softmax[i] = {-__builtin_inff(), 0.0F};
+  }
+}
+
+// Packs `count` positions from `start` on; the rest of the block are zeros.
+void load_block(const AttentionTile& tile, const AttentionScratch& scratch, std::size_t start,
+                std::size_t count) {
+  const std::size_t dim = tile.head_dim;
+  if (count < kKeyBlock) std::memset(scratch.keys, 0, kKeyBlock * dim * sizeof(float));
+  std::memset(scratch.values, 0, kKeyBlock * scratch.value_dim * sizeof(float));
+  for (std::size_t p = 0; p < count; ++p) {
+    const std::size_t offset = (start + p) * tile.position_bytes;
+    tile.load(tile.keys + offset, scratch.row, dim);
+    float* column = scratch.keys + p / kPanelWidth * dim * kPanelWidth + p % kPanelWidth;
+    for (std::size_t d = 0; d < dim; ++d) column[d * kPanelWidth] = scratch.row[d];
+    tile.load(tile.values + offset, scratch.row, dim);
+    for (std::size_t d = 0; d < dim; d += kPanelWidth) {
+      const std::size_t width = dim - d < kPanelWidth ? dim - d : kPanelWidth;
+      std::memcpy(scratch.values + d * kKeyBlock + p * kPanelWidth, scratch.row + d,
+                  width * sizeof(float));
+    }
+  }
+}
+
+// Positions that query i attends to. Queries that only fill up the last group do as the last real
+// one.
+std::size_t query_length(const AttentionTile& tile, std::size_t i) {
+  const std::size_t token = i / tile.group;
+  return tile.first_length + (token < tile.tokens ? token : tile.tokens - 1);
+}
+
+void attend_block(const AttentionTile& tile, const AttentionScratch& scratch, std::size_t start,
+                  std::size_t first_query) {
+  if (query_length(tile, first_query + kQueryGroup - 1) <= start) return;
+  alignas(64) float scores[kQueryGroup * kKeyBlock];
+  float keep[kQueryGroup];
+  const std::size_t dim = tile.head_dim;
+  for (std::size_t key = 0; key < kKeyBlock; key += kPanelWidth) {
+    outer_tile<false>(scratch.q + first_query * dim, dim, scratch.keys + key * dim, dim,
+                      scores + key, kKeyBlock, nullptr);
+  }
+  for (std::size_t i = 0; i < kQueryGroup; ++i) {
+    const std::size_t length = query_length(tile, first_query + i);
+    const std::size_t left = length > start ? length - start : 0;
+    keep[i] = update_softmax(scores + i * kKeyBlock, left < kKeyBlock ? left : kKeyBlock,
+                             tile.scale, scratch.softmax[first_query + i]);
+  }
+  for (std::size_t d = 0; d < scratch.value_dim; d += kPanelWidth) {
+    outer_tile<true>(scores, kKeyBlock, scratch.values + d * kKeyBlock, kKeyBlock,
+                     scratch.out + first_query * scratch.value_dim + d, scratch.value_dim, keep);
+  }
+}
+
+void store_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
+  for (std::size_t i = 0; i < tile.tokens * tile.group; ++i) {
+    const float* from = scratch.out + i * scratch.value_dim;
+    float* to = tile.out + i / tile.group * tile.out_stride + i % tile.group * tile.head_dim;
+    // Adding zero makes -0 a +0: keys that are masked out may turn one into the other on the way.
+    for (std::size_t d = 0; d < tile.head_dim; ++d) {
+      to[d] = from[d] / scratch.softmax[i].sum + 0.0F;
+    }
+  }
+}
+
+void attention_tile(const AttentionTile& tile) {
+  const AttentionScratch scratch(tile);
+  load_queries(tile, scratch);
+  const std::size_t length = tile.first_length + tile.tokens - 1;
+  for (std::size_t start = 0; start < length; start += kKeyBlock) {
+    load_block(tile, scratch, start, length - start < kKeyBlock ? length - start : kKeyBlock);
+    for (std::size_t i = 0; i < scratch.queries; i += kQueryGroup) {
+      attend_block(tile, scratch, start, i);
+    }
+  }
+  store_queries(tile, scratch);
+}
+
+}  // namespace
+}  // namespace tensor_pager::kernels::cpu

@@ -1,0 +1,102 @@
+#include "kernels/instruction_set.hpp"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "cpu/kernel_table.hpp"
+#include "kernels/error.hpp"
+
+namespace tensor_pager::kernels::cpu {
+namespace {
+
+std::vector<InstructionSet> detect() {
+  std::vector<InstructionSet> sets{InstructionSet::scalar};
+#ifdef TENSOR_PAGER_KERNELS_X86
+  // These also ask the operating system whether it saves the wide registers.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    sets.push_back(InstructionSet::avx2);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+      sets.push_back(InstructionSet::avx512);
+    }
+  }
+#endif
+  return sets;
+}
+
+}  // namespace
+
+std::string_view name(InstructionSet set) {
+  switch (set) {
+    case InstructionSet::scalar:
+      return "scalar";
+    case InstructionSet::avx2:
+      return "avx2";
+    case InstructionSet::avx512:
+      return "avx512";
+  }
+  return "unknown";
+}
+
+std::span<const InstructionSet> available_instruction_sets() {
+  static const std::vector<InstructionSet> sets = detect();
+  return sets;
+}
+
+InstructionSet best_instruction_set() {
+  return available_instruction_sets().back();
+}
+
+const KernelTable& kernel_table(InstructionSet set) {
+  const auto available = available_instruction_sets();
+  if (std::find(available.begin(), available.end(), set) == available.end()) {
+    throw Error("instruction set " + std::string(name(set)) +
+                " does not run on this processor; use best_instruction_set()");
+  }
+#ifdef TENSOR_PAGER_KERNELS_X86
+  if (set == InstructionSet::avx512) return kAvx512Kernels;
+  if (set == InstructionSet::avx2) return kAvx2Kernels;
+#endif
+  return kPortableKernels;
+}
+
+const FormatKernels& format_kernels(const KernelTable& table, WeightType type) {
+  switch (type) {
+    case WeightType::f32:
+      return table.f32;
+    case WeightType::f16:
+      return table.f16;
+    case WeightType::q4_0:
+      return table.q4_0;
+    case WeightType::q4_1:
+      return table.q4_1;
+    case WeightType::q5_0:
+      return table.q5_0;
+    case WeightType::q5_1:
+      return table.q5_1;
+    case WeightType::q8_0:
+      return table.q8_0;
+    case WeightType::q2_k:
+      return table.q2_k;
+    case WeightType::q3_k:
+      return table.q3_k;
+    case WeightType::q4_k:
+      return table.q4_k;
+    case WeightType::q5_k:
+      return table.q5_k;
+    case WeightType::q6_k:
+      return table.q6_k;
+    case WeightType::iq4_nl:
+      return table.iq4_nl;
+    case WeightType::iq4_xs:
+      return table.iq4_xs;
+    case WeightType::bf16:
+      return table.bf16;
+  }
+  throw Error("weight type " + std::to_string(static_cast<std::uint32_t>(type)) +
+              " has no kernels");
+}
+
+}  // namespace tensor_pager::kernels::cpu

@@ -1,0 +1,148 @@
+#include "kernels/matmul.hpp"
+
+#include <tbb/enumerable_thread_specific.h>
+#include <tbb/task_arena.h>
+
+#include <algorithm>
+#include <string>
+
+#include "cpu/kernel_table.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/shape_check.hpp"
+
+namespace tensor_pager::kernels {
+
+Weights Weights::slice(std::size_t first, std::size_t count) const {
+  if (first > rows || count > rows - first) {
+    throw Error("rows " + std::to_string(first) + " to " + std::to_string(first + count) +
+                " asked of a weight matrix of " + std::to_string(rows) + " rows");
+  }
+  return {type, data + first * row_bytes(type, cols), count, cols};
+}
+
+namespace cpu {
+namespace {
+
+// A panel of kPanelRows rows times kChunk inputs, dequantised, is 128 KiB: it stays in the
+// second-level cache while all tokens are multiplied with it.
+constexpr std::size_t kPanelRows = 64;
+
+struct Product {
+  const KernelTable& table;
+  const FormatKernels& format;
+  const Weights& w;
+  const ConstMatrixView& x;
+  const MatrixView& y;
+  const MatmulOptions& options;
+  std::size_t row_bytes;
+};
+
+struct RowRange {
+  std::size_t first;
+  std::size_t count;
+};
+
+void write(const Product& p, std::size_t token, std::size_t row, float total) {
+  float* y = p.y.row(token) + row;
+  if (p.options.bias) total += p.options.bias[row];
+  *y = p.options.accumulate ? *y + total : total;
+}
+
+// A single token: weights go from their blocks straight into the sums.
+void multiply_token(const Product& p, RowRange rows) {
+  for (std::size_t r = 0; r < rows.count; r += kRowGroup) {
+    float totals[kRowGroup];
+    const std::size_t count = std::min(kRowGroup, rows.count - r);
+    if (count == kRowGroup) {
+      p.format.dot_rows(p.w.data + (rows.first + r) * p.row_bytes, p.row_bytes, p.x.data, p.w.cols,
+                        totals);
+    } else {
+      for (std::size_t i = 0; i < count; ++i) {
+        float same_row[kRowGroup];
+        p.format.dot_rows(p.w.data + (rows.first + r + i) * p.row_bytes, 0, p.x.data, p.w.cols,
+                          same_row);
+        totals[i] = same_row[0];
+      }
+    }
+    for (std::size_t i = 0; i < count; ++i) write(p, 0, rows.first + r + i, totals[i]);
+  }
+}
+
+// Inputs [start, start + count) of the rows, as float32, each row followed by zeros up to a
+// multiple of 16.
+void fill_panel(const Product& p, RowRange rows, std::size_t start, std::size_t count,
+                float* panel) {
+  const std::size_t offset = row_bytes(p.w.type, start);
+  for (std::size_t r = 0; r < rows.count; ++r) {
+    float* out = panel + r * kChunk;
+    p.format.dequantize(p.w.data + (rows.first + r) * p.row_bytes + offset, out, count);
+    std::fill(out + count, out + (count + 15) / 16 * 16, 0.0F);
+  }
+}
+
+struct Scratch {
+  AlignedFloats panel;   // [kPanelRows, kChunk]
+  AlignedFloats totals;  // [tokens, kPanelRows]
+};
+
+void multiply_tokens(const Product& p, RowRange rows, Scratch& scratch) {
+  scratch.panel.resize(kPanelRows * kChunk);
+  scratch.totals.assign(p.x.rows * kPanelRows, 0.0F);
+  for (std::size_t start = 0; start < p.w.cols; start += kChunk) {
+    const std::size_t count = std::min(kChunk, p.w.cols - start);
+    fill_panel(p, rows, start, count, scratch.panel.data());
+    for (std::size_t t = 0; t < p.x.rows; t += p.table.token_tile) {
+      // The tokens' inputs stay in the first-level cache over this loop. Rows past the last one are
+      // leftovers whose totals nobody reads.
+      for (std::size_t r = 0; r < rows.count; r += kRowGroup) {
+        p.table.dot_tile({.weights = scratch.panel.data() + r * kChunk,
+                          .x = p.x.row(t) + start,
+                          .x_stride = p.x.stride,
+                          .elements = count,
+                          .tokens = std::min(p.table.token_tile, p.x.rows - t),
+                          .totals = scratch.totals.data() + t * kPanelRows + r,
+                          .totals_stride = kPanelRows});
+      }
+    }
+  }
+  for (std::size_t t = 0; t < p.x.rows; ++t) {
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      write(p, t, rows.first + r, scratch.totals[t * kPanelRows + r]);
+    }
+  }
+}
+
+// Enough tasks that threads finish together, each as large as the panel allows.
+std::size_t rows_per_task(std::size_t rows) {
+  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
+  const std::size_t wanted = (rows + 4 * threads - 1) / (4 * threads);
+  return std::clamp((wanted + kRowGroup - 1) / kRowGroup * kRowGroup, kRowGroup, kPanelRows);
+}
+
+}  // namespace
+
+void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
+            const MatmulOptions& options) {
+  require_shape("matmul: x", x, x.rows, w.cols);
+  require_shape("matmul: y", y, x.rows, w.rows);
+  if (x.rows == 0 || w.rows == 0) return;
+  const KernelTable& table = kernel_table(options.instruction_set);
+  const Product product{table,   format_kernels(table, w.type), w, x, y,
+                        options, row_bytes(w.type, w.cols)};
+  const std::size_t step = rows_per_task(w.rows);
+  const double operations =
+      2.0 * static_cast<double>(w.rows) * static_cast<double>(w.cols) * static_cast<double>(x.rows);
+  tbb::enumerable_thread_specific<Scratch> scratch;
+  parallel_tasks((w.rows + step - 1) / step, operations, [&](std::size_t task) {
+    const std::size_t first = task * step;
+    const RowRange rows{first, std::min(step, w.rows - first)};
+    if (x.rows == 1) {
+      multiply_token(product, rows);
+    } else {
+      multiply_tokens(product, rows, scratch.local());
+    }
+  });
+}
+
+}  // namespace cpu
+}  // namespace tensor_pager::kernels
