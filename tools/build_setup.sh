@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by tools/test.sh, tools/demo.sh and .ci/run: installs the packages that the build needs, configures, builds.
 # The sourcing script sets -euo pipefail and `repository`, the root of the working tree.
 
@@ -34,13 +34,13 @@ missing_packages() {
   done
 }
 
-# show_apt_progress: shows apt's status lines (kind:package:percent:text) and puts all others in $apt_log. On a terminal
-# one line is rewritten; elsewhere a line is printed whenever a further quarter is done.
+# show_apt_progress VERB: shows apt's status lines (kind:package:percent:text) and puts all others in $apt_log. On a
+# terminal one line is rewritten; elsewhere a line is printed whenever a further quarter is done.
 show_apt_progress() {
   local line percent text stage last=''
   while IFS= read -r line; do
     case $line in
-      dlstatus:*) stage="downloading" ;;
+      dlstatus:*) [[ $1 == update ]] && stage="package lists" || stage="downloading" ;;
       pmstatus:*) stage="installing" ;;
       *)
         printf '%s\n' "$line" >>"$apt_log"
@@ -50,10 +50,10 @@ show_apt_progress() {
     IFS=: read -r _ _ percent text <<<"$line"
     percent=${percent%%[.,]*}
     if [[ -t 1 ]]; then
-      printf '\r   %-11s %3d%%  %-50.50s' "$stage" "$percent" "$text"
+      printf '\r   %-13s %3d%%  %-50.50s' "$stage" "$percent" "$text"
     elif [[ "$stage $((percent / 25))" != "$last" ]]; then
       last="$stage $((percent / 25))"
-      printf '   %-11s %3d%%\n' "$stage" "$percent"
+      printf '   %-13s %3d%%\n' "$stage" "$percent"
     fi
   done
   [[ ! -t 1 ]] || printf '\r%-72s\r' ''
@@ -65,7 +65,7 @@ run_apt_get() {
   ((EUID == 0)) || as_root=(sudo)
   "${as_root[@]}" env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -y --no-install-recommends \
     -o APT::Status-Fd=1 -o DPkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 "$@" \
-    2>>"$apt_log" </dev/null | show_apt_progress
+    2>>"$apt_log" </dev/null | show_apt_progress "$1"
 }
 
 # install_packages PACKAGE...: needs neither apt nor a network if all of them are there.
@@ -82,8 +82,9 @@ install_packages() {
   apt_log=$(mktemp)
   run_apt_get update || true # one unreachable source need not matter; the installation tells
   if ! run_apt_get install "${missing[@]}"; then
-    tail -n 20 "$apt_log" >&2
-    fail "apt-get failed ($apt_log); install these packages yourself: ${missing[*]}"
+    local reason
+    reason=$(grep -m1 '^E:' "$apt_log" || echo "see the log")
+    fail "apt-get failed, $reason (log: $apt_log); repeat, or install yourself: ${missing[*]}"
   fi
   rm -f "$apt_log"
 }
