@@ -1,0 +1,161 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "loaders/gguf.hpp"
+#include "loaders/model_config.hpp"
+#include "pager/plan.hpp"
+#include "pager/types.hpp"
+
+namespace tensor_pager::loaders {
+
+/// What a step computes. x is the residual stream [tokens, embedding_length]. An operation whose
+/// weights are large is cut into several consecutive steps (slices), each of which computes some
+/// rows of the same result.
+enum class Op {
+  /// First slice: h = rms_norm(x) * attn_norm. Every slice: its rows of q, k, v = W h (+ bias).
+  /// Last slice: RMSNorm of
+  /// every head (q_norm, k_norm, if the architecture has them), RoPE, keys and values into the
+  /// cache.
+  attention_input,
+  /// First slice: a = causal attention. Every slice: x[its rows] += W a.
+  attention_output,
+  /// First slice: h = rms_norm(x) * ffn_norm. Every slice: its rows of f = silu(gate h) * (up h).
+  ffn_gate_up,
+  /// Every slice: x[its rows] += down f.
+  ffn_down,
+  /// h = rms_norm(x) * ffn_norm, softmax(router h), and with it the experts that each token uses
+  /// and their weights.
+  /// h stays for the steps below.
+  moe_router,
+  /// The shared expert. Its first slice also computes sigmoid(shared_router . h), the weight of the
+  /// shared expert.
+  moe_shared_gate_up,
+  /// Every slice: x[its rows] += weight * (down f).
+  moe_shared_down,
+  /// For each expert of the step that a token chose: x += weight * (down (silu(gate h) * (up h))).
+  moe_experts,
+  /// First slice: h = rms_norm(x) * output_norm for the positions whose logits are wanted. Every
+  /// slice: its rows of W h.
+  output,
+};
+
+std::string_view to_string(Op op);
+
+/// What a weight is to the operation that reads it.
+enum class WeightRole {
+  attn_norm,
+  q,
+  q_bias,
+  k,
+  k_bias,
+  v,
+  v_bias,
+  q_norm,
+  k_norm,
+  attn_output,
+  ffn_norm,
+  gate,
+  up,
+  gate_up,  ///< of one expert: the rows of gate, then the rows of up
+  down,
+  router,         ///< ffn_gate_inp
+  shared_router,  ///< ffn_gate_inp_shexp, a vector
+  output_norm,
+  output,
+};
+
+std::string_view to_string(WeightRole role);
+
+/// Consecutive rows of a tensor. The dimensions above the first are counted through: expert e of a
+/// tensor {in, out, n} is rows [e * out, (e + 1) * out). A tensor with one dimension is `ne[0]`
+/// rows of one element.
+struct WeightSlice {
+  WeightRole role{};
+  std::uint32_t tensor = 0;  ///< index into GgufModel::tensors()
+  std::uint64_t first_row = 0;
+  std::uint64_t rows = 0;
+  ByteRange bytes{};  ///< in the image
+};
+
+/// The weights of one routed expert.
+struct ExpertWeights {
+  std::uint32_t expert = 0;
+  std::vector<WeightSlice> weights{};
+};
+
+/// A piece of a forward pass: an operation, or a slice of one, and the weights that it reads.
+struct Step {
+  Op op{};
+  std::uint32_t layer = 0;  ///< ModelConfig::block_count() for Op::output
+  bool first_slice = true;
+  bool last_slice = true;
+  /// Read whenever the step runs.
+  std::vector<WeightSlice> weights{};
+  /// Op::moe_experts only: what the router chooses from when the step runs.
+  std::vector<ExpertWeights> experts{};
+  /// Floating-point operations of the step's matrix products for one token; for Op::moe_experts, of
+  /// one expert for one token. Attention itself, which depends on the position, is not counted.
+  double flops_per_token = 0;
+
+  /// The weight with that role, or nullptr. At most one has it.
+  const WeightSlice* find(WeightRole role) const;
+};
+
+struct GraphOptions {
+  /// A step reads at most this much, so that a page-sized arena can hold it while the next one is
+  /// on its way. What cannot be cut (32 rows, for q, k and v one head, one routed expert) becomes a
+  /// step of its own if it is larger.
+  Bytes max_step_bytes = MiB(64);
+};
+
+/// The steps of a forward pass in order. Every weight is in exactly one step, except a tied output
+/// matrix, which is the token embedding read a second time.
+struct Graph {
+  ModelConfig config;
+  std::vector<Step> steps;
+  /// Index of token_embd.weight. No step reads it: the rows of a prompt's tokens are gathered on
+  /// the host.
+  std::uint32_t token_embedding = 0;
+  /// True if the output matrix is the token embedding.
+  bool tied_output = false;
+  /// Indices of tensors that the pass does not need (RoPE factors, next-token-prediction blocks,
+  /// ...).
+  std::vector<std::uint32_t> unused;
+};
+
+/// Builds the graph of a model. Throws GgufError, which names the key or the tensor, for
+/// hyperparameters that are wrong, a tensor that is missing, and one whose shape is not the one
+/// expected. Types of matrices are not looked at: whether there is a kernel for them is for the
+/// executor to say.
+Graph build_graph(const GgufModel& model, const GraphOptions& options = {});
+
+/// What the step always reads, sorted, neighbours merged. Experts are not included.
+std::vector<ByteRange> reads(const Step& step);
+/// What one expert reads, sorted, neighbours merged.
+std::vector<ByteRange> reads(const ExpertWeights& expert);
+
+/// How a prompt is cut for a pass.
+struct PassShape {
+  std::uint32_t ubatches = 1;
+  std::uint32_t ubatch_tokens = 512;
+};
+
+/// One entry of the order in which a pass runs its steps.
+struct ScheduledStep {
+  std::uint32_t step = 0;  ///< index into Graph::steps
+  std::uint32_t ubatch = 0;
+};
+
+/// The order of a pass: layer-major. For each layer, each ubatch goes through all of the layer's
+/// steps; then the output steps run once, for all wanted positions together (their ubatch is 0).
+std::vector<ScheduledStep> schedule(const Graph& graph, std::uint32_t ubatches);
+
+/// The pager's view of that order: step i of the plan is entry i of schedule(graph,
+/// shape.ubatches). Experts become `choices`, as many of them at once as the tokens of an ubatch
+/// can ask for.
+AccessPlan access_plan(const Graph& graph, const PassShape& shape);
+
+}  // namespace tensor_pager::loaders

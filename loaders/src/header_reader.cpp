@@ -1,0 +1,119 @@
+#include "header_reader.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "loaders/gguf.hpp"
+
+namespace tensor_pager::loaders {
+namespace {
+
+constexpr std::size_t kBufferBytes = 256 * 1024;
+
+}  // namespace
+
+HeaderReader::HeaderReader(std::filesystem::path path) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor_ < 0) {
+    throw GgufError(path_, "", std::nullopt, fmt::format("cannot open: {}", std::strerror(errno)));
+  }
+  struct stat status {};
+  const bool known = ::fstat(descriptor_, &status) == 0;
+  if (!known || !S_ISREG(status.st_mode)) {
+    ::close(descriptor_);
+    throw GgufError(path_, "", std::nullopt, "not a regular file; give a GGUF file");
+  }
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  buffer_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(kBufferBytes, size_)));
+}
+
+HeaderReader::~HeaderReader() {
+  ::close(descriptor_);
+}
+
+GgufError HeaderReader::error(std::string_view field, const std::string& problem) const {
+  return error_at(item_begin_, field, problem);
+}
+
+GgufError HeaderReader::error_at(std::uint64_t offset, std::string_view field,
+                                 const std::string& problem) const {
+  return {path_, std::string(field), offset, problem};
+}
+
+void HeaderReader::require(std::uint64_t bytes, std::string_view field) const {
+  if (bytes > remaining()) {
+    throw error_at(position_, field,
+                   fmt::format("needs {} bytes, but the file ends after {}; it is truncated or "
+                               "damaged",
+                               bytes, remaining()));
+  }
+  if (bytes > kMaxHeaderSize.count || position_ > kMaxHeaderSize.count - bytes) {
+    throw error_at(position_, field,
+                   fmt::format("metadata and tensor table exceed {}", to_string(kMaxHeaderSize)));
+  }
+}
+
+void HeaderReader::refill() {
+  ssize_t got;
+  do {
+    got = ::pread(descriptor_, buffer_.data(), buffer_.size(), static_cast<off_t>(position_));
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) {
+    throw error_at(position_, "", fmt::format("cannot read: {}", std::strerror(errno)));
+  }
+  if (got == 0) throw error_at(position_, "", "the file became shorter while it was read");
+  buffer_used_ = 0;
+  buffer_end_ = static_cast<std::size_t>(got);
+}
+
+void HeaderReader::read_bytes(std::span<std::byte> out, std::string_view field) {
+  item_begin_ = position_;
+  require(out.size(), field);
+  while (!out.empty()) {
+    if (buffer_used_ == buffer_end_) refill();
+    const std::size_t n = std::min(out.size(), buffer_end_ - buffer_used_);
+    std::memcpy(out.data(), buffer_.data() + buffer_used_, n);
+    buffer_used_ += n;
+    position_ += n;
+    out = out.subspan(n);
+  }
+}
+
+std::string_view HeaderReader::read_string(std::uint64_t limit, std::string_view field) {
+  const std::uint64_t begin = position_;
+  const auto length = read<std::uint64_t>(field);
+  if (length > remaining()) {
+    throw error(
+        field, fmt::format("length {} exceeds the {} bytes left in the file", length, remaining()));
+  }
+  if (length > limit) {
+    throw error(field, fmt::format("length {} exceeds the limit of {}", length, limit));
+  }
+  require(length, field);
+  text_.resize(static_cast<std::size_t>(length));
+  read_bytes(std::as_writable_bytes(std::span(text_)), field);
+  item_begin_ = begin;
+  return text_;
+}
+
+std::uint64_t HeaderReader::read_count(std::uint64_t min_item_bytes, std::string_view field) {
+  const auto count = read<std::uint64_t>(field);
+  if (count > remaining() / min_item_bytes) {
+    throw error(field, fmt::format("count {} cannot fit in the {} bytes left in the file", count,
+                                   remaining()));
+  }
+  if (count > kMaxHeaderSize.count / min_item_bytes) {
+    throw error(field, fmt::format("count {} exceeds what {} of metadata can hold", count,
+                                   to_string(kMaxHeaderSize)));
+  }
+  return count;
+}
+
+}  // namespace tensor_pager::loaders

@@ -1,0 +1,267 @@
+#include "loaders/model_config.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+namespace tensor_pager::loaders {
+namespace {
+
+constexpr std::array kArchitectures = {
+    ArchitectureTraits{.architecture = Architecture::qwen2,
+                       .name = "qwen2",
+                       .qkv_bias = true,
+                       .qk_norm = false,
+                       .experts = false,
+                       .shared_expert = false,
+                       .renormalise = false},
+    ArchitectureTraits{.architecture = Architecture::qwen3,
+                       .name = "qwen3",
+                       .qkv_bias = false,
+                       .qk_norm = true,
+                       .experts = false,
+                       .shared_expert = false,
+                       .renormalise = false},
+    ArchitectureTraits{.architecture = Architecture::qwen2moe,
+                       .name = "qwen2moe",
+                       .qkv_bias = true,
+                       .qk_norm = false,
+                       .experts = true,
+                       .shared_expert = true,
+                       .renormalise = false},
+    ArchitectureTraits{.architecture = Architecture::qwen3moe,
+                       .name = "qwen3moe",
+                       .qkv_bias = false,
+                       .qk_norm = true,
+                       .experts = true,
+                       .shared_expert = false,
+                       .renormalise = true},
+};
+
+// Far above any model there is; they keep products of sizes far from overflow.
+constexpr std::uint32_t kMaxLayers = 4096;
+constexpr std::uint32_t kMaxWidth = 1 << 24;
+constexpr std::uint32_t kMaxHeads = 1 << 16;
+constexpr std::uint32_t kMaxContext = 1 << 30;
+constexpr std::uint32_t kMaxExperts = 1 << 16;
+
+struct Range {
+  std::uint32_t min;
+  std::uint32_t max;
+};
+
+const ArchitectureTraits& find_architecture(const Metadata& metadata) {
+  constexpr std::string_view kKey = "general.architecture";
+  const auto name = metadata.get<std::string>(kKey);
+  const auto found = std::ranges::find(kArchitectures, name, &ArchitectureTraits::name);
+  if (found != kArchitectures.end()) return *found;
+  std::string supported;
+  for (const ArchitectureTraits& known : kArchitectures) {
+    supported += fmt::format("{}{}", supported.empty() ? "" : ", ", known.name);
+  }
+  throw metadata.error(
+      kKey, fmt::format("architecture \"{}\" is not supported; these are: {}", name, supported));
+}
+
+// Metadata with the architecture's prefix before every key, and ranges.
+class Keys {
+ public:
+  Keys(const Metadata& metadata, std::string_view architecture)
+      : metadata_(metadata), prefix_(fmt::format("{}.", architecture)) {}
+
+  std::uint32_t required(std::string_view key, Range range) const {
+    return in_range(key, metadata_.get<std::uint32_t>(full(key)), range);
+  }
+  std::uint32_t optional(std::string_view key, Range range, std::uint32_t fallback) const {
+    return contains(key) ? required(key, range) : fallback;
+  }
+  // A finite number above 0.
+  float positive(std::string_view key) const {
+    const auto value = metadata_.get<float>(full(key));
+    if (std::isfinite(value) && value > 0) return value;
+    throw error(key, fmt::format("{} is not a positive number", value));
+  }
+  float positive_or(std::string_view key, float fallback) const {
+    return contains(key) ? positive(key) : fallback;
+  }
+  // One value for all layers, or an array with one value for each.
+  std::vector<std::uint32_t> per_layer(std::string_view key, std::uint32_t layers,
+                                       Range range) const {
+    if (!metadata_.is_array(full(key))) return std::vector(layers, required(key, range));
+    auto values = metadata_.get<std::vector<std::uint32_t>>(full(key));
+    if (values.size() != layers) {
+      throw error(key, fmt::format("has {} values for {} layers", values.size(), layers));
+    }
+    for (const std::uint32_t value : values) in_range(key, value, range);
+    return values;
+  }
+  std::string text(std::string_view key) const { return metadata_.get<std::string>(full(key)); }
+  bool contains(std::string_view key) const { return metadata_.contains(full(key)); }
+  GgufError error(std::string_view key, const std::string& problem) const {
+    return metadata_.error(full(key), problem);
+  }
+
+ private:
+  std::string full(std::string_view key) const { return prefix_ + std::string(key); }
+  std::uint32_t in_range(std::string_view key, std::uint32_t value, Range range) const {
+    if (value >= range.min && value <= range.max) return value;
+    throw error(key, fmt::format("{} is outside [{}, {}]", value, range.min, range.max));
+  }
+
+  const Metadata& metadata_;
+  std::string prefix_;
+};
+
+std::vector<LayerConfig> read_layers(const Keys& keys, const ArchitectureTraits& architecture,
+                                     std::uint32_t blocks) {
+  const auto heads = keys.per_layer("attention.head_count", blocks, {1, kMaxHeads});
+  const auto kv_heads = keys.contains("attention.head_count_kv")
+                            ? keys.per_layer("attention.head_count_kv", blocks, {1, kMaxHeads})
+                            : heads;
+  std::vector<std::uint32_t> widths(blocks, 0);
+  // Experts have their own width; some converters leave the dense one out, or write 0.
+  if (!architecture.experts) {
+    widths = keys.per_layer("feed_forward_length", blocks, {1, kMaxWidth});
+  } else if (keys.contains("feed_forward_length")) {
+    widths = keys.per_layer("feed_forward_length", blocks, {0, kMaxWidth});
+  }
+  std::vector<LayerConfig> layers;
+  for (std::uint32_t i = 0; i < blocks; ++i) {
+    if (heads[i] % kv_heads[i] != 0) {
+      throw keys.error("attention.head_count_kv",
+                       fmt::format("{} key/value heads do not divide {} heads (layer {})",
+                                   kv_heads[i], heads[i], i));
+    }
+    layers.push_back({heads[i], kv_heads[i], widths[i]});
+  }
+  return layers;
+}
+
+// Head lengths default to embedding_length / head_count, which must then be the same in every
+// layer.
+std::uint32_t read_head_length(const Keys& keys, std::string_view key, const ModelConfig& config) {
+  if (keys.contains(key)) return keys.required(key, {1, kMaxWidth});
+  const std::uint32_t heads = config.layers.front().head_count;
+  const bool uniform = std::ranges::all_of(
+      config.layers, [&](const LayerConfig& layer) { return layer.head_count == heads; });
+  if (!uniform || config.embedding_length % heads != 0) {
+    throw keys.error(key, fmt::format("is missing, and embedding_length {} is not a multiple of "
+                                      "one head count for all layers ({} in layer 0)",
+                                      config.embedding_length, heads));
+  }
+  return config.embedding_length / heads;
+}
+
+RopeScaling read_rope_scaling(const Keys& keys, std::uint32_t context_length) {
+  RopeScaling scaling;
+  scaling.original_context_length =
+      keys.optional("rope.scaling.original_context_length", {1, kMaxContext}, context_length);
+  if (!keys.contains("rope.scaling.type")) {
+    // Files from before rope.scaling.* have a linear factor only.
+    scaling.factor = keys.positive_or("rope.scale_linear", 1);
+    if (scaling.factor != 1) scaling.kind = RopeScalingKind::linear;
+    return scaling;
+  }
+  const std::string type = keys.text("rope.scaling.type");
+  if (type == "none") return scaling;
+  if (type != "linear" && type != "yarn") {
+    throw keys.error("rope.scaling.type",
+                     fmt::format("\"{}\" is not supported; none, linear and yarn are", type));
+  }
+  scaling.kind = type == "linear" ? RopeScalingKind::linear : RopeScalingKind::yarn;
+  scaling.factor = keys.positive("rope.scaling.factor");
+  scaling.attention_factor = keys.positive_or("rope.scaling.attn_factor", 1);
+  if (scaling.kind == RopeScalingKind::yarn) {
+    scaling.attention_factor =
+        keys.positive_or("rope.scaling.yarn_attn_factor", scaling.attention_factor);
+    scaling.yarn_beta_fast = keys.positive_or("rope.scaling.yarn_beta_fast", 32);
+    scaling.yarn_beta_slow = keys.positive_or("rope.scaling.yarn_beta_slow", 1);
+  }
+  return scaling;
+}
+
+void read_rope(const Keys& keys, ModelConfig& config) {
+  config.rope_dimension_count =
+      keys.optional("rope.dimension_count", {2, config.key_length}, config.key_length);
+  if (config.rope_dimension_count % 2 != 0) {
+    throw keys.error("rope.dimension_count",
+                     fmt::format("{} is odd; RoPE turns pairs", config.rope_dimension_count));
+  }
+  config.rope_freq_base = keys.positive_or("rope.freq_base", 10000);
+  config.rope_scaling = read_rope_scaling(keys, config.context_length);
+}
+
+ExpertConfig read_experts(const Keys& keys, const GgufModel& model,
+                          const ArchitectureTraits& architecture) {
+  ExpertConfig experts;
+  if (!architecture.experts) return experts;
+  experts.count = keys.required("expert_count", {1, kMaxExperts});
+  experts.used_count = keys.required("expert_used_count", {1, experts.count});
+  const std::string_view width = "expert_feed_forward_length";
+  if (keys.contains(width)) {
+    experts.feed_forward_length = keys.required(width, {1, kMaxWidth});
+  } else if (const TensorInfo* down = model.find("blk.0.ffn_down_exps.weight")) {
+    experts.feed_forward_length =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(down->ne[0], kMaxWidth));
+  } else {
+    experts.feed_forward_length = keys.required(width, {1, kMaxWidth});  // throws: missing
+  }
+  if (!architecture.shared_expert) return experts;
+  const std::string_view shared = "expert_shared_feed_forward_length";
+  // Early conversions have no such key: the tensor knows.
+  const TensorInfo* down = model.find("blk.0.ffn_down_shexp.weight");
+  if (keys.contains(shared) || down == nullptr) {
+    experts.shared_feed_forward_length = keys.required(shared, {1, kMaxWidth});
+  } else {
+    experts.shared_feed_forward_length =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(down->ne[0], kMaxWidth));
+  }
+  return experts;
+}
+
+// The vocabulary is as large as the embedding table: files without a tokenizer need not have a key
+// for it.
+std::uint32_t read_vocab_size(const GgufModel& model) {
+  constexpr std::string_view kName = "token_embd.weight";
+  const TensorInfo* embedding = model.find(kName);
+  if (embedding == nullptr) throw model.missing_tensor(kName);
+  if (embedding->dimensions != 2 || embedding->ne[1] > kMaxWidth) {
+    throw model.error(*embedding, fmt::format("has shape {}; expected {{embedding_length, tokens}}",
+                                              shape_to_string(*embedding)));
+  }
+  return static_cast<std::uint32_t>(embedding->ne[1]);
+}
+
+}  // namespace
+
+const ArchitectureTraits& traits(Architecture architecture) {
+  return *std::ranges::find(kArchitectures, architecture, &ArchitectureTraits::architecture);
+}
+
+ModelConfig read_model_config(const GgufModel& model) {
+  const Metadata& metadata = model.metadata();
+  const ArchitectureTraits& architecture = find_architecture(metadata);
+  const Keys keys(metadata, architecture.name);
+
+  ModelConfig config;
+  config.architecture = architecture.architecture;
+  config.name = metadata.get_or<std::string>("general.name", "");
+  config.context_length = keys.required("context_length", {1, kMaxContext});
+  config.embedding_length = keys.required("embedding_length", {1, kMaxWidth});
+  config.vocab_size = read_vocab_size(model);
+  const std::uint32_t blocks = keys.required("block_count", {1, kMaxLayers});
+  config.layers = read_layers(keys, architecture, blocks);
+  config.nextn_predict_layers = keys.optional("nextn_predict_layers", {0, blocks - 1}, 0);
+  config.layers.resize(blocks - config.nextn_predict_layers);
+  config.key_length = read_head_length(keys, "attention.key_length", config);
+  config.value_length = read_head_length(keys, "attention.value_length", config);
+  config.rms_epsilon = keys.positive("attention.layer_norm_rms_epsilon");
+  read_rope(keys, config);
+  config.experts = read_experts(keys, model, architecture);
+  return config;
+}
+
+}  // namespace tensor_pager::loaders

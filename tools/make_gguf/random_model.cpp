@@ -1,0 +1,460 @@
+#include "random_model.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "gguf_writer.hpp"
+#include "output_file.hpp"
+#include "random_weights.hpp"
+
+namespace tensor_pager::make_gguf {
+namespace {
+
+using loaders::TensorType;
+
+constexpr Bytes kAlignment{32};
+constexpr std::uint32_t kMaxPieces = 65535;  // split.count has 16 bits
+// Matrices of large models repeat this many blocks in random order.
+constexpr std::uint64_t kTemplateBlocks = 1 << 15;
+
+struct ArchitectureSpec {
+  std::string_view name;
+  bool bias;
+  bool qk_norm;
+  bool experts;
+  bool shared_expert;
+  float rope_freq_base;
+  bool rope_dimension_count;  // the key is written
+};
+
+// llama is here for tests of what happens with an architecture that is not supported.
+constexpr ArchitectureSpec kArchitectures[] = {
+    {"qwen2", true, false, false, false, 1e6f, false},
+    {"qwen3", false, true, false, false, 1e6f, false},
+    {"qwen2moe", true, false, true, true, 1e6f, false},
+    {"qwen3moe", false, true, true, false, 1e6f, false},
+    {"llama", false, false, false, false, 1e4f, true},
+};
+
+struct TypeSpec {
+  std::string_view name;
+  TensorType base;
+  // Of attn_v and ffn_down in some layers, and of the output matrix, as llama-quantize's "M"
+  // mixtures have it.
+  TensorType important;
+};
+
+constexpr TypeSpec uniform(std::string_view name, TensorType type) {
+  return {name, type, type};
+}
+
+constexpr TypeSpec kTypes[] = {
+    uniform("f32", TensorType::f32),
+    uniform("f16", TensorType::f16),
+    uniform("bf16", TensorType::bf16),
+    uniform("q4_0", TensorType::q4_0),
+    uniform("q4_1", TensorType::q4_1),
+    uniform("q5_0", TensorType::q5_0),
+    uniform("q5_1", TensorType::q5_1),
+    uniform("q8_0", TensorType::q8_0),
+    uniform("q2_k", TensorType::q2_k),
+    uniform("q3_k", TensorType::q3_k),
+    uniform("q4_k", TensorType::q4_k),
+    uniform("q5_k", TensorType::q5_k),
+    uniform("q6_k", TensorType::q6_k),
+    uniform("iq4_nl", TensorType::iq4_nl),
+    uniform("iq4_xs", TensorType::iq4_xs),
+    {"q4_k_m", TensorType::q4_k, TensorType::q6_k},
+    {"q5_k_m", TensorType::q5_k, TensorType::q6_k},
+};
+
+struct PresetSpec {
+  std::string_view name;
+  std::uint32_t layers;
+  std::uint32_t embedding;
+  std::uint32_t feed_forward;
+  std::uint32_t heads;
+  std::uint32_t kv_heads;
+  std::uint32_t head_length;
+  std::uint32_t vocabulary;
+  std::uint32_t experts = 0;
+  std::uint32_t experts_used = 0;
+  std::uint32_t expert_feed_forward = 0;
+};
+
+constexpr PresetSpec kPresets[] = {
+    {"tiny", 3, 256, 512, 4, 2, 64, 512, 8, 2, 256},
+    {"7b", 28, 3584, 18944, 28, 4, 128, 152064},
+    {"14b", 48, 5120, 13824, 40, 8, 128, 152064},
+    {"32b", 64, 5120, 27648, 40, 8, 128, 152064},
+    {"72b", 80, 8192, 29568, 64, 8, 128, 152064},
+    {"30b-a3b", 48, 2048, 6144, 32, 4, 128, 151936, 128, 8, 768},
+};
+constexpr std::uint32_t kTinyQkNormHeadLength = 128;  // so that head_dim is not embedding / heads
+constexpr std::uint32_t kTinySharedFeedForward = 512;
+
+template <class Spec>
+const Spec& find(std::span<const Spec> specs, std::string_view what, std::string_view name) {
+  const auto found = std::ranges::find(specs, name, &Spec::name);
+  if (found != specs.end()) return *found;
+  std::string known;
+  for (const Spec& spec : specs) known += fmt::format("{}{}", known.empty() ? "" : ", ", spec.name);
+  throw RandomModelError(fmt::format("unknown {} \"{}\"; these are known: {}", what, name, known));
+}
+
+template <class Spec>
+std::vector<std::string> names(std::span<const Spec> specs) {
+  std::vector<std::string> out;
+  for (const Spec& spec : specs) out.emplace_back(spec.name);
+  return out;
+}
+
+// Everything that the options decide.
+struct Design {
+  ArchitectureSpec architecture;
+  TypeSpec type;
+  PresetSpec sizes;  // as changed by the options and the architecture
+  std::uint32_t shared_feed_forward = 0;
+  bool tied = false;
+
+  bool is_tiny() const { return sizes.name == "tiny"; }
+};
+
+void check(const Design& design, const RandomModelOptions& options) {
+  const ArchitectureSpec& architecture = design.architecture;
+  const PresetSpec& sizes = design.sizes;
+  if (architecture.experts && sizes.experts == 0) {
+    throw RandomModelError(
+        fmt::format("preset {} has no experts, which {} needs; use tiny or "
+                    "30b-a3b",
+                    sizes.name, architecture.name));
+  }
+  if (architecture.shared_expert && design.shared_feed_forward == 0) {
+    throw RandomModelError(fmt::format("preset {} has no shared expert, which {} needs; use tiny",
+                                       sizes.name, architecture.name));
+  }
+  if (!architecture.qk_norm && sizes.heads * sizes.head_length != sizes.embedding) {
+    throw RandomModelError(fmt::format("heads of preset {} do not suit {}; use qwen3 or qwen3moe",
+                                       sizes.name, architecture.name));
+  }
+  if (options.pieces == 0 || options.pieces > kMaxPieces) {
+    throw RandomModelError(
+        fmt::format("cannot split a model into {} files; 1 to {}", options.pieces, kMaxPieces));
+  }
+}
+
+Design make_design(const RandomModelOptions& options) {
+  Design design{
+      .architecture = find<ArchitectureSpec>(kArchitectures, "architecture", options.architecture),
+      .type = find<TypeSpec>(kTypes, "type", options.type),
+      .sizes = find<PresetSpec>(kPresets, "preset", options.preset),
+      .tied = options.tied};
+  if (design.is_tiny() && design.architecture.qk_norm) {
+    design.sizes.head_length = kTinyQkNormHeadLength;
+  }
+  if (design.is_tiny() && design.architecture.shared_expert) {
+    design.shared_feed_forward = kTinySharedFeedForward;
+  }
+  if (options.layers > 0) design.sizes.layers = options.layers;
+  check(design, options);
+  return design;
+}
+
+// Lists the tensors of a design in the order of the file.
+class TensorList {
+ public:
+  explicit TensorList(const Design& design) : design_(design), sizes_(design.sizes) {}
+
+  std::vector<RandomTensor> build() {
+    const TensorType base = design_.type.base;
+    tensors_.push_back({"token_embd.weight", {sizes_.embedding, sizes_.vocabulary}, base, 0, 1});
+    for (std::uint32_t layer = 0; layer < sizes_.layers; ++layer) {
+      prefix_ = fmt::format("blk.{}.", layer);
+      const TensorType important = is_important(layer) ? design_.type.important : base;
+      add_attention(base, important);
+      if (design_.architecture.experts) {
+        add_experts(base, important);
+      } else {
+        add_feed_forward("", sizes_.feed_forward, base, important);
+      }
+    }
+    prefix_.clear();
+    norm("output_norm.weight", sizes_.embedding);
+    if (!design_.tied) {
+      matrix("output.weight", {sizes_.embedding, sizes_.vocabulary}, design_.type.important);
+    }
+    return std::move(tensors_);
+  }
+
+ private:
+  // The first and the last eighth of the layers, and every third of those between them.
+  bool is_important(std::uint32_t layer) const {
+    const std::uint32_t eighth = sizes_.layers / 8;
+    return layer < eighth || layer >= 7 * sizes_.layers / 8 || (layer - eighth) % 3 == 2;
+  }
+
+  void add_attention(TensorType base, TensorType important) {
+    const std::uint64_t q = std::uint64_t{sizes_.heads} * sizes_.head_length;
+    const std::uint64_t kv = std::uint64_t{sizes_.kv_heads} * sizes_.head_length;
+    norm("attn_norm.weight", sizes_.embedding);
+    projection("attn_q", q, base);
+    projection("attn_k", kv, base);
+    projection("attn_v", kv, important);
+    matrix("attn_output.weight", {q, sizes_.embedding}, base);
+    if (design_.architecture.qk_norm) {
+      norm("attn_q_norm.weight", sizes_.head_length);
+      norm("attn_k_norm.weight", sizes_.head_length);
+    }
+    norm("ffn_norm.weight", sizes_.embedding);
+  }
+
+  void add_feed_forward(std::string_view suffix, std::uint64_t width, TensorType base,
+                        TensorType important) {
+    matrix(fmt::format("ffn_gate{}.weight", suffix), {sizes_.embedding, width}, base);
+    matrix(fmt::format("ffn_up{}.weight", suffix), {sizes_.embedding, width}, base);
+    matrix(fmt::format("ffn_down{}.weight", suffix), {width, sizes_.embedding}, important);
+  }
+
+  void add_experts(TensorType base, TensorType important) {
+    const std::uint64_t width = sizes_.expert_feed_forward;
+    matrix("ffn_gate_inp.weight", {sizes_.embedding, sizes_.experts}, TensorType::f32);
+    matrix("ffn_gate_exps.weight", {sizes_.embedding, width, sizes_.experts}, base);
+    matrix("ffn_up_exps.weight", {sizes_.embedding, width, sizes_.experts}, base);
+    matrix("ffn_down_exps.weight", {width, sizes_.embedding, sizes_.experts}, important);
+    if (design_.shared_feed_forward == 0) return;
+    vector("ffn_gate_inp_shexp.weight", sizes_.embedding, 0, deviation(sizes_.embedding));
+    add_feed_forward("_shexp", design_.shared_feed_forward, base, base);
+  }
+
+  void projection(std::string_view name, std::uint64_t outputs, TensorType type) {
+    matrix(fmt::format("{}.weight", name), {sizes_.embedding, outputs}, type);
+    if (design_.architecture.bias) vector(fmt::format("{}.bias", name), outputs, 0, 0.3f);
+  }
+  void norm(std::string_view name, std::uint64_t length) { vector(name, length, 1, 0.1f); }
+
+  void matrix(std::string_view name, std::vector<std::uint64_t> ne, TensorType type) {
+    const float spread = deviation(ne.front());
+    tensors_.push_back({prefix_ + std::string(name), std::move(ne), type, 0, spread});
+  }
+  void vector(std::string_view name, std::uint64_t length, float mean, float spread) {
+    tensors_.push_back({prefix_ + std::string(name), {length}, TensorType::f32, mean, spread});
+  }
+  static float deviation(std::uint64_t inputs) { return 1 / std::sqrt(static_cast<float>(inputs)); }
+
+  const Design& design_;
+  const PresetSpec& sizes_;
+  std::string prefix_;
+  std::vector<RandomTensor> tensors_;
+};
+
+void check_rows(const std::vector<RandomTensor>& tensors) {
+  for (const RandomTensor& tensor : tensors) {
+    const loaders::TensorTypeTraits& type = loaders::traits(tensor.type);
+    if (tensor.ne.front() % type.block_elements == 0) continue;
+    throw RandomModelError(fmt::format("{}: a row of {} elements does not fit {}'s blocks of {}",
+                                       tensor.name, tensor.ne.front(), type.name,
+                                       type.block_elements));
+  }
+}
+
+void add_metadata(GgufHeader& header, const Design& design) {
+  const ArchitectureSpec& architecture = design.architecture;
+  const PresetSpec& sizes = design.sizes;
+  const auto key = [&](std::string_view name) {
+    return fmt::format("{}.{}", architecture.name, name);
+  };
+  header.add("general.architecture", architecture.name);
+  header.add("general.name",
+             fmt::format("random-{}-{}-{}", architecture.name, sizes.name, design.type.name));
+  header.add("general.quantization_version", std::uint32_t{2});
+  header.add(key("block_count"), sizes.layers);
+  header.add(key("context_length"), std::uint32_t{32768});
+  header.add(key("embedding_length"), sizes.embedding);
+  header.add(key("feed_forward_length"), sizes.feed_forward);
+  header.add(key("attention.head_count"), sizes.heads);
+  header.add(key("attention.head_count_kv"), sizes.kv_heads);
+  header.add(key("rope.freq_base"), architecture.rope_freq_base);
+  header.add(key("attention.layer_norm_rms_epsilon"), 1e-6f);
+  header.add(key("vocab_size"), sizes.vocabulary);
+  if (architecture.rope_dimension_count) header.add(key("rope.dimension_count"), sizes.head_length);
+  if (architecture.qk_norm) {
+    header.add(key("attention.key_length"), sizes.head_length);
+    header.add(key("attention.value_length"), sizes.head_length);
+  }
+  if (architecture.experts) {
+    header.add(key("expert_count"), sizes.experts);
+    header.add(key("expert_used_count"), sizes.experts_used);
+    header.add(key("expert_feed_forward_length"), sizes.expert_feed_forward);
+  }
+  if (design.shared_feed_forward > 0) {
+    header.add(key("expert_shared_feed_forward_length"), design.shared_feed_forward);
+  }
+  header.add("tokenizer.ggml.model", std::string_view("no_vocab"));
+}
+
+// Tensors [begin, end) of the list, which one file holds.
+struct PieceRange {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+};
+
+Bytes padded_bytes(const RandomTensor& tensor) {
+  return round_up(tensor_bytes(tensor.type, tensor.ne), kAlignment);
+}
+
+// About the same number of bytes for each piece, and at least one tensor.
+std::vector<PieceRange> cut(const std::vector<RandomTensor>& tensors, std::uint32_t pieces) {
+  if (pieces > tensors.size()) {
+    throw RandomModelError(
+        fmt::format("cannot split {} tensors into {} files", tensors.size(), pieces));
+  }
+  Bytes total;
+  for (const RandomTensor& tensor : tensors) total += padded_bytes(tensor);
+  std::vector<PieceRange> out;
+  std::size_t next = 0;
+  Bytes done;
+  for (std::uint32_t piece = 0; piece < pieces; ++piece) {
+    const std::size_t begin = next;
+    const Bytes target{total.count / pieces * (piece + 1)};
+    const std::size_t latest = tensors.size() - (pieces - piece - 1);
+    do {
+      done += padded_bytes(tensors[next++]);
+    } while (next < latest && (done < target || piece + 1 == pieces));
+    out.push_back({begin, next});
+  }
+  return out;
+}
+
+std::filesystem::path piece_path(const std::filesystem::path& path, std::uint32_t piece,
+                                 std::uint32_t pieces) {
+  if (pieces == 1) return path;
+  std::filesystem::path name = path.filename();
+  if (name.extension() == ".gguf") name = name.stem();
+  return path.parent_path() /
+         fmt::format("{}-{:05}-of-{:05}.gguf", name.string(), piece + 1, pieces);
+}
+
+class ModelWriter {
+ public:
+  ModelWriter(const RandomModelOptions& options, const WriteProgress& progress)
+      : options_(options),
+        progress_(progress),
+        design_(make_design(options)),
+        tensors_(TensorList(design_).build()) {
+    check_rows(tensors_);
+    for (const RandomTensor& tensor : tensors_) total_ += padded_bytes(tensor);
+  }
+
+  WrittenModel write(const std::filesystem::path& path) {
+    WrittenModel written;
+    written.tensors = tensors_.size();
+    try {
+      const std::vector<PieceRange> ranges = cut(tensors_, options_.pieces);
+      for (std::uint32_t piece = 0; piece < options_.pieces; ++piece) {
+        OutputFile file(piece_path(path, piece, options_.pieces));
+        write_piece(file, piece, ranges[piece]);
+        file.close();
+        written.files.push_back(piece_path(path, piece, options_.pieces));
+        written.bytes += file.size();
+      }
+    } catch (...) {
+      std::error_code ignored;
+      for (const auto& file : written.files) std::filesystem::remove(file, ignored);
+      throw;
+    }
+    return written;
+  }
+
+ private:
+  void write_piece(OutputFile& file, std::uint32_t piece, PieceRange range) {
+    GgufHeader header;
+    if (piece == 0) add_metadata(header, design_);
+    if (options_.pieces > 1) {
+      header.add("split.no", static_cast<std::uint16_t>(piece));
+      header.add("split.count", static_cast<std::uint16_t>(options_.pieces));
+      header.add("split.tensors.count", static_cast<std::int32_t>(tensors_.size()));
+    }
+    Bytes offset;
+    for (std::size_t i = range.begin; i < range.end; ++i) {
+      const RandomTensor& tensor = tensors_[i];
+      header.declare(
+          {tensor.name, tensor.ne, static_cast<std::uint32_t>(tensor.type), offset.count});
+      offset += padded_bytes(tensor);
+    }
+    file.write(header.serialise(kAlignment));
+    for (std::size_t i = range.begin; i < range.end; ++i) write_tensor(file, i);
+  }
+
+  void write_tensor(OutputFile& file, std::size_t index) {
+    const RandomTensor& tensor = tensors_[index];
+    // Every tensor has a stream of its own, so that it does not depend on the ones before it.
+    RandomStream random(options_.seed * 1000003 + index + 1);
+    const Bytes block{loaders::traits(tensor.type).block_bytes};
+    const std::uint64_t blocks = tensor_bytes(tensor.type, tensor.ne) / block;
+    if (tensor.ne.size() == 1) {
+      file.write(random_vector(random, blocks, tensor.mean, tensor.deviation));
+    } else {
+      write_matrix(file, random, tensor, blocks);
+    }
+    file.pad(kAlignment);
+    report(padded_bytes(tensor));
+  }
+
+  void write_matrix(OutputFile& file, RandomStream& random, const RandomTensor& tensor,
+                    std::uint64_t blocks) {
+    const std::size_t size = loaders::traits(tensor.type).block_bytes;
+    const std::uint64_t made = design_.is_tiny() ? blocks : std::min(blocks, kTemplateBlocks);
+    const std::vector<std::byte> pool = random_blocks(random, tensor.type, made, tensor.deviation);
+    for (std::uint64_t done = 0; done < blocks;) {
+      const std::uint64_t start = done == 0 ? 0 : random.next() % made;
+      const std::uint64_t count = std::min(blocks - done, made - start);
+      file.write(std::span(pool).subspan(start * size, count * size));
+      done += count;
+    }
+  }
+
+  void report(Bytes written) {
+    done_ += written;
+    if (progress_) progress_(done_, total_);
+  }
+
+  const RandomModelOptions& options_;
+  const WriteProgress& progress_;
+  Design design_;
+  std::vector<RandomTensor> tensors_;
+  Bytes total_;
+  Bytes done_;
+};
+
+}  // namespace
+
+std::vector<std::string> architecture_names() {
+  return names<ArchitectureSpec>(kArchitectures);
+}
+std::vector<std::string> type_names() {
+  return names<TypeSpec>(kTypes);
+}
+std::vector<std::string> preset_names() {
+  return names<PresetSpec>(kPresets);
+}
+
+std::vector<RandomTensor> random_model_tensors(const RandomModelOptions& options) {
+  const Design design = make_design(options);
+  std::vector<RandomTensor> tensors = TensorList(design).build();
+  check_rows(tensors);
+  return tensors;
+}
+
+WrittenModel write_random_model(const std::filesystem::path& path,
+                                const RandomModelOptions& options, const WriteProgress& progress) {
+  return ModelWriter(options, progress).write(path);
+}
+
+}  // namespace tensor_pager::make_gguf
