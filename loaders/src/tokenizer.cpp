@@ -6,6 +6,7 @@
 
 #include "tokenizer_literals.hpp"
 #include "tokenizer_merges.hpp"
+#include "tokenizer_quoted.hpp"
 #include "tokenizer_unicode.hpp"
 #include "tokenizer_words.hpp"
 
@@ -18,10 +19,10 @@ bool is_literal(TokenType type) {
 
 void check_model(const Vocabulary& vocabulary) {
   if (vocabulary.model == "gpt2") return;
-  throw TokenizerError(fmt::format(
-      "unknown tokenizer model \"{}\" (tokenizer.ggml.model); supported: gpt2; give token "
-      "ids instead of text",
-      vocabulary.model));
+  throw TokenizerError(
+      fmt::format("unknown tokenizer model {} (tokenizer.ggml.model); supported: gpt2; give token "
+                  "ids instead of text",
+                  quoted(vocabulary.model)));
 }
 
 void check_types(const Vocabulary& vocabulary) {
@@ -55,9 +56,9 @@ TokenIndex index_tokens(const std::vector<std::string>& tokens) {
   for (std::size_t id = 0; id < tokens.size(); ++id) {
     const auto [entry, is_new] = index.emplace(tokens[id], static_cast<TokenId>(id));
     if (is_new) continue;
-    throw TokenizerError(fmt::format(
-        "tokens {} and {} (tokenizer.ggml.tokens) are both \"{}\"; convert the model again",
-        entry->second, id, tokens[id]));
+    throw TokenizerError(
+        fmt::format("tokens {} and {} (tokenizer.ggml.tokens) are both {}; convert the model again",
+                    entry->second, id, quoted(tokens[id])));
   }
   return index;
 }
@@ -115,6 +116,7 @@ struct Tokenizer::Parts {
 
   void encode_between(std::string_view text, bool nfc, MergeTable::Workspace& workspace,
                       std::vector<TokenId>& ids) const {
+    if (text.empty()) return;
     std::string composed;
     if (nfc && words.wants_nfc()) text = compose_nfc(text, composed);
     WordCursor cursor(words, text);

@@ -2,24 +2,25 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 
 namespace tensor_pager::loaders {
 
 void LiteralMatcher::add(std::string_view text, TokenId id) {
   if (text.empty()) return;
-  std::vector<Literal>& literals = by_first_byte_[static_cast<std::uint8_t>(text.front())];
-  const auto shorter = std::find_if(literals.begin(), literals.end(), [&](const Literal& literal) {
-    return literal.text.size() < text.size();
-  });
-  literals.insert(shorter, {text, id});
+  ids_.emplace(text, id);
+  std::vector<std::size_t>& lengths = lengths_[static_cast<std::uint8_t>(text.front())];
+  const auto place = std::ranges::lower_bound(lengths, text.size(), std::greater<>());
+  if (place == lengths.end() || *place != text.size()) lengths.insert(place, text.size());
 }
 
 std::optional<LiteralMatcher::Match> LiteralMatcher::find(std::string_view text,
                                                           std::size_t from) const {
   for (std::size_t i = from; i < text.size(); ++i) {
-    for (const Literal& literal : by_first_byte_[static_cast<std::uint8_t>(text[i])]) {
-      if (text.substr(i).starts_with(literal.text))
-        return Match{i, literal.text.size(), literal.id};
+    for (const std::size_t length : lengths_[static_cast<std::uint8_t>(text[i])]) {
+      if (length > text.size() - i) continue;
+      const auto found = ids_.find(text.substr(i, length));
+      if (found != ids_.end()) return Match{i, length, found->second};
     }
   }
   return std::nullopt;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "loaders/tokenizer.hpp"
@@ -26,11 +27,10 @@ class LiteralMatcher {
   std::optional<Match> find(std::string_view text, std::size_t from) const;
 
  private:
-  struct Literal {
-    std::string_view text;
-    TokenId id;
-  };
-  std::array<std::vector<Literal>, 256> by_first_byte_;  // each longest first
+  std::unordered_map<std::string_view, TokenId> ids_;
+  // The lengths that occur, longest first, by the literals' first byte: few, however many literals
+  // a vocabulary has.
+  std::array<std::vector<std::size_t>, 256> lengths_;
 };
 
 }  // namespace tensor_pager::loaders

@@ -7,6 +7,8 @@
 #include <functional>
 #include <utility>
 
+#include "tokenizer_quoted.hpp"
+
 namespace tensor_pager::loaders {
 namespace {
 
@@ -38,9 +40,9 @@ std::pair<std::string_view, std::string_view> split_merge(std::string_view merge
   if (space == std::string_view::npos || space == 0 || space + 1 == merge.size() ||
       merge.find(' ', space + 1) != std::string_view::npos) {
     throw TokenizerError(
-        fmt::format("merge {} (tokenizer.ggml.merges) is \"{}\", not two tokens with a space "
+        fmt::format("merge {} (tokenizer.ggml.merges) is {}, not two tokens with a space "
                     "between; convert the model again",
-                    rank, merge));
+                    rank, quoted(merge)));
   }
   return {merge.substr(0, space), merge.substr(space + 1)};
 }
@@ -50,21 +52,18 @@ TokenId token_of_merge(const TokenIndex& index, std::string_view token, std::str
   const auto found = index.find(token);
   if (found == index.end()) {
     throw TokenizerError(
-        fmt::format("merge {} (tokenizer.ggml.merges), \"{}\", needs token \"{}\", which is not "
+        fmt::format("merge {} (tokenizer.ggml.merges), {}, needs token {}, which is not "
                     "among the {} of the vocabulary; convert the model again",
-                    rank, merge, token, index.size()));
+                    rank, quoted(merge), quoted(token), index.size()));
   }
   return found->second;
 }
 
-// A word may be as long as the text: errors show how it begins.
-constexpr std::size_t kQuotedLength = 40;
-
 [[noreturn]] void throw_missing_byte(std::uint8_t byte, std::string_view word) {
   throw TokenizerError(
-      fmt::format("the vocabulary has no token for byte 0x{:02X}, which the word \"{}\" needs; "
+      fmt::format("the vocabulary has no token for byte 0x{:02X}, which the word {} needs; "
                   "remove it from the text",
-                  byte, word.substr(0, kQuotedLength)));
+                  byte, quoted(word)));
 }
 
 }  // namespace

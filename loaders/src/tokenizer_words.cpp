@@ -11,6 +11,7 @@
 #include <string>
 
 #include "loaders/tokenizer.hpp"
+#include "tokenizer_quoted.hpp"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -48,9 +49,9 @@ const PreTokenizer& find_pre_tokenizer(std::string_view name) {
   const auto found = std::ranges::find(kPreTokenizers, name, &PreTokenizer::name);
   if (found != kPreTokenizers.end()) return *found;
   throw TokenizerError(fmt::format(
-      "unknown pre-tokeniser \"{}\" (tokenizer.ggml.pre); supported: {}; give token "
+      "unknown pre-tokeniser {} (tokenizer.ggml.pre); supported: {}; give token "
       "ids instead of text",
-      name, fmt::join(kPreTokenizers | std::views::transform(&PreTokenizer::name), ", ")));
+      quoted(name), fmt::join(kPreTokenizers | std::views::transform(&PreTokenizer::name), ", ")));
 }
 
 std::string pcre2_message(int error) {
