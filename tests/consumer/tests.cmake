@@ -4,7 +4,7 @@
 #   consumer.find_package_shared against those shared libraries, installed
 # The embedded build is unoptimised, without debug information: it asks whether things fit together, not how fast.
 set(consumer_dir ${PROJECT_BINARY_DIR}/consumer)
-set(consumer_options -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_BUILD_TYPE=None
+set(consumer_options -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=
   -DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER})
 
 # consumer_test(NAME build options...): configures, builds and runs the consumer in its own folder.
