@@ -66,6 +66,10 @@ void WordSplitter::FreeCode::operator()(pcre2_real_code_8* code) const {
   pcre2_code_free(code);
 }
 
+void WordSplitter::FreeLimits::operator()(pcre2_real_match_context_8* limits) const {
+  pcre2_match_context_free(limits);
+}
+
 void WordCursor::FreeMatch::operator()(pcre2_real_match_data_8* match) const {
   pcre2_match_data_free(match);
 }
@@ -85,21 +89,27 @@ WordSplitter::WordSplitter(std::string_view name) {
                     "Unicode support",
                     name, offset, pcre2_message(error)));
   }
+  // PCRE2 gives up after ten million steps by default, which guards against patterns that take
+  // exponential time. These take linear time, and white space of that length takes as many.
+  limits_.reset(pcre2_match_context_create(nullptr));
+  if (!limits_) throw std::bad_alloc();
+  pcre2_set_match_limit(limits_.get(), UINT32_MAX);
   // Where code cannot be generated (hardened kernels), pcre2_match interprets the pattern instead.
   pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);
 }
 
 WordCursor::WordCursor(const WordSplitter& splitter, std::string_view text)
-    : code_(splitter.code_.get()),
-      match_(pcre2_match_data_create_from_pattern(code_, nullptr)),
+    : splitter_(&splitter),
+      match_(pcre2_match_data_create_from_pattern(splitter.code_.get(), nullptr)),
       text_(text) {
   if (!match_) throw std::bad_alloc();
 }
 
 std::string_view WordCursor::next() {
   if (position_ == text_.size()) return {};
-  const int found = pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(),
-                                position_, PCRE2_NO_UTF_CHECK, match_.get(), nullptr);
+  const int found =
+      pcre2_match(splitter_->code_.get(), reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(),
+                  position_, PCRE2_NO_UTF_CHECK, match_.get(), splitter_->limits_.get());
   if (found < 0) {
     throw TokenizerError(
         fmt::format("PCRE2 cannot find the word at byte {} of {}: {}; split the text there",

@@ -7,6 +7,7 @@
 // PCRE2's opaque types, declared here so that its header, which needs a macro set first, is
 // included in one place only.
 struct pcre2_real_code_8;
+struct pcre2_real_match_context_8;
 struct pcre2_real_match_data_8;
 
 namespace tensor_pager::loaders {
@@ -25,7 +26,11 @@ class WordSplitter {
   struct FreeCode {
     void operator()(pcre2_real_code_8* code) const;
   };
+  struct FreeLimits {
+    void operator()(pcre2_real_match_context_8* limits) const;
+  };
   std::unique_ptr<pcre2_real_code_8, FreeCode> code_;
+  std::unique_ptr<pcre2_real_match_context_8, FreeLimits> limits_;
   bool wants_nfc_ = false;
 };
 
@@ -42,7 +47,7 @@ class WordCursor {
   struct FreeMatch {
     void operator()(pcre2_real_match_data_8* match) const;
   };
-  const pcre2_real_code_8* code_;
+  const WordSplitter* splitter_;
   std::unique_ptr<pcre2_real_match_data_8, FreeMatch> match_;
   std::string_view text_;
   std::size_t position_ = 0;
