@@ -1,0 +1,312 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "pager/policy.hpp"
+#include "pager/types.hpp"
+
+namespace tensor_pager {
+
+enum class LeaseId : std::uint64_t {};
+enum class FenceId : std::uint64_t {};
+/// A caller's queue of work. Work of one stream passes in the order in which it was queued.
+enum class StreamId : std::uint64_t {};
+
+struct CoreOptions {
+  PageLayout layout;
+  std::uint32_t frames = 0;
+  PolicyOptions policy;
+  /// Neighbouring pages are copied as one, up to this many.
+  std::uint32_t pages_per_copy = 16;
+  /// Unmap a page as soon as it is evicted, so that a stray read faults, instead of leaving its old
+  /// mapping in place.
+  bool unmap_on_evict = false;
+  /// Whether every page's bytes are on the host already; otherwise host_page_ready announces them
+  /// one by one.
+  bool host_pages_ready = true;
+};
+
+/// Pages [first, first + count).
+struct PageRun {
+  PageIndex first;
+  std::uint32_t count = 0;
+
+  auto operator<=>(const PageRun&) const = default;
+};
+
+/// What the core wants done to the device, to be carried out in order. A frame that a command maps,
+/// unmaps or destroys is read by nobody: the core waits for the fences of its former page before it
+/// issues the command.
+struct CreateFrame {
+  FrameIndex frame;
+};
+struct DestroyFrame {
+  FrameIndex frame;
+};
+struct MapPage {
+  PageIndex page;
+  FrameIndex frame;  ///< replaces the page's former mapping, if there is one
+};
+struct UnmapPage {
+  PageIndex page;
+};
+using Remap = std::variant<CreateFrame, DestroyFrame, MapPage, UnmapPage>;
+
+/// First all remaps, then all copies (from the store into the frames that the pages are mapped to).
+struct Commands {
+  std::vector<Remap> remaps;
+  std::vector<PageRun> copies;
+
+  bool empty() const { return remaps.empty() && copies.empty(); }
+};
+
+/// Relations that always hold: accesses = hits + prefetched + late; loads >= evictions; loads >=
+/// remaps.
+struct CoreCounters {
+  std::uint64_t accesses = 0;    ///< pages of all leases
+  std::uint64_t hits = 0;        ///< were resident, and not because this access was foreseen
+  std::uint64_t prefetched = 0;  ///< were brought in for this access, in time
+  std::uint64_t late = 0;        ///< were still on their way, or not even that
+  std::uint64_t loads = 0;       ///< pages for which a copy was commanded
+  std::uint64_t failed_loads = 0;
+  std::uint64_t evictions = 0;  ///< pages whose frame was given to another page, or given up
+  std::uint64_t remaps =
+      0;  ///< pages that were mapped to a frame (a page that returns to its frame is not)
+  std::uint64_t rescues =
+      0;  ///< pages given up that were taken back before their frame was reused: copies saved
+  std::uint64_t rollbacks = 0;  ///< times that decisions not yet carried out were undone
+  std::uint64_t optimal_loads =
+      0;          ///< pages that Belady's rule would have copied with every frame and no prefetch
+  Bytes loaded;   ///< bytes of `loads`
+  Bytes optimal;  ///< bytes of `optimal_loads`
+};
+
+/// How far a lease has come.
+enum class LeaseState : std::uint8_t {
+  blocked,  ///< the pages that other leases hold leave too few frames; tried again at each release
+  queued,   ///< some copy that the lease needs was not commanded yet
+  loading,  ///< every copy was commanded; some have not finished
+  ready,    ///< every page is resident
+  failed,   ///< a copy failed, or waiting would be forever; the lease can only be released
+};
+
+/// The deterministic heart of the pager: a state machine over page table, policy and plan, without
+/// threads, clock, device or I/O. It is told what happened and answers with commands
+/// (take_commands).
+///
+/// Decisions depend on the plan and on the order of acquires and releases, never on when copies
+/// finish or fences pass: time decides only when a decision is carried out. Equal runs copy equal
+/// pages in equal order.
+///
+/// Logically, `budget - prefetch depth` frames keep pages, chosen by ReplacementPolicy at the
+/// position where each page is used. A page that the policy gives up goes to limbo, a queue as long
+/// as the prefetch depth. A page that is brought in takes the frame that has been in limbo longest,
+/// and its load waits until the work that read the frame has passed. So loads run ahead of their
+/// use by the depth of the limbo, and the pages copied are those that Belady's rule copies with
+/// `budget - depth` frames, less those that are rescued from limbo.
+///
+/// One stay of a page in a frame is a Residency:
+///
+///   planned -> loading -> resident -> (gone)
+///      |          `-----> failed ---> (gone)
+///      `-> (gone)                                       if the decision is undone before its copy
+///      was commanded
+///
+/// It ends only when it is drained: no step that was planned with it is still to come (promised),
+/// no lease holds it (pins) and the work that read it has passed (fences). Loads are commanded
+/// strictly in the order in which they were decided, so a page is never in two frames.
+///
+/// Not thread-safe.
+class Core {
+ public:
+  /// Throws BudgetError if there is not a single frame.
+  explicit Core(const CoreOptions& options);
+
+  /// Replaces the plan; the next step is its first. Throws BudgetError, and changes nothing, if the
+  /// largest step does not fit.
+  void set_plan(const AccessPlan& plan);
+
+  /// Reaches step `step` of the plan and acquires its pages and those of `chosen`. Steps that are
+  /// skipped are forgotten. Throws BudgetError if the step alone does not fit the arena.
+  LeaseId acquire(StepIndex step, std::span<const ByteRange> chosen, StreamId stream);
+  /// Acquires pages outside the plan.
+  LeaseId acquire(std::span<const ByteRange> ranges, StreamId stream);
+  /// The lease ends; the work that it covered has been queued, and `fence` passes after it. Without
+  /// a fence the pages are not being read any more.
+  void release(LeaseId lease, std::optional<FenceId> fence);
+
+  void fence_passed(FenceId fence);
+  void copy_finished(PageIndex page);
+  /// Leases that need the page fail with `reason`; its frame is used again.
+  void copy_failed(PageIndex page, const std::string& reason);
+  void host_page_ready(PageIndex page);
+
+  /// Adds frames or gives them up; giving up takes until the work that reads them has passed.
+  /// Throws BudgetError, and changes nothing, if the plan's largest step would not fit.
+  void set_budget(std::uint32_t frames);
+
+  Commands take_commands();
+  bool has_commands() const { return !commands_.empty(); }
+
+  LeaseState state(LeaseId lease) const;
+  /// Why the lease failed.
+  const std::string& failure(LeaseId lease) const;
+  std::span<const PageIndex> pages(LeaseId lease) const;
+  bool resident(PageIndex page) const;
+
+  std::uint32_t frames() const { return alive_; }
+  std::uint32_t budget() const { return budget_; }
+  /// Frames that the plan's largest step takes: the smallest budget.
+  std::uint32_t minimum_frames() const { return plan_.largest_step(); }
+  /// Frames whose only use is to load ahead.
+  std::uint32_t prefetch_frames() const;
+  std::uint32_t resident_pages() const;
+  /// Pages that leases hold.
+  std::uint32_t pinned_pages() const { return pinned_; }
+  std::uint32_t leases() const { return static_cast<std::uint32_t>(leases_.size()); }
+  /// The next step that the plan expects.
+  Position position() const { return position_; }
+  const PagePlan& plan() const { return plan_; }
+  const CoreCounters& counters() const { return counters_; }
+
+  /// Throws std::logic_error that names the first violated invariant. For tests: looks at
+  /// everything.
+  void check_invariants() const;
+
+ private:
+  using ResidencyId = std::uint32_t;
+  static constexpr ResidencyId kNone = 0xffffffff;
+
+  enum class ResidencyState : std::uint8_t { gone, planned, loading, resident, failed };
+
+  struct Residency {
+    PageIndex page;
+    FrameIndex frame;
+    ResidencyState state = ResidencyState::gone;
+    bool in_limbo = false;
+    bool fresh = true;    // brought in, not used since
+    bool latest = false;  // one of its pins is that of the plan step acquired last
+    std::uint32_t promised = 0;
+    std::uint32_t pins = 0;
+    std::uint32_t fences = 0;
+    std::list<ResidencyId>::iterator limbo;  // valid while in_limbo
+  };
+
+  struct Page {
+    ResidencyId residency = kNone;     // the newest whose frame was not promised to another page
+    ResidencyId loading = kNone;       // whose copy was commanded and has not finished
+    std::optional<FrameIndex> mapped;  // where its address points, perhaps since long ago
+    bool host_ready = true;
+    bool suspect = false;  // its last copy failed: only an acquire tries again, and reports
+  };
+
+  struct Load {
+    ResidencyId incoming = kNone;  // kNone: the frame is given up
+    ResidencyId outgoing = kNone;  // kNone: the frame was free
+  };
+
+  struct PlannedStep {
+    Position position = 0;
+    std::vector<ResidencyId> residencies;  // of the pages that were placed so far
+    std::vector<PageIndex> absent;         // of these, [0, next) were placed
+    std::size_t next = 0;
+    std::uint32_t loads = 0;
+
+    bool complete() const { return next == absent.size(); }
+  };
+
+  /// Whom a decision may take a frame from. What the caller acquires must not wait for a lease:
+  /// pinned pages are kept. What is planned ahead may wait for the step acquired last, which will
+  /// have been released by then, but not for leases that were held on to.
+  enum class Urgency : std::uint8_t { demand, ahead };
+
+  struct Lease {
+    StreamId stream{};
+    std::vector<PageIndex> pages;
+    std::vector<ResidencyId> residencies;  // empty while blocked
+    bool blocked = true;                   // the pages were not found a place
+    bool granted = false;  // every copy was commanded: the caller may already be reading
+    bool counted = false;
+    std::string failure;
+  };
+
+  void acquire_at(Position position, Lease& lease, bool as_planned);
+  LeaseId new_lease(std::vector<PageIndex> pages, StreamId stream);
+  void require_fits(std::size_t pages) const;
+  bool fits(std::span<const PageIndex> pages) const;
+  void seek(StepIndex step);
+  void grant(Lease& lease, PlannedStep step);
+  void hold(Lease& lease, Position position);
+  void count_accesses(Lease& lease);
+  void drop_pins(Lease& lease);
+  void retry_blocked();
+  void fail_deadlocked();
+  void mark_granted();
+
+  PlannedStep begin_step(Position position, std::span<const PageIndex> pages);
+  bool place_next_page(PlannedStep& step, Urgency urgency);
+  void place_all_pages(PlannedStep& step);
+  void plan_ahead();
+  std::optional<Load> take_frame(Urgency urgency);
+  bool give_up_victim(Urgency urgency);
+  bool keeps(const Residency& residency, Urgency urgency) const;
+  bool drained(const Residency& residency) const;
+
+  void settle();
+  void pump();
+  void command(const Load& load);
+  void command_copy(PageIndex page);
+  void unstick();
+  void rollback();
+  void cancel_loads();
+  void rebuild_policy();
+  void adjust_frames();
+  void destroy_frame(FrameIndex frame);
+
+  ResidencyId new_residency(PageIndex page, FrameIndex frame);
+  void free_residency(ResidencyId id);
+  void enter_limbo(ResidencyId id, bool first);
+  void leave_limbo(ResidencyId id);
+  std::uint32_t capacity() const { return budget_ - prefetch_frames(); }
+
+  CoreOptions options_;
+  PagePlan plan_;
+  ReplacementPolicy policy_;
+  OptimalLoads optimal_;
+  Position position_ = 0;  // of the next acquire
+  Position frontier_ = 0;  // of the next step to be planned
+
+  std::vector<Page> pages_;
+  std::vector<Residency> residencies_;
+  std::vector<ResidencyId> unused_residencies_;
+
+  std::uint32_t budget_ = 0;
+  std::uint32_t alive_ = 0;     // frames that exist
+  std::uint32_t retiring_ = 0;  // of these, frames about to be given up
+  std::uint32_t pinned_ = 0;    // residencies with pins
+  std::vector<FrameIndex> free_frames_;
+  std::vector<FrameIndex> dead_frames_;  // indices to use again
+  std::list<ResidencyId> limbo_;
+
+  std::deque<Load> loads_;
+  std::deque<PlannedStep>
+      planned_;  // steps from position_ to frontier_; only the last may be incomplete
+  std::uint32_t planned_loads_ = 0;  // of planned_, together
+  std::vector<ResidencyId> latest_;  // of the plan step acquired last
+  std::map<LeaseId, Lease> leases_;
+  std::map<FenceId, std::vector<ResidencyId>> fences_;
+  std::uint64_t next_lease_ = 1;
+
+  Commands commands_;
+  CoreCounters counters_;
+};
+
+}  // namespace tensor_pager

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "pager/backing_store.hpp"
+
+namespace tensor_pager {
+
+/// Where file i begins in the image of a MappedFileStore: the sizes of the files before it, each
+/// rounded up to this.
+inline constexpr Bytes kFileAlignment{4096};
+
+/// The image is one or more files, laid out one after another, mapped read-only into one contiguous
+/// host range.
+///
+/// `read` goes through the file descriptor, not the mapping: a file that was truncated or a disk
+/// that fails is then an exception and not a SIGBUS. `data` is the mapping, for devices that read
+/// pinned host memory.
+class MappedFileStore final : public BackingStore {
+ public:
+  /// Throws StoreError if a file cannot be opened, is empty or cannot be mapped.
+  explicit MappedFileStore(const std::vector<std::filesystem::path>& files);
+  ~MappedFileStore() override;
+  MappedFileStore(const MappedFileStore&) = delete;
+  MappedFileStore& operator=(const MappedFileStore&) = delete;
+
+  Bytes size() const override { return size_; }
+  void read(Bytes offset, std::span<std::byte> out) const override;
+  const std::byte* data() const override { return base_; }
+
+  /// Offset in the image at which file `i` begins.
+  Bytes file_offset(std::size_t i) const { return files_.at(i).offset; }
+
+ private:
+  struct File {
+    std::filesystem::path path;
+    int descriptor = -1;
+    Bytes offset;
+    Bytes size;
+  };
+
+  void open_files(const std::vector<std::filesystem::path>& paths);
+  void map_files();
+  void close() noexcept;
+
+  std::vector<File> files_;
+  Bytes size_;
+  std::byte* base_ = nullptr;
+};
+
+}  // namespace tensor_pager

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "pager/backing_store.hpp"
+#include "pager/core.hpp"
+#include "pager/device.hpp"
+#include "pager/errors.hpp"
+#include "pager/plan.hpp"
+#include "pager/statistics.hpp"
+#include "pager/trace.hpp"
+
+namespace tensor_pager {
+
+struct PagerOptions {
+  /// Device memory that pages may take; rounded down to whole pages.
+  Bytes arena;
+  /// Bytes per page, a multiple of the device's granularity. 0 chooses by the image's size:
+  /// default_page_size.
+  Bytes page;
+  PolicyOptions policy;
+  /// Unmap a page as soon as it is evicted, so that a stray read faults. For debugging.
+  bool unmap_on_evict = false;
+  /// Steps and stalls are recorded here if set. It outlives the pager.
+  Trace* trace = nullptr;
+};
+
+/// A page size that suits an image: about a thousandth of it, a power of two, at least
+/// `granularity`, at most 16 MiB (beyond which a link gains nothing).
+Bytes default_page_size(Bytes image, Bytes granularity);
+
+class Pager;
+
+/// The pages of one step, resident for as long as the lease lives. Move-only. When it ends, its
+/// pages may be evicted as soon as the work queued in its stream by then is done; ending it never
+/// waits.
+class Lease {
+ public:
+  Lease() = default;
+  Lease(Lease&& other) noexcept;
+  Lease& operator=(Lease&& other) noexcept;
+  ~Lease() { release(); }
+
+  void release() noexcept;
+
+ private:
+  friend class Pager;
+  Lease(Pager& pager, LeaseId id, StreamRef stream) : pager_(&pager), id_(id), stream_(stream) {}
+
+  Pager* pager_ = nullptr;
+  LeaseId id_{};
+  StreamRef stream_;
+};
+
+/// mmap for device memory: every byte of the store's image has a permanent device address, an arena
+/// of `arena` bytes holds the pages in use, and pages are there before the work that reads them
+/// starts.
+///
+/// A caller acquires what it is going to read, queues the work in its stream, and lets the lease
+/// go. With a plan, pages are brought in ahead of the acquire; without one, on demand. Thread-safe;
+/// leases end before the pager does.
+class Pager {
+ public:
+  /// Throws BudgetError if the arena holds no page, DeviceError if the device cannot provide the
+  /// range or the frames.
+  Pager(std::unique_ptr<Device> device, std::shared_ptr<const BackingStore> store,
+        const PagerOptions& options);
+  ~Pager();
+  Pager(const Pager&) = delete;
+  Pager& operator=(const Pager&) = delete;
+
+  /// The device address of the image's byte `offset`. It never changes; it may be read while a
+  /// lease covers it.
+  const std::byte* address(Bytes offset) const;
+
+  /// Replaces the plan, and starts to bring in the pages of its first steps.
+  /// Throws BudgetError, which names the smallest arena that can run the plan.
+  void set_plan(const AccessPlan& plan);
+
+  /// Reaches a step of the plan. Work that the caller queues in `stream` afterwards finds the
+  /// step's pages, and those of `chosen`, resident. The calling thread itself waits only until the
+  /// copies are queued (and with the null stream of the host device, until they have ended). Throws
+  /// StoreError or DeviceError if a page could not be brought in; BudgetError if waiting would
+  /// never end.
+  Lease acquire(StepIndex step, std::span<const ByteRange> chosen = {}, StreamRef stream = {});
+  /// The same for bytes outside the plan.
+  Lease acquire(std::span<const ByteRange> ranges, StreamRef stream = {});
+
+  /// Changes the arena at run time. Returns when the memory that was given up is free, which takes
+  /// until the work that reads it is done. Throws BudgetError, and changes nothing, if the plan's
+  /// largest step would not fit.
+  void set_arena(Bytes arena);
+
+  /// The smallest arena that can run the present plan.
+  Bytes minimum_arena() const;
+  PageLayout layout() const;
+  Device& device();
+  Statistics statistics() const;
+
+ private:
+  friend class Lease;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The smallest arena, in bytes, that can run `plan` over an image cut into pages like `layout`.
+Bytes minimum_arena(const PageLayout& layout, const AccessPlan& plan);
+
+}  // namespace tensor_pager

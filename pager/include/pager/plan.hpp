@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "pager/types.hpp"
+
+namespace tensor_pager {
+
+/// What one step of a pass reads from the image.
+struct PlanStep {
+  /// Bytes that the step always reads; any order, overlaps allowed.
+  std::vector<ByteRange> reads;
+  /// Bytes among which the caller chooses when it acquires the step (the experts of a router, say).
+  /// Empty for a step that is known in advance.
+  std::vector<ByteRange> choices;
+  /// How many of `choices` are acquired at once, at most. It decides the smallest arena that can
+  /// run the plan.
+  std::uint32_t choose_at_most = 0;
+};
+
+/// The steps of one pass, in order. A pass is repeated: after the last step comes the first.
+/// The plan is what makes lookahead possible; a caller that knows nothing about its future needs
+/// none.
+struct AccessPlan {
+  std::vector<PlanStep> steps;
+};
+
+}  // namespace tensor_pager

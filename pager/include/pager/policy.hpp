@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pager/plan.hpp"
+#include "pager/types.hpp"
+
+namespace tensor_pager {
+
+/// How many steps were reached before; plan step = position % steps of a pass. It only grows.
+using Position = std::uint64_t;
+inline constexpr Position kNever = std::numeric_limits<Position>::max();
+
+/// A window as long as the pass, however long that is.
+inline constexpr std::uint32_t kWholePass = std::numeric_limits<std::uint32_t>::max();
+
+struct PolicyOptions {
+  /// How many steps ahead the policy knows the plan. 0 is plain LRU without prefetch; a whole pass
+  /// is Belady's optimum.
+  std::uint32_t window = kWholePass;
+  /// How many pages may be brought in for steps that were not acquired yet. Each costs one frame
+  /// that keeps no page.
+  std::uint32_t prefetch_depth = 4;
+};
+
+/// An access plan in pages: for each step its pages, for each page its steps.
+class PagePlan {
+ public:
+  PagePlan() = default;
+  /// Throws Error if a range leaves the image.
+  PagePlan(const PageLayout& layout, const AccessPlan& plan);
+
+  std::uint32_t steps() const { return static_cast<std::uint32_t>(steps_.size()); }
+  /// The pages that step `position % steps()` always reads: ascending, each once.
+  std::span<const PageIndex> pages(Position position) const;
+  /// Whether the step reads pages that the caller chooses when it acquires the step.
+  bool chosen_at_run_time(Position position) const;
+  /// The first position after `position` whose step always reads `page`; kNever if no step does.
+  Position next_use(PageIndex page, Position position) const;
+  /// The most pages that one step holds at once: the smallest arena, in frames. 1 for an empty
+  /// plan.
+  std::uint32_t largest_step() const { return largest_step_; }
+
+ private:
+  struct Step {
+    std::vector<PageIndex> pages;
+    bool chosen_at_run_time = false;
+  };
+
+  std::vector<Step> steps_;
+  std::vector<std::vector<std::uint32_t>> uses_;  // by page: its steps, ascending
+  std::uint32_t largest_step_ = 1;
+};
+
+/// The pages of `ranges` under `layout`: ascending, each once. Throws Error if a range leaves the
+/// image.
+std::vector<PageIndex> pages_of(const PageLayout& layout, std::span<const ByteRange> ranges);
+
+/// Which pages are worth keeping: least recently used, plus lookahead. A pure object: it moves
+/// nothing.
+///
+/// The victim is the page whose next use within the window is farthest away. Pages without a use in
+/// the window come before all others, least recently used first. Pages used at the present position
+/// are never victims. Ties are broken by page index, so that equal histories give equal victims.
+///
+/// Each tracked page is in exactly one of three places:
+///   current - used at the present position; becomes soon or idle when the position advances
+///   soon    - its next use is within the window, ordered by that use
+///   idle    - no use within the window, ordered by the last use
+class ReplacementPolicy {
+ public:
+  /// `plan` must outlive the policy, or be replaced through set_plan.
+  ReplacementPolicy(const PagePlan& plan, std::uint32_t pages, std::uint32_t window);
+
+  /// Starts over at `position` of another plan; the pages stay tracked.
+  void set_plan(const PagePlan& plan, Position position);
+  /// Moves to `position`; moving to the present one starts another use of it. Advancing by one step
+  /// or by none is cheap, any other move looks at every tracked page.
+  void advance_to(Position position);
+
+  bool contains(PageIndex page) const { return entries_[page.value].place != Place::none; }
+  std::uint32_t size() const { return size_; }
+
+  /// Starts to track `page`, with the last use that it had when it was tracked before.
+  void insert(PageIndex page);
+  /// Notes a use of a tracked page at the present position.
+  void touch(PageIndex page);
+  void remove(PageIndex page);
+
+  /// The page to give up first, among those for which `keep` is false and that are not in use at
+  /// the present position.
+  std::optional<PageIndex> victim(const std::function<bool(PageIndex)>& keep) const;
+
+ private:
+  enum class Place : std::uint8_t { none, current, soon, idle };
+  struct Entry {
+    Place place = Place::none;
+    Position next_use = kNever;  // the key in soon_
+    std::uint64_t last_use = 0;  // the key in idle_; kept while the page is not tracked
+  };
+  using Order = std::set<std::pair<std::uint64_t, std::uint32_t>>;
+
+  void place(PageIndex page);
+  void unplace(PageIndex page);
+  void settle_current();
+  void replace_all();
+
+  const PagePlan* plan_;
+  std::uint32_t window_;
+  Position position_ = 0;
+  std::uint64_t clock_ = 1;  // counts moves, so that last uses are ordered without a plan, too
+  std::vector<Entry> entries_;
+  std::vector<PageIndex> current_;
+  Order soon_;
+  Order idle_;
+  std::uint32_t size_ = 0;
+};
+
+/// Counts the pages that Belady's rule would copy: it knows the whole plan and prefetches nothing.
+/// What the pager copies is held against it. Pages chosen at run time are not foreseen, so with
+/// them it is an estimate.
+class OptimalLoads {
+ public:
+  OptimalLoads(const PagePlan& plan, std::uint32_t pages, std::uint32_t frames);
+
+  void set_plan(const PagePlan& plan, Position position) { policy_.set_plan(plan, position); }
+  void set_frames(std::uint32_t frames) { frames_ = frames; }
+  /// The step at `position` reads `pages`; returns those that had to be copied.
+  std::vector<PageIndex> access(Position position, std::span<const PageIndex> pages);
+
+ private:
+  ReplacementPolicy policy_;
+  std::uint32_t frames_;
+};
+
+}  // namespace tensor_pager

@@ -1,0 +1,362 @@
+#include "pager/core.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "pager/errors.hpp"
+
+namespace tensor_pager {
+
+namespace {
+
+std::string pages_text(std::uint64_t pages, Bytes page) {
+  return std::to_string(pages) + (pages == 1 ? " page" : " pages") + " (" +
+         std::to_string(pages * page.count) + " bytes)";
+}
+
+}  // namespace
+
+Core::Core(const CoreOptions& options)
+    : options_(options),
+      plan_(),
+      policy_(plan_, options.layout.page_count(), options.policy.window),
+      optimal_(plan_, options.layout.page_count(), options.frames),
+      pages_(options.layout.page_count()),
+      budget_(options.frames) {
+  if (budget_ == 0) {
+    throw BudgetError("the arena holds no page: it needs at least one page of " +
+                          std::to_string(options.layout.page.count) + " bytes",
+                      options.layout.page);
+  }
+  for (Page& page : pages_) page.host_ready = options.host_pages_ready;
+  adjust_frames();
+}
+
+void Core::set_plan(const AccessPlan& plan) {
+  PagePlan pages(options_.layout, plan);
+  if (pages.largest_step() > budget_) {
+    const Bytes minimum = options_.layout.page * pages.largest_step();
+    throw BudgetError("the arena of " + pages_text(budget_, options_.layout.page) +
+                          " is too small: the plan's largest step holds " +
+                          pages_text(pages.largest_step(), options_.layout.page) +
+                          " at once; give it at least " + std::to_string(minimum.count) + " bytes",
+                      minimum);
+  }
+  plan_ = std::move(pages);
+  position_ = plan_.steps();  // one pass in, so that there is a position before the first step
+  optimal_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
+  rollback();
+  settle();
+}
+
+LeaseId Core::acquire(StepIndex step, std::span<const ByteRange> chosen, StreamId stream) {
+  if (step.value >= plan_.steps()) {
+    throw Error("step " + std::to_string(step.value) + " is not in the plan of " +
+                std::to_string(plan_.steps()) + " steps");
+  }
+  const std::vector<PageIndex> extra = pages_of(options_.layout, chosen);
+  const std::span<const PageIndex> always = plan_.pages(step.value);
+  std::vector<PageIndex> pages;
+  std::set_union(always.begin(), always.end(), extra.begin(), extra.end(),
+                 std::back_inserter(pages));
+  require_fits(pages.size());
+
+  if (position_ % plan_.steps() != step.value) seek(step);
+  for (const ResidencyId id : std::exchange(latest_, {})) residencies_[id].latest = false;
+  const LeaseId id = new_lease(std::move(pages), stream);
+  Lease& lease = leases_.at(id);
+  acquire_at(position_++, lease, /*as_planned=*/extra.empty());
+  latest_ = lease.residencies;
+  for (const ResidencyId residency : latest_) residencies_[residency].latest = true;
+  settle();
+  return id;
+}
+
+LeaseId Core::acquire(std::span<const ByteRange> ranges, StreamId stream) {
+  std::vector<PageIndex> pages = pages_of(options_.layout, ranges);
+  require_fits(pages.size());
+  const LeaseId id = new_lease(std::move(pages), stream);
+  acquire_at(position_ == 0 ? 0 : position_ - 1, leases_.at(id), /*as_planned=*/false);
+  settle();
+  return id;
+}
+
+/// Holds the lease's pages: those of the first planned step if it is what was planned, and planned
+/// now otherwise.
+void Core::acquire_at(Position position, Lease& lease, bool as_planned) {
+  for (const PageIndex page : optimal_.access(position, lease.pages)) {
+    ++counters_.optimal_loads;
+    counters_.optimal += options_.layout.bytes_of(page).size;
+  }
+  for (const PageIndex page : lease.pages) pages_[page.value].suspect = false;
+  if (planned_.empty() && fits(lease.pages)) {
+    frontier_ = position_;
+    hold(lease, position);
+  } else if (as_planned && fits(lease.pages)) {
+    PlannedStep step = std::move(planned_.front());
+    planned_.pop_front();
+    planned_loads_ -= step.loads;
+    place_all_pages(step);
+    grant(lease, std::move(step));
+  } else {
+    rollback();  // holds every waiting lease that fits, this one among them
+  }
+}
+
+void Core::release(LeaseId id, std::optional<FenceId> fence) {
+  auto node = leases_.extract(id);
+  Lease& lease = node.mapped();
+  drop_pins(lease);
+  if (fence && !lease.residencies.empty()) {
+    for (const ResidencyId residency : lease.residencies) ++residencies_[residency].fences;
+    std::vector<ResidencyId>& fenced = fences_[*fence];
+    fenced.insert(fenced.end(), lease.residencies.begin(), lease.residencies.end());
+  }
+  if (alive_ - retiring_ > budget_) {
+    rollback();
+  } else {
+    retry_blocked();
+  }
+  settle();
+}
+
+void Core::fence_passed(FenceId fence) {
+  auto node = fences_.extract(fence);
+  if (node.empty()) return;
+  for (const ResidencyId id : node.mapped()) --residencies_[id].fences;
+  settle();
+}
+
+void Core::copy_finished(PageIndex page) {
+  const ResidencyId id = std::exchange(pages_[page.value].loading, kNone);
+  residencies_[id].state = ResidencyState::resident;
+  settle();
+}
+
+void Core::copy_failed(PageIndex page, const std::string& reason) {
+  const ResidencyId id = std::exchange(pages_[page.value].loading, kNone);
+  Residency& residency = residencies_[id];
+  residency.state = ResidencyState::failed;
+  pages_[page.value].suspect = true;
+  ++counters_.failed_loads;
+  for (auto& [lease_id, lease] : leases_) {
+    if (std::count(lease.residencies.begin(), lease.residencies.end(), id) != 0)
+      lease.failure = reason;
+  }
+  if (pages_[page.value].residency == id) {
+    pages_[page.value].residency = kNone;
+    if (policy_.contains(page)) policy_.remove(page);
+    if (residency.in_limbo) leave_limbo(id);
+    enter_limbo(id, /*first=*/true);
+  }
+  rollback();
+  settle();
+}
+
+void Core::host_page_ready(PageIndex page) {
+  pages_[page.value].host_ready = true;
+  settle();
+}
+
+void Core::set_budget(std::uint32_t frames) {
+  if (frames < minimum_frames()) {
+    const Bytes minimum = options_.layout.page * minimum_frames();
+    throw BudgetError("an arena of " + pages_text(frames, options_.layout.page) +
+                          " is too small: the plan's largest step holds " +
+                          pages_text(minimum_frames(), options_.layout.page) +
+                          " at once; give it at least " + std::to_string(minimum.count) + " bytes",
+                      minimum);
+  }
+  budget_ = frames;
+  optimal_.set_frames(frames);
+  rollback();
+  settle();
+}
+
+Commands Core::take_commands() {
+  return std::exchange(commands_, {});
+}
+
+LeaseState Core::state(LeaseId id) const {
+  const Lease& lease = leases_.at(id);
+  if (!lease.failure.empty()) return LeaseState::failed;
+  if (lease.blocked) return LeaseState::blocked;
+  const auto any = [&](ResidencyState state) {
+    return std::any_of(
+        lease.residencies.begin(), lease.residencies.end(),
+        [&](ResidencyId residency) { return residencies_[residency].state == state; });
+  };
+  if (any(ResidencyState::planned)) return LeaseState::queued;
+  return any(ResidencyState::loading) ? LeaseState::loading : LeaseState::ready;
+}
+
+const std::string& Core::failure(LeaseId lease) const {
+  return leases_.at(lease).failure;
+}
+
+std::span<const PageIndex> Core::pages(LeaseId lease) const {
+  return leases_.at(lease).pages;
+}
+
+bool Core::resident(PageIndex page) const {
+  const ResidencyId id = pages_[page.value].residency;
+  return id != kNone && residencies_[id].state == ResidencyState::resident;
+}
+
+std::uint32_t Core::prefetch_frames() const {
+  if (options_.policy.window == 0 || plan_.steps() == 0 || budget_ < plan_.largest_step()) return 0;
+  return std::min(options_.policy.prefetch_depth, budget_ - plan_.largest_step());
+}
+
+std::uint32_t Core::resident_pages() const {
+  return static_cast<std::uint32_t>(
+      std::count_if(residencies_.begin(), residencies_.end(),
+                    [](const Residency& r) { return r.state == ResidencyState::resident; }));
+}
+
+LeaseId Core::new_lease(std::vector<PageIndex> pages, StreamId stream) {
+  const LeaseId id{next_lease_++};
+  Lease& lease = leases_[id];
+  lease.stream = stream;
+  lease.pages = std::move(pages);
+  return id;
+}
+
+void Core::require_fits(std::size_t pages) const {
+  if (pages <= budget_) return;
+  const Bytes minimum = options_.layout.page * pages;
+  throw BudgetError("the arena of " + pages_text(budget_, options_.layout.page) + " cannot hold " +
+                        pages_text(pages, options_.layout.page) + " at once; give it at least " +
+                        std::to_string(minimum.count) + " bytes",
+                    minimum);
+}
+
+/// Whether the pages fit beside those that leases hold. What fits can be held: every frame that no
+/// lease holds drains.
+bool Core::fits(std::span<const PageIndex> pages) const {
+  const auto shared = std::count_if(pages.begin(), pages.end(), [&](PageIndex page) {
+    const ResidencyId id = pages_[page.value].residency;
+    return id != kNone && residencies_[id].pins != 0;
+  });
+  return pinned_ - static_cast<std::size_t>(shared) + pages.size() <= budget_;
+}
+
+void Core::seek(StepIndex step) {
+  const std::uint32_t steps = plan_.steps();
+  const auto expected = static_cast<std::uint32_t>(position_ % steps);
+  position_ += (step.value + steps - expected) % steps;
+  rollback();
+}
+
+/// The planned step becomes the lease: its promises become pins.
+void Core::grant(Lease& lease, PlannedStep step) {
+  lease.residencies = std::move(step.residencies);
+  lease.blocked = false;
+  if (!std::exchange(lease.counted, true)) count_accesses(lease);
+  for (const ResidencyId id : lease.residencies) {
+    Residency& residency = residencies_[id];
+    --residency.promised;
+    if (residency.pins++ == 0) ++pinned_;
+    residency.fresh = false;
+  }
+}
+
+/// Plans and holds the pages of a lease that fits, at `position`, with no step planned ahead.
+void Core::hold(Lease& lease, Position position) {
+  PlannedStep step = begin_step(position, lease.pages);
+  place_all_pages(step);
+  grant(lease, std::move(step));
+}
+
+void Core::count_accesses(Lease& lease) {
+  for (const ResidencyId id : lease.residencies) {
+    const Residency& residency = residencies_[id];
+    ++counters_.accesses;
+    if (residency.state != ResidencyState::resident) {
+      ++counters_.late;
+    } else if (residency.fresh) {
+      ++counters_.prefetched;
+    } else {
+      ++counters_.hits;
+    }
+  }
+}
+
+void Core::drop_pins(Lease& lease) {
+  for (const ResidencyId id : lease.residencies) {
+    Residency& residency = residencies_[id];
+    if (--residency.pins == 0) {
+      --pinned_;
+      residency.latest = false;
+    }
+  }
+}
+
+void Core::retry_blocked() {
+  const bool worth_it = std::any_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
+    return entry.second.blocked && entry.second.failure.empty() && fits(entry.second.pages);
+  });
+  if (worth_it) rollback();
+}
+
+/// If every stream that holds pages waits for pages itself, nobody will release any: the newest
+/// waiting lease fails.
+void Core::fail_deadlocked() {
+  const auto waits = [](const Lease& lease) { return lease.blocked && lease.failure.empty(); };
+  const auto newest = std::find_if(leases_.rbegin(), leases_.rend(),
+                                   [&](const auto& entry) { return waits(entry.second); });
+  if (newest == leases_.rend()) return;
+  for (const auto& [id, holder] : leases_) {
+    if (holder.residencies.empty()) continue;
+    const bool stream_waits = std::any_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
+      return waits(entry.second) && entry.second.stream == holder.stream;
+    });
+    if (!stream_waits) return;
+  }
+  newest->second.failure = "waiting would never end: the leases still held pin " +
+                           pages_text(pinned_, options_.layout.page) + ", this one needs " +
+                           pages_text(newest->second.pages.size(), options_.layout.page) +
+                           ", the arena has " + pages_text(budget_, options_.layout.page) +
+                           "; release leases earlier or give the arena more";
+}
+
+void Core::mark_granted() {
+  for (auto& [id, lease] : leases_) {
+    if (lease.granted || lease.blocked) continue;
+    lease.granted = std::none_of(lease.residencies.begin(), lease.residencies.end(),
+                                 [&](ResidencyId residency) {
+                                   return residencies_[residency].state == ResidencyState::planned;
+                                 });
+  }
+}
+
+Core::ResidencyId Core::new_residency(PageIndex page, FrameIndex frame) {
+  if (unused_residencies_.empty()) {
+    unused_residencies_.push_back(static_cast<ResidencyId>(residencies_.size()));
+    residencies_.emplace_back();
+  }
+  const ResidencyId id = unused_residencies_.back();
+  unused_residencies_.pop_back();
+  residencies_[id] = {};
+  residencies_[id].page = page;
+  residencies_[id].frame = frame;
+  residencies_[id].state = ResidencyState::planned;
+  return id;
+}
+
+void Core::free_residency(ResidencyId id) {
+  residencies_[id].state = ResidencyState::gone;
+  unused_residencies_.push_back(id);
+}
+
+void Core::enter_limbo(ResidencyId id, bool first) {
+  residencies_[id].in_limbo = true;
+  residencies_[id].limbo = limbo_.insert(first ? limbo_.begin() : limbo_.end(), id);
+}
+
+void Core::leave_limbo(ResidencyId id) {
+  residencies_[id].in_limbo = false;
+  limbo_.erase(residencies_[id].limbo);
+}
+
+}  // namespace tensor_pager

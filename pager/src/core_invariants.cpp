@@ -1,0 +1,70 @@
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "pager/core.hpp"
+
+namespace tensor_pager {
+
+namespace {
+
+void require(bool holds, const char* invariant) {
+  if (!holds) throw std::logic_error(std::string("core invariant violated: ") + invariant);
+}
+
+}  // namespace
+
+void Core::check_invariants() const {
+  std::vector<std::uint32_t> pins(residencies_.size());
+  std::vector<std::uint32_t> promised(residencies_.size());
+  std::vector<std::uint32_t> fences(residencies_.size());
+  for (const auto& [id, lease] : leases_) {
+    for (const ResidencyId residency : lease.residencies) ++pins[residency];
+  }
+  for (const PlannedStep& step : planned_) {
+    for (const ResidencyId residency : step.residencies) ++promised[residency];
+  }
+  for (const auto& [fence, fenced] : fences_) {
+    for (const ResidencyId residency : fenced) ++fences[residency];
+  }
+
+  std::map<FrameIndex, PageIndex> content;
+  std::vector<bool> stays(pages_.size());
+  std::uint32_t pinned = 0;
+  for (ResidencyId id = 0; id < residencies_.size(); ++id) {
+    const Residency& residency = residencies_[id];
+    require(residency.pins == pins[id], "pins are the leases that hold the page");
+    require(residency.promised == promised[id],
+            "promises are the planned steps that need the page");
+    require(residency.fences == fences[id], "fences are those of the page's releases");
+    pinned += residency.pins != 0 ? 1 : 0;
+    if (residency.state == ResidencyState::gone) {
+      require(pins[id] + promised[id] + fences[id] == 0, "a page that is gone is not needed");
+      continue;
+    }
+    if (residency.state == ResidencyState::planned) continue;
+    require(content.emplace(residency.frame, residency.page).second, "a frame holds one page");
+    if (residency.state == ResidencyState::failed) continue;
+    require(!stays[residency.page.value], "a page is in one frame");
+    stays[residency.page.value] = true;
+    require(pages_[residency.page.value].mapped == residency.frame,
+            "a page's address points to its frame");
+  }
+  for (std::uint32_t page = 0; page < pages_.size(); ++page) {
+    const ResidencyId id = pages_[page].residency;
+    require(policy_.contains({page}) == (id != kNone && !residencies_[id].in_limbo),
+            "the policy keeps the pages that have a frame outside limbo");
+    require(id == kNone || residencies_[id].state != ResidencyState::gone,
+            "a page's residency exists");
+  }
+  require(pinned == pinned_, "the count of pinned pages");
+  require(content.size() <= alive_, "frames in use are frames that exist");
+  require(free_frames_.size() + limbo_.size() + policy_.size() + retiring_ == alive_,
+          "each frame is free, kept, in limbo or about to be given up");
+  require(counters_.accesses == counters_.hits + counters_.prefetched + counters_.late,
+          "accesses are hits, prefetched or late");
+  require(counters_.evictions <= counters_.loads, "only what was loaded is evicted");
+  require(counters_.remaps <= counters_.loads, "only what is loaded is mapped");
+}
+
+}  // namespace tensor_pager

@@ -1,0 +1,309 @@
+// The half of Core that decides which page goes to which frame, and turns decisions into commands.
+#include <algorithm>
+#include <utility>
+
+#include "pager/core.hpp"
+
+namespace tensor_pager {
+
+/// After any event: decide what can be decided, command what can be commanded.
+void Core::settle() {
+  plan_ahead();
+  pump();
+  unstick();
+  fail_deadlocked();
+}
+
+/// Opens the step at `position`. Its pages that are kept are claimed first, so that none of them
+/// makes room for another.
+Core::PlannedStep Core::begin_step(Position position, std::span<const PageIndex> pages) {
+  policy_.advance_to(position);
+  PlannedStep step;
+  step.position = position;
+  for (const PageIndex page : pages) {
+    if (!policy_.contains(page)) {
+      step.absent.push_back(page);
+      continue;
+    }
+    policy_.touch(page);
+    step.residencies.push_back(pages_[page.value].residency);
+    ++residencies_[step.residencies.back()].promised;
+  }
+  return step;
+}
+
+/// Finds a place for the next absent page of the step; false if every frame is kept.
+bool Core::place_next_page(PlannedStep& step, Urgency urgency) {
+  const PageIndex page = step.absent[step.next];
+  ResidencyId id = pages_[page.value].residency;  // in limbo, if there is one
+  const bool rescued = id != kNone;
+  if (rescued) leave_limbo(id);
+  if (policy_.size() >= capacity()) give_up_victim(urgency);
+  if (!rescued) {
+    std::optional<Load> load = take_frame(urgency);
+    if (!load && give_up_victim(urgency))
+      load = take_frame(urgency);  // leases hold all that is in limbo
+    if (!load) return false;
+    id = load->incoming;
+    residencies_[id].page = page;
+    pages_[page.value].residency = id;
+    loads_.push_back(*load);
+    ++step.loads;
+  } else {
+    ++counters_.rescues;
+  }
+  policy_.insert(page);
+  policy_.touch(page);
+  ++residencies_[id].promised;
+  step.residencies.push_back(id);
+  ++step.next;
+  return true;
+}
+
+void Core::place_all_pages(PlannedStep& step) {
+  while (!step.complete() && place_next_page(step, Urgency::demand)) {
+  }
+}
+
+/// Plans the steps to come, until the loads decided ahead of their step are as many as the prefetch
+/// depth.
+void Core::plan_ahead() {
+  const std::uint32_t depth = prefetch_frames();
+  if (depth == 0) return;
+  const Position window = std::min(options_.policy.window, plan_.steps());
+  while (true) {
+    if (planned_.empty() || planned_.back().complete()) {
+      if (frontier_ - position_ >= window || plan_.chosen_at_run_time(frontier_)) return;
+      planned_.push_back(begin_step(frontier_, plan_.pages(frontier_)));
+      ++frontier_;
+    }
+    PlannedStep& step = planned_.back();
+    while (!step.complete()) {
+      const Page& page = pages_[step.absent[step.next].value];
+      const bool load = page.residency == kNone;
+      if (load && (planned_loads_ >= depth || page.suspect)) return;
+      if (!place_next_page(step, Urgency::ahead)) return;
+      planned_loads_ += load ? 1 : 0;
+    }
+  }
+}
+
+/// The frame that a load will use, with the residency that must drain first: a free frame, or the
+/// one longest in limbo.
+std::optional<Core::Load> Core::take_frame(Urgency urgency) {
+  if (!free_frames_.empty()) {
+    const FrameIndex frame = free_frames_.back();
+    free_frames_.pop_back();
+    return Load{new_residency({}, frame), kNone};
+  }
+  const auto found = std::find_if(limbo_.begin(), limbo_.end(), [&](ResidencyId id) {
+    return !keeps(residencies_[id], urgency);
+  });
+  if (found == limbo_.end()) return std::nullopt;
+  const ResidencyId outgoing = *found;
+  leave_limbo(outgoing);
+  ResidencyId& newest = pages_[residencies_[outgoing].page.value].residency;
+  if (newest == outgoing) newest = kNone;
+  const FrameIndex frame = residencies_[outgoing].frame;
+  return Load{new_residency({}, frame), outgoing};
+}
+
+/// Moves the page that is worth least to limbo; false if every page is kept.
+bool Core::give_up_victim(Urgency urgency) {
+  const auto victim = policy_.victim(
+      [&](PageIndex page) { return keeps(residencies_[pages_[page.value].residency], urgency); });
+  if (!victim) return false;
+  policy_.remove(*victim);
+  enter_limbo(pages_[victim->value].residency, /*first=*/false);
+  return true;
+}
+
+bool Core::keeps(const Residency& residency, Urgency urgency) const {
+  const std::uint32_t released_by_then = urgency == Urgency::ahead && residency.latest ? 1 : 0;
+  return residency.pins > released_by_then;
+}
+
+bool Core::drained(const Residency& residency) const {
+  return residency.promised == 0 && residency.pins == 0 && residency.fences == 0 &&
+         (residency.state == ResidencyState::resident || residency.state == ResidencyState::failed);
+}
+
+/// Commands the loads whose turn it is, in the order in which they were decided.
+void Core::pump() {
+  while (!loads_.empty()) {
+    const Load load = loads_.front();
+    if (load.outgoing != kNone && !drained(residencies_[load.outgoing])) break;
+    if (load.incoming != kNone && !pages_[residencies_[load.incoming].page.value].host_ready) break;
+    loads_.pop_front();
+    command(load);
+  }
+  mark_granted();
+}
+
+void Core::command(const Load& load) {
+  FrameIndex frame{};
+  if (load.outgoing != kNone) {
+    const Residency& outgoing = residencies_[load.outgoing];
+    frame = outgoing.frame;
+    Page& page = pages_[outgoing.page.value];
+    if (outgoing.state == ResidencyState::resident) ++counters_.evictions;
+    if (options_.unmap_on_evict && page.mapped == frame) {
+      commands_.remaps.push_back(UnmapPage{outgoing.page});
+      page.mapped.reset();
+    }
+    free_residency(load.outgoing);
+  }
+  if (load.incoming == kNone) {
+    --retiring_;
+    destroy_frame(frame);
+    return;
+  }
+  Residency& incoming = residencies_[load.incoming];
+  incoming.state = ResidencyState::loading;
+  Page& page = pages_[incoming.page.value];
+  page.loading = load.incoming;
+  if (page.mapped != incoming.frame) {
+    commands_.remaps.push_back(MapPage{incoming.page, incoming.frame});
+    page.mapped = incoming.frame;
+    ++counters_.remaps;
+  }
+  ++counters_.loads;
+  counters_.loaded += options_.layout.bytes_of(incoming.page).size;
+  command_copy(incoming.page);
+}
+
+void Core::command_copy(PageIndex page) {
+  std::vector<PageRun>& copies = commands_.copies;
+  const bool extends = !copies.empty() &&
+                       copies.back().first.value + copies.back().count == page.value &&
+                       copies.back().count < options_.pages_per_copy;
+  if (extends) {
+    ++copies.back().count;
+  } else {
+    copies.push_back({page, 1});
+  }
+}
+
+/// A caller must not wait for a load that waits for a lease, perhaps its own: such decisions are
+/// undone and made anew.
+void Core::unstick() {
+  if (loads_.empty() || loads_.front().outgoing == kNone) return;
+  if (residencies_[loads_.front().outgoing].pins == 0) return;
+  const bool awaited = std::any_of(leases_.begin(), leases_.end(), [](const auto& entry) {
+    return !entry.second.granted && !entry.second.blocked && entry.second.failure.empty();
+  });
+  if (!awaited) return;
+  rollback();
+  plan_ahead();
+  pump();
+}
+
+/// Undoes every decision that was not carried out. What remains is where pages physically are;
+/// leases whose copies were not all commanded are planned anew.
+void Core::rollback() {
+  ++counters_.rollbacks;
+  for (auto& [id, lease] : leases_) {
+    if (lease.granted) continue;
+    drop_pins(lease);
+    lease.residencies.clear();
+    lease.blocked = true;
+  }
+  planned_.clear();
+  planned_loads_ = 0;
+  for (Residency& residency : residencies_) residency.promised = 0;
+  cancel_loads();
+  rebuild_policy();
+  frontier_ = position_;
+  adjust_frames();
+  for (auto& [id, lease] : leases_) {
+    if (!lease.blocked || !lease.failure.empty() || !fits(lease.pages)) continue;
+    hold(lease, position_ == 0 ? 0 : position_ - 1);
+  }
+}
+
+/// From the newest decision to the oldest, so that a page's older stay is valid again when its
+/// newer one is cancelled.
+void Core::cancel_loads() {
+  for (; !loads_.empty(); loads_.pop_back()) {
+    const Load load = loads_.back();
+    if (load.incoming == kNone) --retiring_;
+    if (load.incoming != kNone) {
+      Residency& incoming = residencies_[load.incoming];
+      Page& page = pages_[incoming.page.value];
+      if (page.residency == load.incoming) page.residency = kNone;
+      if (incoming.in_limbo) {
+        leave_limbo(load.incoming);
+      } else if (policy_.contains(incoming.page)) {
+        policy_.remove(incoming.page);
+      }
+      if (load.outgoing == kNone) free_frames_.push_back(incoming.frame);
+      free_residency(load.incoming);
+    }
+    if (load.outgoing != kNone) {
+      const Residency& outgoing = residencies_[load.outgoing];
+      if (outgoing.state != ResidencyState::failed)
+        pages_[outgoing.page.value].residency = load.outgoing;
+      enter_limbo(load.outgoing, /*first=*/true);
+    }
+  }
+}
+
+/// Lets the policy choose again, among all pages that are in a frame, as of the step acquired last.
+void Core::rebuild_policy() {
+  for (ResidencyId id = 0; id < residencies_.size(); ++id) {
+    const Residency& residency = residencies_[id];
+    if (residency.state == ResidencyState::gone || pages_[residency.page.value].residency != id)
+      continue;
+    if (residency.in_limbo) leave_limbo(id);
+    if (!policy_.contains(residency.page)) policy_.insert(residency.page);
+  }
+  policy_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
+  while (policy_.size() > capacity() && give_up_victim(Urgency::demand)) {
+  }
+}
+
+/// Makes the number of frames what the budget says. Frames that are read give way when their work
+/// has passed.
+void Core::adjust_frames() {
+  while (alive_ - retiring_ < budget_) {
+    FrameIndex frame{alive_};
+    if (!dead_frames_.empty()) {
+      frame = dead_frames_.back();
+      dead_frames_.pop_back();
+    }
+    ++alive_;
+    free_frames_.push_back(frame);
+    commands_.remaps.push_back(CreateFrame{frame});
+  }
+  while (alive_ - retiring_ > budget_) {
+    if (!free_frames_.empty()) {
+      const FrameIndex frame = free_frames_.back();
+      free_frames_.pop_back();
+      destroy_frame(frame);
+      continue;
+    }
+    const auto load = take_frame(Urgency::demand);
+    if (load) {
+      free_residency(load->incoming);
+      loads_.push_back({kNone, load->outgoing});
+      ++retiring_;
+      continue;
+    }
+    if (!give_up_victim(Urgency::demand))
+      return;  // leases hold them all: tried again when one ends
+  }
+}
+
+/// The frame holds no page. Addresses that still point to it, from earlier stays, must not.
+void Core::destroy_frame(FrameIndex frame) {
+  for (std::uint32_t page = 0; page < pages_.size(); ++page) {
+    if (pages_[page].mapped != frame) continue;
+    commands_.remaps.push_back(UnmapPage{{page}});
+    pages_[page].mapped.reset();
+  }
+  commands_.remaps.push_back(DestroyFrame{frame});
+  dead_frames_.push_back(frame);
+  --alive_;
+}
+
+}  // namespace tensor_pager

@@ -1,0 +1,113 @@
+#include "pager/mapped_file_store.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "pager/errors.hpp"
+#include "system_call.hpp"
+
+namespace tensor_pager {
+
+MappedFileStore::MappedFileStore(const std::vector<std::filesystem::path>& files) {
+  try {
+    open_files(files);
+    map_files();
+  } catch (...) {
+    close();
+    throw;
+  }
+}
+
+MappedFileStore::~MappedFileStore() {
+  close();
+}
+
+void MappedFileStore::open_files(const std::vector<std::filesystem::path>& paths) {
+  if (paths.empty()) throw StoreError("a file store needs at least one file");
+  for (const std::filesystem::path& path : paths) {
+    files_.push_back({.path = path,
+                      .descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC),
+                      .offset = {},
+                      .size = {}});
+    File& file = files_.back();
+    if (file.descriptor < 0) throw StoreError(failed_call("open of " + path.string()));
+    struct stat status {};
+    if (::fstat(file.descriptor, &status) != 0)
+      throw StoreError(failed_call("fstat of " + path.string()));
+    if (!S_ISREG(status.st_mode)) throw StoreError(path.string() + " is not a regular file");
+    if (status.st_size == 0) throw StoreError(path.string() + " is empty");
+    file.offset = round_up(size_, kFileAlignment);
+    file.size = {static_cast<std::uint64_t>(status.st_size)};
+    size_ = file.offset + file.size;
+  }
+}
+
+/// Reserves the whole range first, so that the files lie side by side and what is between them
+/// reads as zero.
+void MappedFileStore::map_files() {
+  void* range =
+      ::mmap(nullptr, size_.count, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (range == MAP_FAILED)
+    throw StoreError(failed_call("mmap of " + std::to_string(size_.count) + " bytes"));
+  base_ = static_cast<std::byte*>(range);
+  for (const File& file : files_) {
+    void* const mapped = ::mmap(base_ + file.offset.count, file.size.count, PROT_READ,
+                                MAP_SHARED | MAP_FIXED, file.descriptor, 0);
+    if (mapped == MAP_FAILED) {
+      throw StoreError(failed_call("mmap of " + std::to_string(file.size.count) + " bytes of " +
+                                   file.path.string()));
+    }
+  }
+}
+
+void MappedFileStore::close() noexcept {
+  if (base_ != nullptr) ::munmap(base_, size_.count);
+  for (const File& file : files_) {
+    if (file.descriptor >= 0) ::close(file.descriptor);
+  }
+}
+
+void MappedFileStore::read(Bytes offset, std::span<std::byte> out) const {
+  if (offset > size_ || Bytes{out.size()} > size_ - offset) {
+    throw StoreError("read of " + std::to_string(out.size()) + " bytes at " +
+                     std::to_string(offset.count) + " leaves the image of " +
+                     std::to_string(size_.count) + " bytes");
+  }
+  auto file = std::prev(
+      std::upper_bound(files_.begin(), files_.end(), offset,
+                       [](Bytes at, const File& candidate) { return at < candidate.offset; }));
+  while (!out.empty()) {
+    const Bytes at = offset - file->offset;
+    if (at >= file->size) {  // between this file and the next
+      const std::uint64_t gap =
+          std::min<std::uint64_t>(std::next(file)->offset.count - offset.count, out.size());
+      std::memset(out.data(), 0, gap);
+      out = out.subspan(gap);
+      offset += Bytes{gap};
+      ++file;
+      continue;
+    }
+    const std::uint64_t wanted = std::min<std::uint64_t>(file->size.count - at.count, out.size());
+    const ssize_t got = ::pread(file->descriptor, out.data(), wanted, static_cast<off_t>(at.count));
+    if (got < 0 && errno == EINTR) continue;
+    const auto where = [&] {
+      return file->path.string() + ": read of " + std::to_string(wanted) + " bytes at " +
+             std::to_string(at.count);
+    };
+    if (got < 0) throw StoreError(failed_call(where()));
+    if (got == 0)
+      throw StoreError(where() +
+                       " found the end of the file: it was truncated after it was opened");
+    out = out.subspan(static_cast<std::size_t>(got));
+    offset += Bytes{static_cast<std::uint64_t>(got)};
+  }
+}
+
+}  // namespace tensor_pager

@@ -1,0 +1,19 @@
+#include "pager/memory_store.hpp"
+
+#include <cstring>
+#include <string>
+
+#include "pager/errors.hpp"
+
+namespace tensor_pager {
+
+void MemoryStore::read(Bytes offset, std::span<std::byte> out) const {
+  if (offset > size() || Bytes{out.size()} > size() - offset) {
+    throw StoreError("read of " + std::to_string(out.size()) + " bytes at " +
+                     std::to_string(offset.count) + " leaves the image of " +
+                     std::to_string(image_.size()) + " bytes");
+  }
+  if (!out.empty()) std::memcpy(out.data(), image_.data() + offset.count, out.size());
+}
+
+}  // namespace tensor_pager

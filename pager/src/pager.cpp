@@ -1,0 +1,468 @@
+#include "pager/pager.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace tensor_pager {
+
+namespace {
+
+PageLayout layout_for(const Device& device, const BackingStore& store,
+                      const PagerOptions& options) {
+  const Bytes granularity = device.info().page_granularity;
+  const Bytes page =
+      options.page == Bytes{0} ? default_page_size(store.size(), granularity) : options.page;
+  if (page.count % granularity.count != 0) {
+    throw Error("a page of " + std::to_string(page.count) + " bytes is not a multiple of " +
+                std::to_string(granularity.count) + " bytes, the least that the " +
+                device.info().kind + " device maps");
+  }
+  if (round_up(store.size(), page) / page > 0xffffffff) {
+    throw Error("an image of " + std::to_string(store.size().count) +
+                " bytes has too many pages of " + std::to_string(page.count) +
+                " bytes; choose larger pages");
+  }
+  return {.image = store.size(), .page = page};
+}
+
+CoreOptions core_options(const PageLayout& layout, const PagerOptions& options) {
+  // Never more frames than pages: what the arena has beyond the image stays with the caller.
+  const std::uint64_t frames =
+      std::min<std::uint64_t>(options.arena / layout.page, layout.page_count());
+  // Small pages are copied in runs that a link is full with; pages that large are copied one by
+  // one.
+  const std::uint64_t run = std::max<std::uint64_t>(1, MiB(16) / layout.page);
+  return {.layout = layout,
+          .frames = static_cast<std::uint32_t>(frames),
+          .policy = options.policy,
+          .pages_per_copy = static_cast<std::uint32_t>(run),
+          .unmap_on_evict = options.unmap_on_evict,
+          .host_pages_ready = true};
+}
+
+}  // namespace
+
+Bytes default_page_size(Bytes image, Bytes granularity) {
+  Bytes page = granularity;
+  while (page * 1024 < image && page < MiB(16)) page = page * 2;
+  return page;
+}
+
+Bytes minimum_arena(const PageLayout& layout, const AccessPlan& plan) {
+  return layout.page * PagePlan(layout, plan).largest_step();
+}
+
+/// The thread carries out the core's commands and reports what happened; callers talk to the core
+/// under the mutex.
+class Pager::Impl {
+ public:
+  Impl(std::unique_ptr<Device> device, std::shared_ptr<const BackingStore> store,
+       const PagerOptions& options);
+  ~Impl();
+
+  void set_plan(const AccessPlan& plan);
+  LeaseId acquire(const std::function<LeaseId(StreamId)>& ask, const std::string& name,
+                  StreamRef stream);
+  LeaseId acquire_step(StepIndex step, std::span<const ByteRange> chosen, StreamRef stream);
+  LeaseId acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream);
+  void release(LeaseId lease, StreamRef stream) noexcept;
+  void set_arena(Bytes arena);
+  Statistics statistics() const;
+  Bytes minimum_arena() const;
+
+  const PageLayout& layout() const { return layout_; }
+  Device& device() { return *device_; }
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+
+  struct Copy {
+    CopyId id{};
+    PageRun pages;
+  };
+  struct Step {
+    std::string name;
+    Trace::Time begin;
+  };
+
+  void run();
+  void observe_copies();
+  void observe_fences();
+  void carry_out(const Commands& commands, Lock& lock);
+  void carry_out(const Remap& remap);
+  void wake_thread();
+  void throw_pending();
+  void wait_until_queued(LeaseId lease, Lock& lock);
+  std::vector<CopyId> awaited_copies(LeaseId lease) const;
+  bool queued(LeaseId lease) const;
+  [[noreturn]] void abandon(LeaseId lease, std::exception_ptr reason);
+  std::exception_ptr failure_of(LeaseId lease) const;
+  void note_wait(Trace::Time begin, const std::string& name);
+
+  const PageLayout layout_;
+  const std::shared_ptr<const BackingStore> store_;
+  const std::unique_ptr<Device> device_;
+  Trace* const trace_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;     // the thread has something to do
+  std::condition_variable changed_;  // callers that wait may look again
+  bool progress_ = false;
+  bool stop_ = false;
+  bool executing_ = false;
+  Core core_;
+  std::deque<Copy> in_flight_;
+  std::unordered_map<std::uint32_t, CopyId> copy_of_;  // by page, while in flight
+  std::unordered_map<std::uint32_t, std::exception_ptr>
+      failures_;  // by page: why its last copy failed
+  std::vector<FenceId> fences_;
+  std::map<LeaseId, Step> steps_;  // for the trace
+  std::exception_ptr pending_;     // a failure that no caller was told of
+  std::exception_ptr fatal_;       // the device cannot go on
+  std::chrono::nanoseconds stalled_{};
+  std::uint32_t peak_frames_ = 0;
+
+  std::thread thread_;
+};
+
+Pager::Impl::Impl(std::unique_ptr<Device> device, std::shared_ptr<const BackingStore> store,
+                  const PagerOptions& options)
+    : layout_(layout_for(*device, *store, options)),
+      store_(std::move(store)),
+      device_(std::move(device)),
+      trace_(options.trace),
+      core_(core_options(layout_, options)) {
+  device_->reserve(layout_);
+  for (const Remap& remap : core_.take_commands().remaps) carry_out(remap);
+  peak_frames_ = core_.frames();
+  device_->on_progress([this] { wake_thread(); });
+  thread_ = std::thread([this] { run(); });
+}
+
+Pager::Impl::~Impl() {
+  device_->on_progress({});
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void Pager::Impl::wake_thread() {
+  {
+    const std::lock_guard lock(mutex_);
+    progress_ = true;
+  }
+  wake_.notify_all();
+}
+
+void Pager::Impl::run() {
+  Lock lock(mutex_);
+  while (!stop_) {
+    progress_ = false;
+    observe_copies();
+    observe_fences();
+    if (core_.has_commands() && !fatal_) {
+      const Commands commands = core_.take_commands();
+      carry_out(commands, lock);
+      continue;
+    }
+    changed_.notify_all();
+    wake_.wait(lock, [&] { return stop_ || progress_ || (core_.has_commands() && !fatal_); });
+  }
+}
+
+void Pager::Impl::observe_copies() {
+  while (!in_flight_.empty()) {
+    const Copy copy = in_flight_.front();
+    std::exception_ptr failure;
+    try {
+      if (!device_->finished(copy.id)) return;
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    in_flight_.pop_front();
+    for (std::uint32_t k = 0; k < copy.pages.count; ++k) {
+      const PageIndex page{copy.pages.first.value + k};
+      copy_of_.erase(page.value);
+      if (failure) {
+        failures_[page.value] = failure;
+        core_.copy_failed(page, "a copy failed");
+      } else {
+        core_.copy_finished(page);
+      }
+    }
+  }
+}
+
+void Pager::Impl::observe_fences() {
+  std::erase_if(fences_, [&](FenceId fence) {
+    if (!device_->passed(fence)) return false;
+    core_.fence_passed(fence);
+    return true;
+  });
+}
+
+void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
+  peak_frames_ = std::max(peak_frames_, core_.frames());
+  executing_ = true;
+  std::vector<Copy> started;
+  std::exception_ptr failure;
+  lock.unlock();
+  try {
+    for (const Remap& remap : commands.remaps) carry_out(remap);
+    for (const PageRun& run : commands.copies)
+      started.push_back({device_->copy(*store_, run), run});
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  lock.lock();
+  executing_ = false;
+  for (const Copy& copy : started) {
+    in_flight_.push_back(copy);
+    for (std::uint32_t k = 0; k < copy.pages.count; ++k)
+      copy_of_[copy.pages.first.value + k] = copy.id;
+  }
+  if (failure) fatal_ = failure;
+  changed_.notify_all();
+}
+
+void Pager::Impl::carry_out(const Remap& remap) {
+  if (const auto* create = std::get_if<CreateFrame>(&remap)) device_->create_frame(create->frame);
+  if (const auto* destroy = std::get_if<DestroyFrame>(&remap))
+    device_->destroy_frame(destroy->frame);
+  if (const auto* map = std::get_if<MapPage>(&remap)) device_->map(map->page, map->frame);
+  if (const auto* unmap = std::get_if<UnmapPage>(&remap)) device_->unmap(unmap->page);
+}
+
+void Pager::Impl::set_plan(const AccessPlan& plan) {
+  const std::lock_guard lock(mutex_);
+  throw_pending();
+  core_.set_plan(plan);
+  wake_.notify_all();
+}
+
+LeaseId Pager::Impl::acquire_step(StepIndex step, std::span<const ByteRange> chosen,
+                                  StreamRef stream) {
+  const std::string name = trace_ != nullptr ? "step " + std::to_string(step.value) : std::string();
+  return acquire([&](StreamId id) { return core_.acquire(step, chosen, id); }, name, stream);
+}
+
+LeaseId Pager::Impl::acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream) {
+  return acquire([&](StreamId id) { return core_.acquire(ranges, id); }, "ranges", stream);
+}
+
+LeaseId Pager::Impl::acquire(const std::function<LeaseId(StreamId)>& ask, const std::string& name,
+                             StreamRef stream) {
+  // Callers that share the null stream of the host are different queues if they are different
+  // threads.
+  const StreamId queue{stream.handle != nullptr
+                           ? reinterpret_cast<std::uintptr_t>(stream.handle)
+                           : std::hash<std::thread::id>{}(std::this_thread::get_id())};
+  const Trace::Time begin = Trace::Clock::now();
+  Lock lock(mutex_);
+  throw_pending();
+  const LeaseId lease = ask(queue);
+  if (core_.has_commands()) wake_.notify_all();
+  bool waited = !queued(lease);
+  wait_until_queued(lease, lock);
+  const std::vector<CopyId> copies = awaited_copies(lease);
+  lock.unlock();
+
+  // Queued: from here on the stream waits, and the thread only if it is the stream.
+  std::exception_ptr failure;
+  if (!copies.empty()) device_->wait(stream, copies.back());
+  for (const CopyId copy : copies) {
+    try {
+      waited |= device_->finished(copy);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }
+  if (waited || failure || trace_ != nullptr) {
+    lock.lock();
+    if (failure) abandon(lease, failure);
+    if (waited) note_wait(begin, name);
+    if (trace_ != nullptr) steps_[lease] = {name, Trace::Clock::now()};
+  }
+  return lease;
+}
+
+void Pager::Impl::wait_until_queued(LeaseId lease, Lock& lock) {
+  changed_.wait(
+      lock, [&] { return fatal_ || core_.state(lease) == LeaseState::failed || queued(lease); });
+  if (fatal_) abandon(lease, fatal_);
+  if (core_.state(lease) == LeaseState::failed) abandon(lease, failure_of(lease));
+}
+
+/// Whether every copy that the lease needs has a place in the device's queue.
+bool Pager::Impl::queued(LeaseId lease) const {
+  const LeaseState state = core_.state(lease);
+  if (state == LeaseState::ready) return true;
+  if (state != LeaseState::loading) return false;
+  const auto pages = core_.pages(lease);
+  return std::all_of(pages.begin(), pages.end(), [&](PageIndex page) {
+    return copy_of_.contains(page.value) || core_.resident(page);
+  });
+}
+
+/// The copies that the lease's stream has to wait for, oldest first. Copies end in order: the last
+/// one says it all.
+std::vector<CopyId> Pager::Impl::awaited_copies(LeaseId lease) const {
+  std::vector<CopyId> copies;
+  for (const PageIndex page : core_.pages(lease)) {
+    const auto copy = copy_of_.find(page.value);
+    if (copy != copy_of_.end()) copies.push_back(copy->second);
+  }
+  std::sort(copies.begin(), copies.end());
+  copies.erase(std::unique(copies.begin(), copies.end()), copies.end());
+  return copies;
+}
+
+std::exception_ptr Pager::Impl::failure_of(LeaseId lease) const {
+  const auto pages = core_.pages(lease);
+  for (const PageIndex page : pages) {
+    const auto failure = failures_.find(page.value);
+    if (failure != failures_.end()) return failure->second;
+  }
+  const Bytes minimum = layout_.page * (core_.pinned_pages() + pages.size());
+  return std::make_exception_ptr(BudgetError(core_.failure(lease), minimum));
+}
+
+void Pager::Impl::abandon(LeaseId lease, std::exception_ptr reason) {
+  core_.release(lease, std::nullopt);
+  if (core_.has_commands()) wake_.notify_all();
+  std::rethrow_exception(std::move(reason));
+}
+
+void Pager::Impl::throw_pending() {
+  if (fatal_) std::rethrow_exception(fatal_);
+  if (pending_) std::rethrow_exception(std::exchange(pending_, nullptr));
+}
+
+void Pager::Impl::note_wait(Trace::Time begin, const std::string& name) {
+  const Trace::Time end = Trace::Clock::now();
+  stalled_ += end - begin;
+  if (trace_ != nullptr) trace_->span(Trace::Track::stalls, name, begin, end);
+}
+
+void Pager::Impl::release(LeaseId lease, StreamRef stream) noexcept {
+  std::optional<FenceId> fence;
+  std::exception_ptr failure;
+  try {
+    fence = device_->record(stream);
+    if (device_->passed(*fence)) fence.reset();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  const std::lock_guard lock(mutex_);
+  if (failure) fatal_ = failure;  // without the fence nobody knows when its pages may go
+  if (core_.state(lease) == LeaseState::failed) pending_ = failure_of(lease);
+  core_.release(lease, fence);
+  if (fence) fences_.push_back(*fence);
+  const auto step = steps_.extract(lease);
+  if (!step.empty())
+    trace_->span(Trace::Track::steps, step.mapped().name, step.mapped().begin, Trace::Clock::now());
+  if (core_.has_commands() || fence) {
+    progress_ = true;
+    wake_.notify_all();
+  }
+}
+
+void Pager::Impl::set_arena(Bytes arena) {
+  Lock lock(mutex_);
+  throw_pending();
+  const std::uint64_t frames = std::min<std::uint64_t>(arena / layout_.page, layout_.page_count());
+  core_.set_budget(static_cast<std::uint32_t>(frames));
+  wake_.notify_all();
+  changed_.wait(lock, [&] {
+    return fatal_ || (core_.frames() == core_.budget() && !core_.has_commands() && !executing_);
+  });
+  if (fatal_) std::rethrow_exception(fatal_);
+}
+
+Statistics Pager::Impl::statistics() const {
+  const std::lock_guard lock(mutex_);
+  return {.page = layout_.page,
+          .arena = layout_.page * core_.budget(),
+          .frames = core_.frames(),
+          .peak_frames = peak_frames_,
+          .pages = layout_.page_count(),
+          .resident_pages = core_.resident_pages(),
+          .core = core_.counters(),
+          .link = device_->link(),
+          .memory = device_->memory(),
+          .stalled = stalled_};
+}
+
+Bytes Pager::Impl::minimum_arena() const {
+  const std::lock_guard lock(mutex_);
+  return layout_.page * core_.minimum_frames();
+}
+
+Pager::Pager(std::unique_ptr<Device> device, std::shared_ptr<const BackingStore> store,
+             const PagerOptions& options)
+    : impl_(std::make_unique<Impl>(std::move(device), std::move(store), options)) {}
+
+Pager::~Pager() = default;
+
+const std::byte* Pager::address(Bytes offset) const {
+  return impl_->device().base() + offset.count;
+}
+void Pager::set_plan(const AccessPlan& plan) {
+  impl_->set_plan(plan);
+}
+
+Lease Pager::acquire(StepIndex step, std::span<const ByteRange> chosen, StreamRef stream) {
+  return {*this, impl_->acquire_step(step, chosen, stream), stream};
+}
+
+Lease Pager::acquire(std::span<const ByteRange> ranges, StreamRef stream) {
+  return {*this, impl_->acquire_ranges(ranges, stream), stream};
+}
+
+void Pager::set_arena(Bytes arena) {
+  impl_->set_arena(arena);
+}
+Bytes Pager::minimum_arena() const {
+  return impl_->minimum_arena();
+}
+PageLayout Pager::layout() const {
+  return impl_->layout();
+}
+Device& Pager::device() {
+  return impl_->device();
+}
+Statistics Pager::statistics() const {
+  return impl_->statistics();
+}
+
+Lease::Lease(Lease&& other) noexcept
+    : pager_(std::exchange(other.pager_, nullptr)), id_(other.id_), stream_(other.stream_) {}
+
+Lease& Lease::operator=(Lease&& other) noexcept {
+  if (this == &other) return *this;
+  release();
+  pager_ = std::exchange(other.pager_, nullptr);
+  id_ = other.id_;
+  stream_ = other.stream_;
+  return *this;
+}
+
+void Lease::release() noexcept {
+  if (pager_ != nullptr) std::exchange(pager_, nullptr)->impl_->release(id_, stream_);
+}
+
+}  // namespace tensor_pager

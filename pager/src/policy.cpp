@@ -1,0 +1,203 @@
+#include "pager/policy.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "pager/errors.hpp"
+
+namespace tensor_pager {
+
+std::vector<PageIndex> pages_of(const PageLayout& layout, std::span<const ByteRange> ranges) {
+  std::vector<PageIndex> pages;
+  for (const ByteRange& range : ranges) {
+    if (range.offset > layout.image || range.size > layout.image - range.offset) {
+      throw Error("plan reads bytes [" + std::to_string(range.offset.count) + ", +" +
+                  std::to_string(range.size.count) + ") outside the image of " +
+                  std::to_string(layout.image.count) + " bytes");
+    }
+    if (range.size == Bytes{0}) continue;
+    const std::uint64_t first = range.offset / layout.page;
+    const std::uint64_t last = (range.end() - Bytes{1}) / layout.page;
+    for (std::uint64_t page = first; page <= last; ++page) {
+      pages.push_back({static_cast<std::uint32_t>(page)});
+    }
+  }
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  return pages;
+}
+
+namespace {
+
+/// The most pages that `count` of the ranges and `always` can cover together. An upper bound:
+/// shared pages count twice.
+std::size_t most_pages(const PageLayout& layout, const PlanStep& step, std::size_t always) {
+  std::vector<std::size_t> sizes;
+  for (const ByteRange& choice : step.choices)
+    sizes.push_back(pages_of(layout, {&choice, 1}).size());
+  std::sort(sizes.rbegin(), sizes.rend());
+  sizes.resize(std::min<std::size_t>(sizes.size(), step.choose_at_most));
+  std::size_t total = always;
+  for (const std::size_t size : sizes) total += size;
+  return std::min<std::size_t>(total, layout.page_count());
+}
+
+}  // namespace
+
+PagePlan::PagePlan(const PageLayout& layout, const AccessPlan& plan) : uses_(layout.page_count()) {
+  for (const PlanStep& step : plan.steps) {
+    const auto index = static_cast<std::uint32_t>(steps_.size());
+    steps_.push_back({pages_of(layout, step.reads), !step.choices.empty()});
+    const std::vector<PageIndex>& pages = steps_.back().pages;
+    for (const PageIndex page : pages) uses_[page.value].push_back(index);
+    const std::size_t most = most_pages(layout, step, pages.size());
+    largest_step_ = std::max(largest_step_, static_cast<std::uint32_t>(most));
+  }
+}
+
+std::span<const PageIndex> PagePlan::pages(Position position) const {
+  return steps_[position % steps_.size()].pages;
+}
+
+bool PagePlan::chosen_at_run_time(Position position) const {
+  return steps_[position % steps_.size()].chosen_at_run_time;
+}
+
+Position PagePlan::next_use(PageIndex page, Position position) const {
+  if (steps_.empty() || uses_[page.value].empty()) return kNever;
+  const std::vector<std::uint32_t>& uses = uses_[page.value];
+  const auto step = static_cast<std::uint32_t>(position % steps_.size());
+  const Position pass = position - step;
+  const auto next = std::upper_bound(uses.begin(), uses.end(), step);
+  return next != uses.end() ? pass + *next : pass + steps_.size() + uses.front();
+}
+
+ReplacementPolicy::ReplacementPolicy(const PagePlan& plan, std::uint32_t pages,
+                                     std::uint32_t window)
+    : plan_(&plan), window_(window), entries_(pages) {}
+
+void ReplacementPolicy::set_plan(const PagePlan& plan, Position position) {
+  plan_ = &plan;
+  position_ = position;
+  replace_all();
+}
+
+void ReplacementPolicy::advance_to(Position position) {
+  ++clock_;
+  if (position == position_) {
+    settle_current();
+    return;
+  }
+  if (position != position_ + 1) {
+    position_ = position;
+    replace_all();
+    return;
+  }
+  position_ = position;
+  settle_current();
+  // The last step of the window came into sight. A page that it reads and that is idle has no
+  // earlier use in the window.
+  if (plan_->steps() == 0 || window_ == 0 || window_ >= plan_->steps()) return;
+  for (const PageIndex page : plan_->pages(position_ + window_)) {
+    if (entries_[page.value].place != Place::idle) continue;
+    unplace(page);
+    place(page);
+  }
+}
+
+void ReplacementPolicy::insert(PageIndex page) {
+  place(page);
+  ++size_;
+}
+
+void ReplacementPolicy::touch(PageIndex page) {
+  Entry& entry = entries_[page.value];
+  if (entry.place == Place::current) return;
+  unplace(page);
+  entry.last_use = clock_;
+  entry.place = Place::current;
+  current_.push_back(page);
+}
+
+void ReplacementPolicy::remove(PageIndex page) {
+  unplace(page);
+  --size_;
+}
+
+std::optional<PageIndex> ReplacementPolicy::victim(
+    const std::function<bool(PageIndex)>& keep) const {
+  for (const auto& [last_use, page] : idle_) {
+    if (!keep({page})) return PageIndex{page};
+  }
+  for (auto it = soon_.rbegin(); it != soon_.rend(); ++it) {
+    if (!keep({it->second})) return PageIndex{it->second};
+  }
+  return std::nullopt;
+}
+
+/// Puts an unplaced page where its next use says. A page of the present step that is not yet
+/// touched counts as soon.
+void ReplacementPolicy::place(PageIndex page) {
+  Entry& entry = entries_[page.value];
+  entry.next_use = window_ == 0 ? kNever : plan_->next_use(page, position_);
+  const bool soon = entry.next_use != kNever && entry.next_use - position_ <= window_;
+  entry.place = soon ? Place::soon : Place::idle;
+  if (soon) {
+    soon_.emplace(entry.next_use, page.value);
+  } else {
+    idle_.emplace(entry.last_use, page.value);
+  }
+}
+
+void ReplacementPolicy::unplace(PageIndex page) {
+  Entry& entry = entries_[page.value];
+  if (entry.place == Place::soon) soon_.erase({entry.next_use, page.value});
+  if (entry.place == Place::idle) idle_.erase({entry.last_use, page.value});
+  if (entry.place == Place::current) std::erase(current_, page);
+  entry.place = Place::none;
+}
+
+void ReplacementPolicy::settle_current() {
+  for (const PageIndex page : std::exchange(current_, {})) {
+    entries_[page.value].place = Place::none;
+    place(page);
+  }
+}
+
+void ReplacementPolicy::replace_all() {
+  settle_current();
+  Order pages;
+  for (const Order* order : {&soon_, &idle_}) {
+    for (const auto& [key, page] : *order) pages.emplace(0, page);
+  }
+  soon_.clear();
+  idle_.clear();
+  for (const auto& [key, page] : pages) place({page});
+}
+
+OptimalLoads::OptimalLoads(const PagePlan& plan, std::uint32_t pages, std::uint32_t frames)
+    : policy_(plan, pages, kWholePass), frames_(frames) {}
+
+std::vector<PageIndex> OptimalLoads::access(Position position, std::span<const PageIndex> pages) {
+  policy_.advance_to(position);
+  std::vector<PageIndex> copied;
+  for (const PageIndex page : pages) {
+    if (policy_.contains(page)) {
+      policy_.touch(page);
+    } else {
+      copied.push_back(page);
+    }
+  }
+  for (const PageIndex page : copied) {
+    policy_.insert(page);
+    policy_.touch(page);
+  }
+  while (policy_.size() > frames_) {
+    const auto victim = policy_.victim([](PageIndex) { return false; });
+    if (!victim) break;  // the step alone fills the arena
+    policy_.remove(*victim);
+  }
+  return copied;
+}
+
+}  // namespace tensor_pager

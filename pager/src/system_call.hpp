@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+namespace tensor_pager {
+
+/// "mmap of 4096 bytes failed: Cannot allocate memory", for the error that errno holds.
+inline std::string failed_call(const std::string& call) {
+  return call + " failed: " + std::strerror(errno);
+}
+
+}  // namespace tensor_pager

@@ -1,0 +1,472 @@
+#include "simulator.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <optional>
+#include <random>
+#include <set>
+#include <stdexcept>
+#include <vector>
+
+#include "pager/core.hpp"
+#include "pager/errors.hpp"
+
+namespace tensor_pager::testing {
+
+namespace {
+
+constexpr Bytes kPage{64};
+
+[[noreturn]] void violated(const std::string& what) { throw std::logic_error("simulation: " + what); }
+
+void require(bool holds, const std::string& what) {
+  if (!holds) violated(what);
+}
+
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : engine_(seed) {}
+  /// Uniform in [low, high].
+  std::uint32_t in(std::uint32_t low, std::uint32_t high) {
+    return low + static_cast<std::uint32_t>(engine_() % (std::uint64_t{high} - low + 1));
+  }
+  bool chance(std::uint32_t percent) { return in(0, 99) < percent; }
+  template <class T>
+  T one_of(std::initializer_list<T> values) {
+    return *(values.begin() + in(0, static_cast<std::uint32_t>(values.size()) - 1));
+  }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+ByteRange bytes_of_pages(std::uint32_t first, std::uint32_t count) {
+  return {kPage * first, kPage * count};
+}
+
+AccessPlan random_plan(Random& random, std::uint32_t pages) {
+  AccessPlan plan;
+  const std::uint32_t steps = random.in(1, 20);
+  const std::uint32_t most = std::max(1U, std::min(pages, random.in(1, 5)));
+  const bool cyclic = random.chance(50);
+  const bool choices = random.chance(30);
+  std::uint32_t at = 0;
+  for (std::uint32_t i = 0; i < steps; ++i) {
+    PlanStep step;
+    const std::uint32_t count = random.in(choices ? 0 : 1, most);
+    for (std::uint32_t k = 0; k < count; ++k) {
+      const std::uint32_t page = cyclic ? at++ % pages : random.in(0, pages - 1);
+      step.reads.push_back(bytes_of_pages(page, 1));
+    }
+    if (choices && random.chance(40)) {
+      for (std::uint32_t k = random.in(1, 6); k-- > 0;) {
+        step.choices.push_back(bytes_of_pages(random.in(0, pages - 1), 1));
+      }
+      step.choose_at_most = random.in(1, 3);
+    }
+    plan.steps.push_back(std::move(step));
+  }
+  return plan;
+}
+
+/// What the commands amount to. It knows the page that each frame really holds, and who reads it.
+class SimulatedDevice {
+ public:
+  void create(FrameIndex frame) { require(frames_.emplace(frame, Frame{}).second, "a frame is created twice"); }
+
+  void destroy(FrameIndex frame) {
+    require_unused(frame, "destroyed");
+    for (const auto& [page, mapped] : mapped_) require(mapped != frame, "a destroyed frame is still mapped");
+    require(frames_.erase(frame) == 1, "a frame that does not exist is destroyed");
+  }
+
+  void map(PageIndex page, FrameIndex frame) {
+    require_unused(frame, "mapped to another page");
+    require_unread(page, "mapped elsewhere");
+    mapped_[page] = frame;
+  }
+
+  void unmap(PageIndex page) {
+    require_unread(page, "unmapped");
+    mapped_.erase(page);
+  }
+
+  void start_copy(PageIndex page) {
+    require(mapped_.contains(page), "a page without a frame is copied");
+    const FrameIndex frame = mapped_.at(page);
+    require_unused(frame, "written");
+    frames_.at(frame).content.reset();
+    frames_.at(frame).writing = true;
+    copies_.push_back(page);
+  }
+
+  /// Any copy may be the next to end, not only the oldest.
+  PageIndex end_copy(std::size_t i, bool success) {
+    const PageIndex page = copies_.at(i);
+    copies_.erase(copies_.begin() + static_cast<std::ptrdiff_t>(i));
+    Frame& frame = frames_.at(mapped_.at(page));
+    frame.writing = false;
+    if (success) frame.content = page;
+    return page;
+  }
+
+  bool copying(PageIndex page) const { return std::count(copies_.begin(), copies_.end(), page) != 0; }
+  bool holds(PageIndex page) const {
+    const auto mapped = mapped_.find(page);
+    return mapped != mapped_.end() && frames_.at(mapped->second).content == page;
+  }
+  std::size_t copies() const { return copies_.size(); }
+  std::size_t frames() const { return frames_.size(); }
+
+  void start_reading(PageIndex page) { ++frames_.at(mapped_.at(page)).readers; }
+  void stop_reading(PageIndex page) { --frames_.at(mapped_.at(page)).readers; }
+
+ private:
+  struct Frame {
+    std::optional<PageIndex> content;
+    bool writing = false;
+    std::uint32_t readers = 0;
+  };
+
+  void require_unused(FrameIndex frame, const std::string& action) const {
+    const auto found = frames_.find(frame);
+    require(found != frames_.end(), "a frame that does not exist is " + action);
+    require(!found->second.writing, "a frame is " + action + " while a copy writes it");
+    require(found->second.readers == 0, "a frame is " + action + " while work reads it");
+  }
+  void require_unread(PageIndex page, const std::string& action) const {
+    const auto mapped = mapped_.find(page);
+    if (mapped == mapped_.end() || !frames_.contains(mapped->second)) return;
+    const Frame& frame = frames_.at(mapped->second);
+    require(frame.content != page || frame.readers == 0, "a page is " + action + " while work reads it");
+  }
+
+  std::map<FrameIndex, Frame> frames_;
+  std::map<PageIndex, FrameIndex> mapped_;
+  std::deque<PageIndex> copies_;
+};
+
+class Simulation {
+ public:
+  explicit Simulation(std::uint64_t seed)
+      : random_(seed), pages_(random_.in(1, 40)), plan_(random_plan(random_, pages_)), core_(options()) {
+    execute();
+    try {
+      core_.set_plan(plan_);
+      planned_ = true;
+    } catch (const BudgetError& error) {
+      budget_ = static_cast<std::uint32_t>(error.minimum() / kPage);
+      core_.set_budget(budget_);
+      core_.set_plan(plan_);  // the minimum that the error names must do
+      planned_ = true;
+    }
+    after_event();
+  }
+
+  SimulationResult run(std::uint64_t events) {
+    for (; result_.events < events; ++result_.events) {
+      event();
+      after_event();
+    }
+    drain();
+    return result_;
+  }
+
+ private:
+  enum class Holding : std::uint8_t { waiting, granted };
+  struct Lease {
+    LeaseId id;
+    std::uint32_t stream;
+    Holding holding = Holding::waiting;
+    std::vector<PageIndex> pages;
+    bool reading = false;
+  };
+  struct Fence {
+    FenceId id;
+    std::vector<PageIndex> reads;   // frames stay read until the fence passes
+    std::vector<PageIndex> awaits;  // copies that the stream waits for before
+  };
+
+  CoreOptions options() {
+    budget_ = random_.in(1, pages_ + 3);
+    late_host_ = random_.chance(20);
+    failing_ = random_.chance(30);
+    streams_ = random_.in(1, 3);
+    most_held_ = random_.in(1, 4);
+    host_ready_.assign(pages_, !late_host_);
+    waiting_.assign(streams_, false);
+    fences_.resize(streams_);
+    return {.layout = {kPage * pages_, kPage},
+            .frames = budget_,
+            .policy = {.window = random_.one_of<std::uint32_t>({0, 1, 3, 7, kWholePass}),
+                       .prefetch_depth = random_.in(0, 6)},
+            .pages_per_copy = random_.in(1, 4),
+            .unmap_on_evict = random_.chance(30),
+            .host_pages_ready = !late_host_};
+  }
+
+  void event() {
+    const std::uint32_t pick = random_.in(0, 99);
+    if (pick < 30) return acquire();
+    if (pick < 55) return release();
+    if (pick < 75) return end_copy();
+    if (pick < 92) return pass_fence();
+    if (pick < 96) return host_page();
+    if (pick < 98) return change_budget();
+    if (pick < 99) return change_plan();
+    return acquire_outside();
+  }
+
+  std::optional<std::uint32_t> idle_stream() {
+    const std::uint32_t stream = random_.in(0, streams_ - 1);
+    const auto held = std::count_if(leases_.begin(), leases_.end(), [&](const Lease& l) { return l.stream == stream; });
+    if (waiting_[stream] || held >= most_held_) return std::nullopt;
+    return stream;
+  }
+
+  void acquire() {
+    const auto stream = idle_stream();
+    if (!stream || !planned_) return;
+    const auto steps = static_cast<std::uint32_t>(plan_.steps.size());
+    if (random_.chance(2)) next_step_ = random_.in(0, steps - 1);
+    const StepIndex step{next_step_};
+    next_step_ = (next_step_ + 1) % steps;
+    const PlanStep& planned = plan_.steps[step.value];
+    std::vector<ByteRange> chosen;
+    if (!planned.choices.empty()) {
+      const std::uint32_t count = random_.in(0, planned.choose_at_most);
+      for (std::uint32_t k = 0; k < count; ++k) {
+        chosen.push_back(planned.choices[random_.in(0, static_cast<std::uint32_t>(planned.choices.size()) - 1)]);
+      }
+    }
+    add_lease(core_.acquire(step, chosen, StreamId{*stream}), *stream);
+  }
+
+  void acquire_outside() {
+    const auto stream = idle_stream();
+    if (!stream) return;
+    const std::uint32_t first = random_.in(0, pages_ - 1);
+    const ByteRange range = bytes_of_pages(first, random_.in(1, std::min(3U, pages_ - first)));
+    try {
+      add_lease(core_.acquire(std::span(&range, 1), StreamId{*stream}), *stream);
+    } catch (const BudgetError& error) {
+      require(error.minimum() > kPage * budget_, "what fits the budget is refused");
+    }
+  }
+
+  void add_lease(LeaseId id, std::uint32_t stream) {
+    const auto pages = core_.pages(id);
+    leases_.push_back({.id = id, .stream = stream, .pages = {pages.begin(), pages.end()}});
+    waiting_[stream] = true;
+    ++result_.leases;
+  }
+
+  void release() {
+    if (leases_.empty()) return;
+    const std::size_t i = random_.in(0, static_cast<std::uint32_t>(leases_.size()) - 1);
+    if (leases_[i].holding == Holding::granted) release(i);
+  }
+
+  void release(std::size_t i) {
+    Lease lease = std::move(leases_[i]);
+    leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(i));
+    const FenceId fence{++next_fence_};
+    Fence record{.id = fence, .reads = {}, .awaits = lease.pages};
+    if (lease.reading) record.reads = lease.pages;
+    fences_[lease.stream].push_back(std::move(record));
+    core_.release(lease.id, fence);
+  }
+
+  void end_copy() {
+    if (device_.copies() == 0) return;
+    const std::size_t i = random_.in(0, static_cast<std::uint32_t>(device_.copies()) - 1);
+    const bool success = !failing_ || !random_.chance(5);
+    const PageIndex page = device_.end_copy(i, success);
+    if (success) {
+      core_.copy_finished(page);
+    } else {
+      core_.copy_failed(page, "simulated failure");
+    }
+  }
+
+  /// The oldest fence of a stream passes, once the copies that the stream waits for have ended.
+  void pass_fence() { pass_fence(random_.in(0, streams_ - 1)); }
+
+  bool pass_fence(std::uint32_t stream) {
+    if (fences_[stream].empty()) return false;
+    const Fence& fence = fences_[stream].front();
+    const auto copying = [&](PageIndex page) { return device_.copying(page); };
+    if (std::any_of(fence.awaits.begin(), fence.awaits.end(), copying)) return false;
+    for (const PageIndex page : fence.reads) device_.stop_reading(page);
+    const FenceId id = fence.id;
+    fences_[stream].pop_front();
+    core_.fence_passed(id);
+    return true;
+  }
+
+  void host_page() {
+    const std::uint32_t page = random_.in(0, pages_ - 1);
+    if (host_ready_[page]) return;
+    host_ready_[page] = true;
+    core_.host_page_ready({page});
+  }
+
+  void change_budget() {
+    const std::uint32_t budget = random_.in(1, pages_ + 3);
+    try {
+      core_.set_budget(budget);
+      budget_ = budget;
+    } catch (const BudgetError& error) {
+      require(error.minimum() == kPage * core_.minimum_frames() && budget < core_.minimum_frames(),
+              "a budget is refused that the plan fits");
+    }
+  }
+
+  void change_plan() {
+    AccessPlan plan = random_plan(random_, pages_);
+    try {
+      core_.set_plan(plan);
+      plan_ = std::move(plan);
+      next_step_ = 0;
+    } catch (const BudgetError& error) {
+      require(error.minimum() > kPage * budget_, "a plan is refused that fits the budget");
+    }
+  }
+
+  void after_event() {
+    execute();
+    observe_leases();
+    core_.check_invariants();
+    require(core_.frames() == device_.frames(), "the core's count of frames is not the device's");
+    most_frames_ = std::max<std::size_t>(budget_, std::min(most_frames_, device_.frames()));
+    require(device_.frames() <= most_frames_, "more frames exist than the budget allows");
+    require(core_.counters().loads == result_.copies, "the core's count of copies is not the device's");
+  }
+
+  void execute() {
+    const Commands commands = core_.take_commands();
+    for (const Remap& remap : commands.remaps) {
+      if (const auto* create = std::get_if<CreateFrame>(&remap)) device_.create(create->frame);
+      if (const auto* destroy = std::get_if<DestroyFrame>(&remap)) device_.destroy(destroy->frame);
+      if (const auto* map = std::get_if<MapPage>(&remap)) device_.map(map->page, map->frame);
+      if (const auto* unmap = std::get_if<UnmapPage>(&remap)) device_.unmap(unmap->page);
+    }
+    for (const PageRun& run : commands.copies) {
+      for (std::uint32_t k = 0; k < run.count; ++k) {
+        const PageIndex page{run.first.value + k};
+        require(host_ready_[page.value], "a page is copied that is not on the host");
+        device_.start_copy(page);
+        ++result_.copies;
+      }
+    }
+  }
+
+  /// A caller goes on when all copies that it needs were commanded: its stream waits for them, and then reads.
+  void observe_leases() {
+    for (std::size_t i = 0; i < leases_.size(); ++i) {
+      Lease& lease = leases_[i];
+      const LeaseState state = core_.state(lease.id);
+      if (state == LeaseState::failed) {
+        ++result_.failures;
+        fail(i--);
+        continue;
+      }
+      if (lease.holding == Holding::waiting && (state == LeaseState::loading || state == LeaseState::ready)) {
+        lease.holding = Holding::granted;
+        waiting_[lease.stream] = false;
+      }
+      if (!lease.reading && state == LeaseState::ready) {
+        for (const PageIndex page : lease.pages) {
+          require(device_.holds(page), "a lease is ready, but its page is not in its frame");
+          device_.start_reading(page);
+        }
+        lease.reading = true;
+      }
+    }
+  }
+
+  void fail(std::size_t i) {
+    const Lease lease = std::move(leases_[i]);
+    leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(i));
+    if (lease.holding == Holding::waiting) waiting_[lease.stream] = false;
+    if (lease.reading) {
+      for (const PageIndex page : lease.pages) device_.stop_reading(page);
+    }
+    core_.release(lease.id, std::nullopt);
+    execute();
+  }
+
+  /// Whatever can happen without a caller happens; then everybody lets go. Nobody may be left waiting.
+  void drain() {
+    failing_ = false;
+    for (std::uint32_t page = 0; page < pages_; ++page) {
+      if (!host_ready_[page]) core_.host_page_ready({page});
+      host_ready_[page] = true;
+      after_event();
+    }
+    while (true) {
+      settle_device();
+      const auto held = std::find_if(leases_.begin(), leases_.end(),
+                                     [](const Lease& lease) { return lease.holding == Holding::granted; });
+      if (held == leases_.end()) break;
+      for (const Lease& lease : leases_) {
+        const LeaseState state = core_.state(lease.id);
+        require(state == LeaseState::ready || state == LeaseState::blocked, "a wake-up was lost");
+      }
+      release(static_cast<std::size_t>(held - leases_.begin()));
+      after_event();
+    }
+    require(leases_.empty(), "a lease waits, and nobody holds what it waits for");
+    settle_device();
+    require(core_.frames() == budget_, "frames are missing after everything was released");
+  }
+
+  void settle_device() {
+    bool progress = true;
+    while (progress) {
+      progress = device_.copies() != 0;
+      while (device_.copies() != 0) {
+        end_copy();
+        after_event();
+      }
+      for (std::uint32_t stream = 0; stream < streams_; ++stream) {
+        while (pass_fence(stream)) {
+          progress = true;
+          after_event();
+        }
+      }
+    }
+  }
+
+  Random random_;
+  std::uint32_t pages_;
+  AccessPlan plan_;
+  bool planned_ = false;
+  std::uint32_t budget_ = 0;
+  bool late_host_ = false;
+  bool failing_ = false;
+  std::uint32_t streams_ = 1;
+  std::uint32_t most_held_ = 1;
+  std::vector<bool> host_ready_;
+  std::vector<bool> waiting_;
+  std::vector<std::deque<Fence>> fences_;
+  Core core_;
+
+  SimulatedDevice device_;
+  std::size_t most_frames_ = 1000;
+  std::vector<Lease> leases_;
+  std::uint32_t next_step_ = 0;
+  std::uint64_t next_fence_ = 0;
+  SimulationResult result_;
+};
+
+}  // namespace
+
+SimulationResult simulate(std::uint64_t seed, std::uint64_t events) { return Simulation(seed).run(events); }
+
+std::string replay_command(std::uint64_t seed, std::uint64_t events) {
+  return "core_simulator --first-seed " + std::to_string(seed) + " --seeds 1 --events " + std::to_string(events);
+}
+
+}  // namespace tensor_pager::testing
