@@ -56,13 +56,13 @@ class Slicer {
     empty_ = false;
   }
 
-  // How full to make each step, so that all are about equally large: one page of work left over for
-  // a step of its own would be a transfer with nothing to hide behind.
+  // How full to make each step, so that all are about equally large: a few rows left over for a
+  // step of their own would be a transfer with nothing to hide behind.
   Bytes target_bytes(Bytes total, Bytes largest_unit, Bytes fixed) const {
     const Bytes capacity{max_ > fixed ? (max_ - fixed).count : 1};
-    const std::uint64_t steps = (total.count + capacity.count - 1) / capacity.count;
-    const Bytes even{total.count / std::max<std::uint64_t>(steps, 1) + largest_unit.count};
-    return std::min(capacity, even);
+    const Bytes usable = largest_unit * std::max<std::uint64_t>(capacity / largest_unit, 1);
+    const std::uint64_t steps = (total + usable - Bytes{1}) / usable;
+    return std::min(capacity, Bytes{total.count / steps} + largest_unit);
   }
 
   void add_rows(const Operation& operation) {

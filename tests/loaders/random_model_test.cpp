@@ -1,0 +1,141 @@
+#include "random_model.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "loaders/gguf.hpp"
+#include "loaders/graph.hpp"
+#include "random_weights.hpp"
+#include "temporary_directory.hpp"
+
+namespace tensor_pager::make_gguf {
+namespace {
+
+using testing::HasSubstr;
+using tests::TemporaryDirectory;
+
+// FNV-1a of a file: the golden logits belong to these very bytes.
+std::uint64_t hash_of(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (std::istreambuf_iterator<char> i(in), end; i != end; ++i) {
+    hash = (hash ^ static_cast<unsigned char>(*i)) * 0x100000001b3;
+  }
+  return hash;
+}
+
+struct Golden {
+  const char* architecture;
+  const char* type;
+  std::uint64_t hash;
+};
+
+// Hashes of what the generator wrote that the golden logits were computed with (seed 7).
+constexpr Golden kGolden[] = {
+    {"qwen2", "f32", 0x80646309ab6c0403},       {"qwen2", "f16", 0x2c3f0de76e7c33e0},
+    {"qwen2", "bf16", 0x9355e8d6957a008c},      {"qwen2", "q4_0", 0x7e11f5abecb2af6d},
+    {"qwen2", "q4_1", 0xe73f05fc2e5fbe11},      {"qwen2", "q5_0", 0x373b4982f1ff0b2c},
+    {"qwen2", "q5_1", 0xb41bcdfc8cfaf37c},      {"qwen2", "q8_0", 0x1ccba86d6bce50e5},
+    {"qwen2", "q2_k", 0xfbe2450ac47a4955},      {"qwen2", "q3_k", 0xcdb7033bbae15b4b},
+    {"qwen2", "q4_k", 0x97804e4c0ec41b19},      {"qwen2", "q5_k", 0x5b1a16e5e341ec5f},
+    {"qwen2", "q6_k", 0xdd5f80fa2145ab5f},      {"qwen2", "iq4_nl", 0x295f45686223b386},
+    {"qwen2", "iq4_xs", 0x93d7e4f7421a41ba},    {"qwen2", "q4_k_m", 0xa83cb5f240313365},
+    {"qwen2", "q5_k_m", 0x4568fdd2c014fcce},    {"qwen3", "f32", 0x7776a24332f0b302},
+    {"qwen3", "q4_k_m", 0xf683a9ab5ce87523},    {"qwen2moe", "q4_k_m", 0x37dcdab251312629},
+    {"qwen3moe", "q4_k_m", 0x6a93b8e9f92b90ac},
+};
+
+TEST(RandomModelTest, BytesAreThoseOfTheGoldenModels) {
+  const TemporaryDirectory directory;
+  for (const Golden& golden : kGolden) {
+    const RandomModelOptions options{
+        .architecture = golden.architecture, .type = golden.type, .seed = 7};
+    const WrittenModel written = write_random_model(directory / "m.gguf", options);
+    EXPECT_EQ(hash_of(written.files.front()), golden.hash)
+        << golden.architecture << "-" << golden.type;
+  }
+}
+
+TEST(RandomModelTest, EveryArchitectureAndTypeCanBeReadBack) {
+  const TemporaryDirectory directory;
+  for (const std::string architecture : {"qwen2", "qwen3", "qwen2moe", "qwen3moe"}) {
+    for (const std::string& type : type_names()) {
+      const RandomModelOptions options{.architecture = architecture, .type = type, .layers = 1};
+      const WrittenModel written = write_random_model(directory / "m.gguf", options);
+      const auto model = loaders::GgufModel::open(written.files.front());
+      EXPECT_EQ(model.tensors().size(), written.tensors);
+      EXPECT_EQ(model.image_bytes(), written.bytes);
+      EXPECT_NO_THROW(loaders::build_graph(model)) << architecture << " " << type;
+    }
+  }
+}
+
+TEST(RandomModelTest, LargePresetsHaveRealShapes) {
+  RandomModelOptions options{.architecture = "qwen2", .type = "q4_k_m", .preset = "7b"};
+  Bytes total;
+  for (const RandomTensor& tensor : random_model_tensors(options)) {
+    Bytes bytes = loaders::bytes_of(tensor.type, tensor.ne[0]);
+    for (std::size_t i = 1; i < tensor.ne.size(); ++i) bytes = bytes * tensor.ne[i];
+    total += bytes;
+  }
+  EXPECT_NEAR(static_cast<double>(total.count) / static_cast<double>(GiB(1).count), 4.36, 0.1);
+}
+
+TEST(RandomModelTest, ContradictionsAreNamed) {
+  const auto error_of = [](const RandomModelOptions& options) -> std::string {
+    try {
+      random_model_tensors(options);
+    } catch (const RandomModelError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(error_of({.architecture = "gpt2"}), HasSubstr("qwen3moe"));
+  EXPECT_THAT(error_of({.type = "q9"}), HasSubstr("unknown type \"q9\""));
+  EXPECT_THAT(error_of({.preset = "1t"}), HasSubstr("30b-a3b"));
+  EXPECT_THAT(error_of({.architecture = "qwen3moe", .preset = "7b"}), HasSubstr("no experts"));
+  EXPECT_THAT(error_of({.architecture = "qwen2", .preset = "30b-a3b"}), HasSubstr("qwen3moe"));
+  EXPECT_THAT(error_of({.pieces = 0}), HasSubstr("split"));
+}
+
+TEST(RandomModelTest, AFullDeviceIsAnErrorAndLeavesNothing) {
+  EXPECT_THROW(write_random_model("/dev/full", {}), RandomModelError);
+  const TemporaryDirectory directory;
+  EXPECT_THROW(write_random_model(directory / "no/such/directory/m.gguf", {}), RandomModelError);
+}
+
+TEST(RandomModelTest, ProgressEndsAtTheTotal) {
+  const TemporaryDirectory directory;
+  Bytes last;
+  Bytes all;
+  write_random_model(directory / "m.gguf", {.layers = 1}, [&](Bytes done, Bytes total) {
+    EXPECT_GT(done, last);
+    last = done;
+    all = total;
+  });
+  EXPECT_EQ(last, all);
+}
+
+TEST(RandomWeightsTest, NormalNumbersAreNormal) {
+  RandomStream random(3);
+  constexpr int kCount = 100000;
+  double sum = 0;
+  double squares = 0;
+  for (int i = 0; i < kCount; ++i) {
+    const double x = random.normal();
+    sum += x;
+    squares += x * x;
+  }
+  EXPECT_NEAR(sum / kCount, 0, 0.02);
+  EXPECT_NEAR(squares / kCount, 1, 0.02);
+}
+
+}  // namespace
+}  // namespace tensor_pager::make_gguf
