@@ -2,6 +2,7 @@
 // machine.
 
 #include <benchmark/benchmark.h>
+#include <tbb/cache_aligned_allocator.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
@@ -26,8 +27,8 @@ std::vector<std::byte> random_blocks(WeightType type, std::size_t elements) {
   return bytes;
 }
 
-std::vector<float> random_floats(std::size_t count) {
-  std::vector<float> values(count);
+std::vector<float, tbb::cache_aligned_allocator<float>> random_floats(std::size_t count) {
+  std::vector<float, tbb::cache_aligned_allocator<float>> values(count);
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
   for (float& value : values) value = normal(random);
