@@ -1,0 +1,34 @@
+#pragma once
+
+#include <optional>
+
+#include "qwen/operations.hpp"
+
+namespace tensor_pager::qwen {
+
+/// Operations in host memory, run on the calling thread and the TBB threads of its arena: an
+/// operation is done when the call returns. For the host device.
+class CpuOperations final : public Operations {
+ public:
+  StreamRef stream() const override { return {}; }
+  void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
+                         std::size_t count) override;
+  void matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+              const kernels::MatrixView& y, const MatmulOptions& options) override;
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                const kernels::MatrixView& out) override;
+  void rope(const kernels::MatrixView& x, std::size_t heads, std::size_t first_position) override;
+  void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
+                 const kernels::KvCacheView& cache, const kernels::MatrixView& out) override;
+  void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
+              const kernels::MatrixView& out) override;
+  void dequantize(kernels::WeightType type, const std::byte* data, float* out,
+                  std::size_t elements) override;
+  void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) override;
+  kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
+
+ private:
+  std::optional<kernels::RopeTable> rope_table_;
+};
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "loaders/graph.hpp"
+#include "loaders/tokenizer.hpp"
+#include "pager/pager.hpp"
+#include "qwen/activations.hpp"
+#include "qwen/kv_cache.hpp"
+#include "qwen/logits_sink.hpp"
+#include "qwen/model.hpp"
+#include "qwen/operations.hpp"
+
+namespace tensor_pager::qwen {
+
+/// Called after each step of a pass.
+using PassProgress = std::function<void(std::size_t done, std::size_t total)>;
+
+/// What a forward pass works with. Everything outlives it.
+struct PassResources {
+  const Model& model;
+  const loaders::Graph& graph;
+  const BackingStore& store;
+  Pager& pager;
+  Operations& operations;
+  const KvCache& cache;
+};
+
+/// Runs a model's steps, layer-major: for each layer, every ubatch of the tokens, and only then the
+/// next layer, so that weights cross the link once per prompt. The order is that of the pager's
+/// plan, and each step's weights are leased while it computes.
+///
+/// The result does not depend on the ubatch, the slices or the arena, down to the last bit.
+class ForwardPass {
+ public:
+  /// Gives the pager the plan for passes of this size. The activations are made for the same size.
+  ForwardPass(const PassResources& resources, const Activations& activations);
+
+  /// Appends the tokens to the `past` ones in the cache, and hands the logits of the last `wanted`
+  /// of them (PassSize) to `sink`. As many tokens as the PassSize says.
+  void run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
+           const PassProgress& progress = {});
+
+  /// Time that steps took once their weights were there, so far.
+  std::chrono::nanoseconds compute_time() const { return compute_time_; }
+
+ private:
+  // The tokens that a step works on: [first, first + count) of the pass.
+  struct Ubatch {
+    std::size_t first = 0;
+    std::size_t count = 0;
+    std::size_t past = 0;  // positions in the cache before the first
+  };
+
+  void gather_embeddings(std::span<const loaders::TokenId> tokens);
+  Ubatch ubatch(std::uint32_t index, std::size_t past) const;
+  void run_step(const loaders::Step& step, const Ubatch& ubatch, LogitsSink& sink);
+
+  void attention_input(const loaders::Step& step, const Ubatch& ubatch);
+  void finish_heads(const loaders::Step& step, const Ubatch& ubatch);
+  void attention_output(const loaders::Step& step, const Ubatch& ubatch);
+  void ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch);
+  void ffn_down(const loaders::Step& step, const Ubatch& ubatch);
+  void output(const loaders::Step& step, LogitsSink& sink);
+
+  void project(const loaders::Step& step, loaders::WeightRole weight, loaders::WeightRole bias,
+               const kernels::ConstMatrixView& x, const kernels::MatrixView& y);
+  void norm(const loaders::Step& step, loaders::WeightRole role, const kernels::MatrixView& x,
+            const kernels::MatrixView& out);
+  void norm_heads(const loaders::Step& step, loaders::WeightRole role,
+                  const kernels::MatrixView& x);
+  kernels::Weights weights(const loaders::WeightSlice& slice) const;
+  const float* vector(const loaders::WeightSlice& slice);
+  const loaders::WeightSlice& find(const loaders::Step& step, loaders::WeightRole role) const;
+  const loaders::LayerConfig& layer(const loaders::Step& step) const;
+
+  PassResources resources_;
+  const Activations& activations_;
+  kernels::RopeFrequencies frequencies_;
+  std::vector<loaders::ScheduledStep> schedule_;
+  std::chrono::nanoseconds compute_time_{};
+};
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <span>
+#include <vector>
+
+#include "kernels/matrix_view.hpp"
+
+namespace tensor_pager::qwen {
+
+/// Takes the logits of a pass as they are computed, in pieces: the output matrix is read slice by
+/// slice, and nobody has to hold all logits of a prompt at once.
+class LogitsSink {
+ public:
+  LogitsSink() = default;
+  virtual ~LogitsSink() = default;
+  LogitsSink(const LogitsSink&) = delete;
+  LogitsSink& operator=(const LogitsSink&) = delete;
+
+  /// logits[i, j] belongs to wanted position `first + i` (0 is the first wanted one) and token
+  /// `first_token + j`. Host memory, valid during the call. Every pair comes once.
+  virtual void take(std::size_t first, std::size_t first_token,
+                    const kernels::ConstMatrixView& logits) = 0;
+};
+
+/// Keeps the logits of the last wanted position: what generation needs.
+class LastLogits final : public LogitsSink {
+ public:
+  /// `wanted` positions in all, `vocabulary` tokens.
+  LastLogits(std::size_t wanted, std::size_t vocabulary) : last_(wanted - 1), values_(vocabulary) {}
+
+  void take(std::size_t first, std::size_t first_token,
+            const kernels::ConstMatrixView& logits) override;
+
+  std::span<const float> values() const { return values_; }
+
+ private:
+  std::size_t last_;
+  std::vector<float> values_;
+};
+
+/// Writes all logits to a file: float32, little-endian, [wanted positions, vocabulary]. What comes
+/// is passed on to `next`.
+class LogitsFile final : public LogitsSink {
+ public:
+  /// Throws Error if the file cannot be created.
+  LogitsFile(std::filesystem::path path, std::size_t vocabulary, LogitsSink& next);
+
+  /// Throws Error if the file cannot be written.
+  void take(std::size_t first, std::size_t first_token,
+            const kernels::ConstMatrixView& logits) override;
+  void close();
+
+ private:
+  void require_good() const;
+
+  std::filesystem::path path_;
+  std::size_t vocabulary_;
+  LogitsSink* next_;
+  std::ofstream out_;
+};
+
+}  // namespace tensor_pager::qwen

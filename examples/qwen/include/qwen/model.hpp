@@ -1,0 +1,29 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "kernels/weight_type.hpp"
+#include "loaders/gguf.hpp"
+#include "loaders/model_config.hpp"
+#include "loaders/tokenizer.hpp"
+
+namespace tensor_pager::qwen {
+
+/// A model file that the executor can run.
+struct Model {
+  loaders::GgufModel gguf;
+  loaders::ModelConfig config;
+  /// Nothing if the file has no vocabulary: it then takes and gives token ids.
+  std::optional<loaders::Tokenizer> tokenizer;
+};
+
+/// Opens a model and makes sure that every step of its pass can be run. Throws GgufError or
+/// TokenizerError for a bad file, Error for an architecture that is not supported yet, GgufError
+/// that names the tensor and its type if there is no kernel for it.
+Model open_model(const std::filesystem::path& path);
+
+/// The kernels' name for a tensor's type. Throws the model's error that names tensor and type.
+kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor);
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/attention.hpp"
+#include "kernels/matmul.hpp"
+#include "kernels/matrix_view.hpp"
+#include "kernels/rope.hpp"
+#include "kernels/weight_type.hpp"
+#include "pager/device.hpp"
+
+namespace tensor_pager::qwen {
+
+/// The operations that a forward pass consists of, on one kind of device. All pointers are the
+/// device's, except where `host` is said. Work is queued in stream(), in order; each operation is
+/// defined where its CPU version is, in kernels/.
+class Operations {
+ public:
+  struct MatmulOptions {
+    const float* bias = nullptr;  ///< [rows]
+    bool accumulate = false;      ///< y += product
+  };
+
+  Operations() = default;
+  virtual ~Operations() = default;
+  Operations(const Operations&) = delete;
+  Operations& operator=(const Operations&) = delete;
+
+  virtual StreamRef stream() const = 0;
+
+  /// Prepares rotations for positions [first, first + count), until the next call.
+  virtual void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
+                                 std::size_t count) = 0;
+
+  virtual void matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+                      const kernels::MatrixView& y, const MatmulOptions& options) = 0;
+  virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                        const kernels::MatrixView& out) = 0;
+  /// Positions must have been prepared.
+  virtual void rope(const kernels::MatrixView& x, std::size_t heads,
+                    std::size_t first_position) = 0;
+  virtual void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
+                         const kernels::KvCacheView& cache, const kernels::MatrixView& out) = 0;
+  virtual void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
+                      const kernels::MatrixView& out) = 0;
+  virtual void dequantize(kernels::WeightType type, const std::byte* data, float* out,
+                          std::size_t elements) = 0;
+
+  /// Copies host rows to the device; `host` may be reused on return.
+  virtual void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) = 0;
+  /// The device matrix in host memory, once all work queued so far is done. Valid until the next
+  /// operation.
+  virtual kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) = 0;
+};
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,60 @@
+#include "qwen/cpu_operations.hpp"
+
+#include <algorithm>
+
+#include "kernels/activation.hpp"
+#include "kernels/dequantize.hpp"
+#include "kernels/norm.hpp"
+#include "qwen/error.hpp"
+
+namespace tensor_pager::qwen {
+
+void CpuOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
+                                      std::size_t first, std::size_t count) {
+  rope_table_.emplace(frequencies, first, count);
+}
+
+void CpuOperations::matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+                           const kernels::MatrixView& y, const MatmulOptions& options) {
+  kernels::cpu::matmul(w, x, y, {.bias = options.bias, .accumulate = options.accumulate});
+}
+
+void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                             const kernels::MatrixView& out) {
+  kernels::cpu::rms_norm(x, weight, epsilon, out);
+}
+
+void CpuOperations::rope(const kernels::MatrixView& x, std::size_t heads,
+                         std::size_t first_position) {
+  if (!rope_table_) throw Error("rope was called before prepare_positions");
+  kernels::cpu::rope(x, heads, first_position, *rope_table_);
+}
+
+void CpuOperations::attention(const kernels::AttentionShape& shape,
+                              const kernels::ConstMatrixView& q, const kernels::KvCacheView& cache,
+                              const kernels::MatrixView& out) {
+  kernels::cpu::attention(shape, q, cache, out);
+}
+
+void CpuOperations::swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
+                           const kernels::MatrixView& out) {
+  kernels::cpu::swiglu(gate, up, out);
+}
+
+void CpuOperations::dequantize(kernels::WeightType type, const std::byte* data, float* out,
+                               std::size_t elements) {
+  kernels::cpu::dequantize(type, data, out, elements);
+}
+
+void CpuOperations::upload(const kernels::ConstMatrixView& host,
+                           const kernels::MatrixView& device) {
+  for (std::size_t r = 0; r < host.rows; ++r) {
+    std::copy_n(host.row(r), host.cols, device.row(r));
+  }
+}
+
+kernels::ConstMatrixView CpuOperations::download(const kernels::ConstMatrixView& device) {
+  return device;
+}
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,252 @@
+#include "qwen/forward_pass.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "qwen/embedding.hpp"
+#include "qwen/error.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+using loaders::Op;
+using loaders::WeightRole;
+using Clock = std::chrono::steady_clock;
+
+kernels::RopeFrequencies frequencies(const loaders::ModelConfig& config) {
+  const loaders::RopeScaling& scaling = config.rope_scaling;
+  kernels::RopeParameters parameters;
+  parameters.rotary_dims = config.rope_dimension_count;
+  parameters.frequency_base = config.rope_freq_base;
+  switch (scaling.kind) {
+    case loaders::RopeScalingKind::none:
+      parameters.scaling = kernels::RopeScaling::none;
+      break;
+    case loaders::RopeScalingKind::linear:
+      parameters.scaling = kernels::RopeScaling::linear;
+      break;
+    case loaders::RopeScalingKind::yarn:
+      parameters.scaling = kernels::RopeScaling::yarn;
+      break;
+  }
+  parameters.factor = scaling.factor;
+  parameters.original_context = scaling.original_context_length;
+  parameters.beta_fast = scaling.yarn_beta_fast;
+  parameters.beta_slow = scaling.yarn_beta_slow;
+  parameters.attention_factor = scaling.attention_factor;
+  return kernels::rope_frequencies(parameters);
+}
+
+std::uint32_t ubatches(const PassSize& size) {
+  return (size.tokens + size.ubatch - 1) / size.ubatch;
+}
+
+kernels::MatrixView columns(const kernels::MatrixView& matrix, const loaders::WeightSlice& slice) {
+  return {matrix.data + slice.first_row, matrix.rows, slice.rows, matrix.stride};
+}
+
+}  // namespace
+
+ForwardPass::ForwardPass(const PassResources& resources, const Activations& activations)
+    : resources_(resources),
+      activations_(activations),
+      frequencies_(frequencies(resources.model.config)),
+      schedule_(loaders::schedule(resources.graph, ubatches(activations.size()))) {
+  const PassSize& size = activations.size();
+  resources_.pager.set_plan(loaders::access_plan(
+      resources.graph, {.ubatches = ubatches(size), .ubatch_tokens = size.ubatch}));
+}
+
+void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
+                      const PassProgress& progress) {
+  if (tokens.size() != activations_.size().tokens) {
+    throw std::invalid_argument("a forward pass was given another number of tokens than planned");
+  }
+  gather_embeddings(tokens);
+  resources_.operations.prepare_positions(frequencies_, past, tokens.size());
+  for (std::uint32_t i = 0; i < schedule_.size(); ++i) {
+    const loaders::Step& step = resources_.graph.steps[schedule_[i].step];
+    const Lease lease = resources_.pager.acquire(StepIndex{i}, {}, resources_.operations.stream());
+    const auto begin = Clock::now();
+    run_step(step, ubatch(schedule_[i].ubatch, past), sink);
+    compute_time_ += Clock::now() - begin;
+    if (progress) progress(i + 1, schedule_.size());
+  }
+}
+
+// Rows go to the device in pieces, so that the host holds few of them at a time.
+void ForwardPass::gather_embeddings(std::span<const loaders::TokenId> tokens) {
+  constexpr std::size_t kPiece = 256;
+  EmbeddingTable table(resources_.model.gguf, resources_.graph.token_embedding, resources_.store);
+  for (std::size_t first = 0; first < tokens.size(); first += kPiece) {
+    const std::size_t count = std::min(kPiece, tokens.size() - first);
+    resources_.operations.upload(table.gather(tokens.subspan(first, count)),
+                                 activations_.residual(first, count));
+  }
+}
+
+ForwardPass::Ubatch ForwardPass::ubatch(std::uint32_t index, std::size_t past) const {
+  const PassSize& size = activations_.size();
+  const std::size_t first = std::size_t{index} * size.ubatch;
+  return {first, std::min<std::size_t>(size.ubatch, size.tokens - first), past + first};
+}
+
+void ForwardPass::run_step(const loaders::Step& step, const Ubatch& ubatch, LogitsSink& sink) {
+  switch (step.op) {
+    case Op::attention_input:
+      return attention_input(step, ubatch);
+    case Op::attention_output:
+      return attention_output(step, ubatch);
+    case Op::ffn_gate_up:
+      return ffn_gate_up(step, ubatch);
+    case Op::ffn_down:
+      return ffn_down(step, ubatch);
+    case Op::output:
+      return output(step, sink);
+    default:
+      throw Error(fmt::format("operation {} is not supported yet", loaders::to_string(step.op)));
+  }
+}
+
+void ForwardPass::attention_input(const loaders::Step& step, const Ubatch& ubatch) {
+  const kernels::MatrixView h = activations_.normed(ubatch.count);
+  if (step.first_slice) {
+    norm(step, WeightRole::attn_norm, activations_.residual(ubatch.first, ubatch.count), h);
+  }
+  const std::size_t width =
+      std::size_t{layer(step).head_count} * resources_.model.config.key_length;
+  const KvCache& cache = resources_.cache;
+  project(step, WeightRole::q, WeightRole::q_bias, h, activations_.first(ubatch.count, width));
+  project(step, WeightRole::k, WeightRole::k_bias, h,
+          cache.keys(step.layer, ubatch.past, ubatch.count));
+  project(step, WeightRole::v, WeightRole::v_bias, h,
+          cache.values(step.layer, ubatch.past, ubatch.count));
+  if (step.last_slice) finish_heads(step, ubatch);
+}
+
+void ForwardPass::finish_heads(const loaders::Step& step, const Ubatch& ubatch) {
+  const loaders::LayerConfig& sizes = layer(step);
+  const std::size_t width = std::size_t{sizes.head_count} * resources_.model.config.key_length;
+  const kernels::MatrixView q = activations_.first(ubatch.count, width);
+  const kernels::MatrixView k = resources_.cache.keys(step.layer, ubatch.past, ubatch.count);
+  if (loaders::traits(resources_.model.config.architecture).qk_norm) {
+    norm_heads(step, WeightRole::q_norm, q);
+    norm_heads(step, WeightRole::k_norm, k);
+  }
+  resources_.operations.rope(q, sizes.head_count, ubatch.past);
+  resources_.operations.rope(k, sizes.head_count_kv, ubatch.past);
+}
+
+void ForwardPass::attention_output(const loaders::Step& step, const Ubatch& ubatch) {
+  const loaders::LayerConfig& sizes = layer(step);
+  const std::size_t head_dim = resources_.model.config.key_length;
+  const std::size_t width = sizes.head_count * head_dim;
+  const kernels::MatrixView a = activations_.second(ubatch.count, width, width);
+  if (step.first_slice) {
+    const kernels::AttentionShape shape{.tokens = ubatch.count,
+                                        .heads = sizes.head_count,
+                                        .kv_heads = sizes.head_count_kv,
+                                        .head_dim = head_dim,
+                                        .past = ubatch.past,
+                                        .scale = 1.0F / std::sqrt(static_cast<float>(head_dim))};
+    resources_.operations.attention(shape, activations_.first(ubatch.count, width),
+                                    resources_.cache.view(step.layer), a);
+  }
+  const loaders::WeightSlice& slice = find(step, WeightRole::attn_output);
+  const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
+  resources_.operations.matmul(weights(slice), a, columns(x, slice), {.accumulate = true});
+}
+
+void ForwardPass::ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch) {
+  const kernels::MatrixView h = activations_.normed(ubatch.count);
+  if (step.first_slice) {
+    norm(step, WeightRole::ffn_norm, activations_.residual(ubatch.first, ubatch.count), h);
+  }
+  const std::size_t width = layer(step).feed_forward_length;
+  const loaders::WeightSlice& gate = find(step, WeightRole::gate);
+  const loaders::WeightSlice& up = find(step, WeightRole::up);
+  const kernels::MatrixView f = columns(activations_.first(ubatch.count, width), gate);
+  const kernels::MatrixView u = activations_.second(ubatch.count, width, up.rows);
+  resources_.operations.matmul(weights(gate), h, f, {});
+  resources_.operations.matmul(weights(up), h, u, {});
+  resources_.operations.swiglu(f, u, f);
+}
+
+void ForwardPass::ffn_down(const loaders::Step& step, const Ubatch& ubatch) {
+  const loaders::WeightSlice& slice = find(step, WeightRole::down);
+  const kernels::MatrixView f = activations_.first(ubatch.count, layer(step).feed_forward_length);
+  const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
+  resources_.operations.matmul(weights(slice), f, columns(x, slice), {.accumulate = true});
+}
+
+void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {
+  const PassSize& size = activations_.size();
+  const std::size_t first_wanted = size.tokens - size.wanted;
+  // The residual stream ends here, so the normed one can take its place.
+  const kernels::MatrixView h = activations_.residual(first_wanted, size.wanted);
+  if (step.first_slice) norm(step, WeightRole::output_norm, h, h);
+  const loaders::WeightSlice& slice = find(step, WeightRole::output);
+  const std::size_t piece = activations_.logit_rows(slice.rows);
+  for (std::size_t first = 0; first < size.wanted; first += piece) {
+    const std::size_t count = std::min<std::size_t>(piece, size.wanted - first);
+    const kernels::MatrixView logits = activations_.first(count, slice.rows);
+    resources_.operations.matmul(weights(slice), activations_.residual(first_wanted + first, count),
+                                 logits, {});
+    sink.take(first, slice.first_row, resources_.operations.download(logits));
+  }
+}
+
+// A slice may begin and end in any of q, k and v.
+void ForwardPass::project(const loaders::Step& step, WeightRole weight, WeightRole bias,
+                          const kernels::ConstMatrixView& x, const kernels::MatrixView& y) {
+  const loaders::WeightSlice* slice = step.find(weight);
+  if (slice == nullptr) return;
+  const loaders::WeightSlice* offsets = step.find(bias);
+  resources_.operations.matmul(weights(*slice), x, columns(y, *slice),
+                               {.bias = offsets == nullptr ? nullptr : vector(*offsets)});
+}
+
+void ForwardPass::norm(const loaders::Step& step, WeightRole role, const kernels::MatrixView& x,
+                       const kernels::MatrixView& out) {
+  resources_.operations.rms_norm(x, vector(find(step, role)), resources_.model.config.rms_epsilon,
+                                 out);
+}
+
+void ForwardPass::norm_heads(const loaders::Step& step, WeightRole role,
+                             const kernels::MatrixView& x) {
+  const std::size_t head_dim = resources_.model.config.key_length;
+  const kernels::MatrixView heads{x.data, x.rows * (x.cols / head_dim), head_dim, head_dim};
+  norm(step, role, heads, heads);
+}
+
+kernels::Weights ForwardPass::weights(const loaders::WeightSlice& slice) const {
+  const loaders::TensorInfo& tensor = resources_.model.gguf.tensors()[slice.tensor];
+  return {weight_type(resources_.model.gguf, tensor), resources_.pager.address(slice.bytes.offset),
+          slice.rows, tensor.ne[0]};
+}
+
+// A vector as float32. Nearly all files store them so; of the others, one is converted at a time.
+const float* ForwardPass::vector(const loaders::WeightSlice& slice) {
+  const loaders::TensorInfo& tensor = resources_.model.gguf.tensors()[slice.tensor];
+  const kernels::WeightType type = weight_type(resources_.model.gguf, tensor);
+  const std::byte* data = resources_.pager.address(slice.bytes.offset);
+  if (type == kernels::WeightType::f32) return reinterpret_cast<const float*>(data);
+  resources_.operations.dequantize(type, data, activations_.vector(), slice.rows);
+  return activations_.vector();
+}
+
+const loaders::WeightSlice& ForwardPass::find(const loaders::Step& step, WeightRole role) const {
+  const loaders::WeightSlice* slice = step.find(role);
+  if (slice != nullptr) return *slice;
+  throw std::logic_error(
+      fmt::format("a step of {} has no {}", loaders::to_string(step.op), loaders::to_string(role)));
+}
+
+const loaders::LayerConfig& ForwardPass::layer(const loaders::Step& step) const {
+  return resources_.model.config.layers.at(step.layer);
+}
+
+}  // namespace tensor_pager::qwen

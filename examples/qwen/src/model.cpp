@@ -1,0 +1,75 @@
+#include "qwen/model.hpp"
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+
+#include "kernels/attention.hpp"
+#include "loaders/graph.hpp"
+#include "qwen/error.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+constexpr std::uint32_t kLargestHead = 256;
+constexpr std::uint32_t kHeadGranularity = 8;
+
+void require_dense(const loaders::ModelConfig& config) {
+  const loaders::ArchitectureTraits& architecture = loaders::traits(config.architecture);
+  if (!architecture.experts) return;
+  throw Error(
+      fmt::format("architecture {} is not supported yet: it has experts; use a qwen2 or qwen3 "
+                  "model",
+                  architecture.name));
+}
+
+// What kernels::cpu::attention asks of its shapes.
+void require_attention_shape(const loaders::GgufModel& gguf, const loaders::ModelConfig& config) {
+  const std::string prefix(loaders::to_string(config.architecture));
+  if (config.key_length != config.value_length) {
+    throw gguf.metadata().error(prefix + ".attention.value_length",
+                                fmt::format("{} differs from key_length {}, which is not supported",
+                                            config.value_length, config.key_length));
+  }
+  if (config.key_length % kHeadGranularity != 0 || config.key_length > kLargestHead) {
+    throw gguf.metadata().error(
+        prefix + ".attention.key_length",
+        fmt::format("heads of {} elements are not supported: they must be a multiple of {}, at "
+                    "most {}",
+                    config.key_length, kHeadGranularity, kLargestHead));
+  }
+}
+
+void require_kernels(const loaders::GgufModel& gguf, const loaders::Graph& graph) {
+  weight_type(gguf, gguf.tensors()[graph.token_embedding]);
+  for (const loaders::Step& step : graph.steps) {
+    for (const loaders::WeightSlice& slice : step.weights) {
+      weight_type(gguf, gguf.tensors()[slice.tensor]);
+    }
+  }
+}
+
+}  // namespace
+
+kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor) {
+  const auto type = kernels::weight_type(static_cast<std::uint32_t>(tensor.type));
+  if (type) return *type;
+  throw gguf.error(tensor, fmt::format("has type {}, for which there is no kernel; convert the "
+                                       "model to another type",
+                                       loaders::to_string(tensor.type)));
+}
+
+Model open_model(const std::filesystem::path& path) {
+  Model model{.gguf = loaders::GgufModel::open(path), .config = {}, .tokenizer = {}};
+  model.config = loaders::read_model_config(model.gguf);
+  require_dense(model.config);
+  require_attention_shape(model.gguf, model.config);
+  require_kernels(model.gguf, loaders::build_graph(model.gguf));
+  if (const auto vocabulary = loaders::read_vocabulary(model.gguf.metadata())) {
+    model.tokenizer.emplace(*vocabulary);
+  }
+  return model;
+}
+
+}  // namespace tensor_pager::qwen
