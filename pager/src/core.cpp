@@ -170,6 +170,12 @@ void Core::set_budget(std::uint32_t frames) {
   budget_ = frames;
   optimal_.set_frames(frames);
   rollback();
+  for (auto& [id, lease] : leases_) {
+    if (!lease.blocked || lease.pages.size() <= budget_) continue;
+    lease.failure = "the arena was cut to " + pages_text(budget_, options_.layout.page) +
+                    " while " + pages_text(lease.pages.size(), options_.layout.page) +
+                    " were being acquired";
+  }
   settle();
 }
 

@@ -6,11 +6,13 @@
 
 namespace tensor_pager::testing {
 
-/// Pages that must be copied in to serve `sequence` (each element the pages held at once) with `frames` frames, by Belady's
-/// rule: of the pages not needed now, drop the one whose next use is farthest away. Written without any code of the pager,
-/// by linear search. The rule is optimal for sets, too: keeping a page between two uses is an interval of unit weight, and
-/// dropping the interval that ends last is the optimal way to respect a capacity that varies over time.
-inline std::uint64_t belady_copies(const std::vector<std::set<std::uint32_t>>& sequence, std::size_t frames) {
+/// Pages that must be copied in to serve `sequence` (each element the pages held at once) with
+/// `frames` frames, by Belady's rule: of the pages not needed now, drop the one whose next use is
+/// farthest away. Written without any code of the pager, by linear search. The rule is optimal for
+/// sets, too: keeping a page between two uses is an interval of unit weight, and dropping the
+/// interval that ends last is the optimal way to respect a capacity that varies over time.
+inline std::uint64_t belady_copies(const std::vector<std::set<std::uint32_t>>& sequence,
+                                   std::size_t frames) {
   std::set<std::uint32_t> kept;
   std::uint64_t copies = 0;
   const auto next_use = [&](std::uint32_t page, std::size_t now) {
@@ -37,8 +39,10 @@ inline std::uint64_t belady_copies(const std::vector<std::set<std::uint32_t>>& s
   return copies;
 }
 
-/// The same for plain LRU: drop the page that was used longest ago (of several used in one step, the lowest).
-inline std::uint64_t lru_copies(const std::vector<std::set<std::uint32_t>>& sequence, std::size_t frames) {
+/// The same for plain LRU: drop the page that was used longest ago (of several used in one step,
+/// the lowest).
+inline std::uint64_t lru_copies(const std::vector<std::set<std::uint32_t>>& sequence,
+                                std::size_t frames) {
   std::vector<std::uint32_t> order;  // least recently used first
   std::uint64_t copies = 0;
   for (const std::set<std::uint32_t>& step : sequence) {

@@ -1,4 +1,5 @@
-// core_simulator: runs the core against a simulated device for many seeds, and stops at the first violation.
+// core_simulator: runs the core against a simulated device for many seeds, and stops at the first
+// violation.
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
@@ -12,8 +13,10 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: core_simulator [--first-seed N] [--seeds N] [--events N]\n"
-    "Runs seeds [first, first + seeds), default [1, 10001), for so many events each (default 1000).\n"
-    "Exit status: 0 no violation, 1 a violation (with the command that replays it), 2 wrong usage.\n";
+    "Runs seeds [first, first + seeds), default [1, 10001), for so many events each (default "
+    "1000).\n"
+    "Exit status: 0 no violation, 1 a violation (with the command that replays it), 2 wrong "
+    "usage.\n";
 
 struct Options {
   std::uint64_t first_seed = 1;
@@ -50,14 +53,16 @@ int main(int argc, char** argv) {
       total.leases += result.leases;
       total.failures += result.failures;
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "seed %llu: %s\nreplay with: %s\n", static_cast<unsigned long long>(seed), error.what(),
+      std::fprintf(stderr, "seed %llu: %s\nreplay with: %s\n",
+                   static_cast<unsigned long long>(seed), error.what(),
                    tensor_pager::testing::replay_command(seed, options.events).c_str());
       return 1;
     }
   }
-  std::printf("%llu seeds, %llu events, %llu leases, %llu pages copied, %llu leases failed: no violation\n",
-              static_cast<unsigned long long>(options.seeds), static_cast<unsigned long long>(total.events),
-              static_cast<unsigned long long>(total.leases), static_cast<unsigned long long>(total.copies),
-              static_cast<unsigned long long>(total.failures));
+  std::printf(
+      "%llu seeds, %llu events, %llu leases, %llu pages copied, %llu leases failed: no violation\n",
+      static_cast<unsigned long long>(options.seeds), static_cast<unsigned long long>(total.events),
+      static_cast<unsigned long long>(total.leases), static_cast<unsigned long long>(total.copies),
+      static_cast<unsigned long long>(total.failures));
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "pager/core.hpp"
@@ -17,8 +18,11 @@ namespace tensor_pager::testing {
 namespace {
 
 constexpr Bytes kPage{64};
+constexpr const char* kCopyFailure = "simulated failure";
 
-[[noreturn]] void violated(const std::string& what) { throw std::logic_error("simulation: " + what); }
+[[noreturn]] void violated(const std::string& what) {
+  throw std::logic_error("simulation: " + what);
+}
 
 void require(bool holds, const std::string& what) {
   if (!holds) violated(what);
@@ -73,11 +77,14 @@ AccessPlan random_plan(Random& random, std::uint32_t pages) {
 /// What the commands amount to. It knows the page that each frame really holds, and who reads it.
 class SimulatedDevice {
  public:
-  void create(FrameIndex frame) { require(frames_.emplace(frame, Frame{}).second, "a frame is created twice"); }
+  void create(FrameIndex frame) {
+    require(frames_.emplace(frame, Frame{}).second, "a frame is created twice");
+  }
 
   void destroy(FrameIndex frame) {
     require_unused(frame, "destroyed");
-    for (const auto& [page, mapped] : mapped_) require(mapped != frame, "a destroyed frame is still mapped");
+    for (const auto& [page, mapped] : mapped_)
+      require(mapped != frame, "a destroyed frame is still mapped");
     require(frames_.erase(frame) == 1, "a frame that does not exist is destroyed");
   }
 
@@ -111,7 +118,9 @@ class SimulatedDevice {
     return page;
   }
 
-  bool copying(PageIndex page) const { return std::count(copies_.begin(), copies_.end(), page) != 0; }
+  bool copying(PageIndex page) const {
+    return std::count(copies_.begin(), copies_.end(), page) != 0;
+  }
   bool holds(PageIndex page) const {
     const auto mapped = mapped_.find(page);
     return mapped != mapped_.end() && frames_.at(mapped->second).content == page;
@@ -139,7 +148,8 @@ class SimulatedDevice {
     const auto mapped = mapped_.find(page);
     if (mapped == mapped_.end() || !frames_.contains(mapped->second)) return;
     const Frame& frame = frames_.at(mapped->second);
-    require(frame.content != page || frame.readers == 0, "a page is " + action + " while work reads it");
+    require(frame.content != page || frame.readers == 0,
+            "a page is " + action + " while work reads it");
   }
 
   std::map<FrameIndex, Frame> frames_;
@@ -150,7 +160,10 @@ class SimulatedDevice {
 class Simulation {
  public:
   explicit Simulation(std::uint64_t seed)
-      : random_(seed), pages_(random_.in(1, 40)), plan_(random_plan(random_, pages_)), core_(options()) {
+      : random_(seed),
+        pages_(random_.in(1, 40)),
+        plan_(random_plan(random_, pages_)),
+        core_(options()) {
     execute();
     try {
       core_.set_plan(plan_);
@@ -165,8 +178,10 @@ class Simulation {
   }
 
   SimulationResult run(std::uint64_t events) {
-    for (; result_.events < events; ++result_.events) {
-      event();
+    // A draw that finds nothing to do is not an event.
+    while (result_.events < events) {
+      if (!event()) continue;
+      ++result_.events;
       after_event();
     }
     drain();
@@ -181,6 +196,7 @@ class Simulation {
     Holding holding = Holding::waiting;
     std::vector<PageIndex> pages;
     bool reading = false;
+    bool judged = false;  // its failure was found to be right
   };
   struct Fence {
     FenceId id;
@@ -206,12 +222,12 @@ class Simulation {
             .host_pages_ready = !late_host_};
   }
 
-  void event() {
+  bool event() {
     const std::uint32_t pick = random_.in(0, 99);
     if (pick < 30) return acquire();
     if (pick < 55) return release();
     if (pick < 75) return end_copy();
-    if (pick < 92) return pass_fence();
+    if (pick < 92) return pass_fence(random_.in(0, streams_ - 1));
     if (pick < 96) return host_page();
     if (pick < 98) return change_budget();
     if (pick < 99) return change_plan();
@@ -220,14 +236,15 @@ class Simulation {
 
   std::optional<std::uint32_t> idle_stream() {
     const std::uint32_t stream = random_.in(0, streams_ - 1);
-    const auto held = std::count_if(leases_.begin(), leases_.end(), [&](const Lease& l) { return l.stream == stream; });
+    const auto held = std::count_if(leases_.begin(), leases_.end(),
+                                    [&](const Lease& l) { return l.stream == stream; });
     if (waiting_[stream] || held >= most_held_) return std::nullopt;
     return stream;
   }
 
-  void acquire() {
+  bool acquire() {
     const auto stream = idle_stream();
-    if (!stream || !planned_) return;
+    if (!stream || !planned_) return false;
     const auto steps = static_cast<std::uint32_t>(plan_.steps.size());
     if (random_.chance(2)) next_step_ = random_.in(0, steps - 1);
     const StepIndex step{next_step_};
@@ -237,15 +254,17 @@ class Simulation {
     if (!planned.choices.empty()) {
       const std::uint32_t count = random_.in(0, planned.choose_at_most);
       for (std::uint32_t k = 0; k < count; ++k) {
-        chosen.push_back(planned.choices[random_.in(0, static_cast<std::uint32_t>(planned.choices.size()) - 1)]);
+        chosen.push_back(
+            planned.choices[random_.in(0, static_cast<std::uint32_t>(planned.choices.size()) - 1)]);
       }
     }
     add_lease(core_.acquire(step, chosen, StreamId{*stream}), *stream);
+    return true;
   }
 
-  void acquire_outside() {
+  bool acquire_outside() {
     const auto stream = idle_stream();
-    if (!stream) return;
+    if (!stream) return false;
     const std::uint32_t first = random_.in(0, pages_ - 1);
     const ByteRange range = bytes_of_pages(first, random_.in(1, std::min(3U, pages_ - first)));
     try {
@@ -253,6 +272,7 @@ class Simulation {
     } catch (const BudgetError& error) {
       require(error.minimum() > kPage * budget_, "what fits the budget is refused");
     }
+    return true;
   }
 
   void add_lease(LeaseId id, std::uint32_t stream) {
@@ -262,10 +282,12 @@ class Simulation {
     ++result_.leases;
   }
 
-  void release() {
-    if (leases_.empty()) return;
+  bool release() {
+    if (leases_.empty()) return false;
     const std::size_t i = random_.in(0, static_cast<std::uint32_t>(leases_.size()) - 1);
-    if (leases_[i].holding == Holding::granted) release(i);
+    if (leases_[i].holding != Holding::granted) return false;
+    release(i);
+    return true;
   }
 
   void release(std::size_t i) {
@@ -278,21 +300,20 @@ class Simulation {
     core_.release(lease.id, fence);
   }
 
-  void end_copy() {
-    if (device_.copies() == 0) return;
+  bool end_copy() {
+    if (device_.copies() == 0) return false;
     const std::size_t i = random_.in(0, static_cast<std::uint32_t>(device_.copies()) - 1);
     const bool success = !failing_ || !random_.chance(5);
     const PageIndex page = device_.end_copy(i, success);
     if (success) {
       core_.copy_finished(page);
     } else {
-      core_.copy_failed(page, "simulated failure");
+      core_.copy_failed(page, kCopyFailure);
     }
+    return true;
   }
 
   /// The oldest fence of a stream passes, once the copies that the stream waits for have ended.
-  void pass_fence() { pass_fence(random_.in(0, streams_ - 1)); }
-
   bool pass_fence(std::uint32_t stream) {
     if (fences_[stream].empty()) return false;
     const Fence& fence = fences_[stream].front();
@@ -305,14 +326,15 @@ class Simulation {
     return true;
   }
 
-  void host_page() {
+  bool host_page() {
     const std::uint32_t page = random_.in(0, pages_ - 1);
-    if (host_ready_[page]) return;
+    if (host_ready_[page]) return false;
     host_ready_[page] = true;
     core_.host_page_ready({page});
+    return true;
   }
 
-  void change_budget() {
+  bool change_budget() {
     const std::uint32_t budget = random_.in(1, pages_ + 3);
     try {
       core_.set_budget(budget);
@@ -321,9 +343,10 @@ class Simulation {
       require(error.minimum() == kPage * core_.minimum_frames() && budget < core_.minimum_frames(),
               "a budget is refused that the plan fits");
     }
+    return true;
   }
 
-  void change_plan() {
+  bool change_plan() {
     AccessPlan plan = random_plan(random_, pages_);
     try {
       core_.set_plan(plan);
@@ -332,6 +355,7 @@ class Simulation {
     } catch (const BudgetError& error) {
       require(error.minimum() > kPage * budget_, "a plan is refused that fits the budget");
     }
+    return true;
   }
 
   void after_event() {
@@ -341,7 +365,8 @@ class Simulation {
     require(core_.frames() == device_.frames(), "the core's count of frames is not the device's");
     most_frames_ = std::max<std::size_t>(budget_, std::min(most_frames_, device_.frames()));
     require(device_.frames() <= most_frames_, "more frames exist than the budget allows");
-    require(core_.counters().loads == result_.copies, "the core's count of copies is not the device's");
+    require(core_.counters().loads == result_.copies,
+            "the core's count of copies is not the device's");
   }
 
   void execute() {
@@ -362,31 +387,55 @@ class Simulation {
     }
   }
 
-  /// A caller goes on when all copies that it needs were commanded: its stream waits for them, and then reads.
+  /// A caller goes on when all copies that it needs were commanded: its stream waits for them, and
+  /// then reads.
   void observe_leases() {
-    for (std::size_t i = 0; i < leases_.size(); ++i) {
-      Lease& lease = leases_[i];
+    for (Lease& lease : leases_) {
       const LeaseState state = core_.state(lease.id);
-      if (state == LeaseState::failed) {
-        ++result_.failures;
-        fail(i--);
-        continue;
-      }
-      if (lease.holding == Holding::waiting && (state == LeaseState::loading || state == LeaseState::ready)) {
+      if (lease.holding == Holding::waiting &&
+          (state == LeaseState::loading || state == LeaseState::ready)) {
         lease.holding = Holding::granted;
         waiting_[lease.stream] = false;
       }
-      if (!lease.reading && state == LeaseState::ready) {
-        for (const PageIndex page : lease.pages) {
-          require(device_.holds(page), "a lease is ready, but its page is not in its frame");
-          device_.start_reading(page);
-        }
-        lease.reading = true;
-      }
+      if (!lease.reading && state == LeaseState::ready) start_reading(lease);
     }
+    const auto failed = [&](const Lease& lease) {
+      return core_.state(lease.id) == LeaseState::failed;
+    };
+    const auto first = std::find_if(leases_.begin(), leases_.end(), failed);
+    if (first == leases_.end()) return;
+    for (Lease& lease : leases_) {
+      if (!failed(lease) || std::exchange(lease.judged, true)) continue;
+      if (core_.failure(lease.id) != kCopyFailure && lease.pages.size() <= budget_)
+        require_deadlock();
+    }
+    fail(static_cast<std::size_t>(first - leases_.begin()));
+    observe_leases();  // what one lease lets go may decide the fate of others
+  }
+
+  void start_reading(Lease& lease) {
+    for (const PageIndex page : lease.pages) {
+      require(device_.holds(page), "a lease is ready, but its page is not in its frame");
+      device_.start_reading(page);
+    }
+    lease.reading = true;
+  }
+
+  /// A lease may be told that waiting is in vain only if others hold pages, and all of them wait,
+  /// too.
+  void require_deadlock() const {
+    std::size_t held = 0;
+    for (const Lease& lease : leases_) {
+      if (lease.holding != Holding::granted || lease.pages.empty()) continue;
+      ++held;
+      require(waiting_[lease.stream],
+              "a lease fails although another stream could release what it waits for");
+    }
+    require(held != 0, "a lease fails although nothing is held");
   }
 
   void fail(std::size_t i) {
+    ++result_.failures;
     const Lease lease = std::move(leases_[i]);
     leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(i));
     if (lease.holding == Holding::waiting) waiting_[lease.stream] = false;
@@ -397,7 +446,8 @@ class Simulation {
     execute();
   }
 
-  /// Whatever can happen without a caller happens; then everybody lets go. Nobody may be left waiting.
+  /// Whatever can happen without a caller happens; then everybody lets go. Nobody may be left
+  /// waiting.
   void drain() {
     failing_ = false;
     for (std::uint32_t page = 0; page < pages_; ++page) {
@@ -407,8 +457,9 @@ class Simulation {
     }
     while (true) {
       settle_device();
-      const auto held = std::find_if(leases_.begin(), leases_.end(),
-                                     [](const Lease& lease) { return lease.holding == Holding::granted; });
+      const auto held = std::find_if(leases_.begin(), leases_.end(), [&](const Lease& lease) {
+        return lease.holding == Holding::granted && !waiting_[lease.stream];
+      });
       if (held == leases_.end()) break;
       for (const Lease& lease : leases_) {
         const LeaseState state = core_.state(lease.id);
@@ -417,7 +468,7 @@ class Simulation {
       release(static_cast<std::size_t>(held - leases_.begin()));
       after_event();
     }
-    require(leases_.empty(), "a lease waits, and nobody holds what it waits for");
+    require(leases_.empty(), "a lease waits, and nobody will release what it waits for");
     settle_device();
     require(core_.frames() == budget_, "frames are missing after everything was released");
   }
@@ -463,10 +514,13 @@ class Simulation {
 
 }  // namespace
 
-SimulationResult simulate(std::uint64_t seed, std::uint64_t events) { return Simulation(seed).run(events); }
+SimulationResult simulate(std::uint64_t seed, std::uint64_t events) {
+  return Simulation(seed).run(events);
+}
 
 std::string replay_command(std::uint64_t seed, std::uint64_t events) {
-  return "core_simulator --first-seed " + std::to_string(seed) + " --seeds 1 --events " + std::to_string(events);
+  return "core_simulator --first-seed " + std::to_string(seed) + " --seeds 1 --events " +
+         std::to_string(events);
 }
 
 }  // namespace tensor_pager::testing
