@@ -1,0 +1,72 @@
+#include "model_run.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <stdexcept>
+
+#include "pager/host_device.hpp"
+
+namespace tensor_pager::qwen {
+
+std::filesystem::path test_data(const std::string& name) {
+  return std::filesystem::path(TEST_DATA_DIR) / name;
+}
+
+std::vector<float> read_floats(const std::filesystem::path& path) {
+  std::vector<float> values(std::filesystem::file_size(path) / sizeof(float));
+  std::ifstream in(path, std::ios::binary);
+  in.read(reinterpret_cast<char*>(values.data()),
+          static_cast<std::streamsize>(values.size() * sizeof(float)));
+  if (!in) throw std::runtime_error("cannot read " + path.string());
+  return values;
+}
+
+std::vector<loaders::TokenId> read_tokens(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  std::vector<loaders::TokenId> tokens;
+  for (loaders::TokenId token = 0; in >> token;) tokens.push_back(token);
+  return tokens;
+}
+
+double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) throw std::invalid_argument("logits of different shapes");
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    difference += d * d;
+    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return std::sqrt(difference / norm);
+}
+
+void AllLogits::take(std::size_t first, std::size_t first_token,
+                     const kernels::ConstMatrixView& logits) {
+  for (std::size_t r = 0; r < logits.rows; ++r) {
+    std::copy_n(logits.row(r), logits.cols, &values.at((first + r) * vocabulary_ + first_token));
+  }
+}
+
+MemoryRequest memory_request(std::size_t tokens, const RunOptions& options) {
+  const auto count = static_cast<std::uint32_t>(tokens);
+  return {.vram = options.vram,
+          .arena = options.arena,
+          .page = options.page,
+          .page_granularity = make_host_device()->info().page_granularity,
+          .context = count,
+          .tokens = count,
+          .wanted = count,
+          .ubatch = options.ubatch};
+}
+
+std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
+                                 const RunOptions& options) {
+  const MemoryRequest request = memory_request(tokens.size(), options);
+  Inference inference(model, plan_memory(model, request), make_host_device(), options.policy);
+  AllLogits logits(tokens.size(), model.config.vocab_size);
+  inference.prefill(tokens, logits);
+  return std::move(logits.values);
+}
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loaders/tokenizer.hpp"
+#include "pager/policy.hpp"
+#include "pager/types.hpp"
+#include "qwen/inference.hpp"
+#include "qwen/logits_sink.hpp"
+#include "qwen/memory_plan.hpp"
+#include "qwen/model.hpp"
+
+namespace tensor_pager::qwen {
+
+/// A file of tests/data.
+std::filesystem::path test_data(const std::string& name);
+
+/// The float32 numbers of a file.
+std::vector<float> read_floats(const std::filesystem::path& path);
+
+/// The token ids of a file, one a line.
+std::vector<loaders::TokenId> read_tokens(const std::filesystem::path& path);
+
+/// |a - b| / |b|, 2-norms over all elements.
+double relative_error(const std::vector<float>& a, const std::vector<float>& b);
+
+/// Keeps all logits: [wanted, vocabulary].
+class AllLogits final : public LogitsSink {
+ public:
+  AllLogits(std::size_t wanted, std::size_t vocabulary)
+      : vocabulary_(vocabulary), values(wanted * vocabulary) {}
+  void take(std::size_t first, std::size_t first_token,
+            const kernels::ConstMatrixView& logits) override;
+
+ private:
+  std::size_t vocabulary_;
+
+ public:
+  std::vector<float> values;
+};
+
+struct RunOptions {
+  Bytes vram = GiB(1);
+  std::optional<std::variant<Bytes, Percent>> arena{};
+  Bytes page{};
+  std::optional<std::uint32_t> ubatch{};
+  PolicyOptions policy{};
+};
+
+MemoryRequest memory_request(std::size_t tokens, const RunOptions& options);
+
+/// The logits of every token of a prompt.
+std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
+                                 const RunOptions& options = {});
+
+}  // namespace tensor_pager::qwen
