@@ -1,0 +1,186 @@
+#include "options.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tensor_pager::qwen_prefill {
+namespace {
+
+// Options as they are typed, where that differs from what they mean.
+struct Typed {
+  std::optional<std::string> text;
+  std::optional<std::string> file;
+  std::optional<std::string> tokens;
+  std::string device = "auto";
+  std::string vram = "auto";
+  std::optional<std::string> arena;
+  std::optional<std::string> page;
+  std::optional<std::string> policy;
+  std::optional<std::string> lookahead;
+  std::uint32_t gpu = 0;
+};
+
+void add_input(CLI::App& app, Options& options, Typed& typed) {
+  app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
+      ->required()
+      ->type_name("FILE");
+  app.add_option("-p,--prompt", typed.text, "Prompt")->type_name("TEXT");
+  app.add_option("-f,--file", typed.file, "Text file with the prompt")->type_name("FILE");
+  app.add_option("--tokens", typed.tokens, "File with whitespace-separated token ids")
+      ->type_name("FILE");
+  app.add_option("-n,--predict", options.predict, "Tokens to generate after the prompt")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--temp", options.temperature, "Temperature; 0 takes the most likely token")
+      ->capture_default_str()
+      ->type_name("T");
+  app.add_option("--seed", options.seed, "Seed of the sampler")
+      ->capture_default_str()
+      ->type_name("S");
+}
+
+void add_memory(CLI::App& app, Options& options, Typed& typed) {
+  app.add_option("--device", typed.device, "auto, cuda or host")
+      ->check(CLI::IsMember({"auto", "cuda", "host"}))
+      ->capture_default_str()
+      ->type_name("KIND");
+  app.add_option("--gpu", typed.gpu, "Which GPU")->type_name("N");
+  app.add_option("--vram", typed.vram,
+                 "All device memory the run may take (auto: 90% of what is free)")
+      ->capture_default_str()
+      ->type_name("SIZE|auto");
+  app.add_option("--arena", typed.arena,
+                 "Memory for weights, instead of what --vram leaves: 2GiB, or 25% of them")
+      ->type_name("SIZE|PCT");
+  app.add_option("--page", typed.page, "Bytes per page (default: by the size of the model)")
+      ->type_name("SIZE");
+  app.add_option("--policy", typed.policy, "lru or lookahead (default lookahead)")
+      ->check(CLI::IsMember({"lru", "lookahead"}))
+      ->type_name("NAME");
+  app.add_option("--lookahead", typed.lookahead,
+                 "How far ahead the policy knows the plan (default: a whole pass)")
+      ->type_name("STEPS|pass");
+  app.add_option("-c,--ctx", options.context, "Context: prompt and generated tokens together")
+      ->type_name("N");
+  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together (also -ub)")
+      ->type_name("N");
+}
+
+void add_output(CLI::App& app, Options& options) {
+  app.add_option("--logits", options.logits,
+                 "Write the prompt's logits: float32, [tokens, vocabulary]")
+      ->type_name("FILE");
+  app.add_flag("--perplexity", options.perplexity,
+               "Perplexity of the text in chunks of --ctx (default 512) tokens");
+  app.add_option("--stats", options.stats, "Write statistics as JSON (- is stdout)")
+      ->type_name("FILE|-");
+  app.add_option("--trace", options.trace, "Write a Chrome trace")->type_name("FILE");
+  app.add_flag("-q,--quiet", options.quiet, "Generated text alone: no banner, no progress bar");
+}
+
+template <class T>
+std::optional<T> parse_number(std::string_view text) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || rest != end) return std::nullopt;
+  return value;
+}
+
+PromptSource prompt_source(const Typed& typed) {
+  const int given =
+      int{typed.text.has_value()} + int{typed.file.has_value()} + int{typed.tokens.has_value()};
+  if (given != 1) {
+    throw UsageError(fmt::format("{} of --prompt, --file and --tokens given; give one of them",
+                                 given == 0 ? "none" : "more than one"));
+  }
+  if (typed.text) return PromptText{*typed.text};
+  if (typed.file) return PromptFile{*typed.file};
+  return TokensFile{*typed.tokens};
+}
+
+std::variant<Bytes, qwen::Percent> arena(std::string_view text) {
+  if (!text.ends_with('%')) return parse_size("--arena", text);
+  const auto percent = parse_number<double>(text.substr(0, text.size() - 1));
+  if (percent && *percent > 0 && *percent <= 100) return qwen::Percent{*percent};
+  throw UsageError(
+      fmt::format("--arena \"{}\" is not a share of the weights; give more than 0% "
+                  "and at most 100%",
+                  text));
+}
+
+PolicyOptions policy(const Typed& typed) {
+  PolicyOptions policy;
+  const bool lru = typed.policy == "lru";
+  if (lru) policy.window = 0;
+  if (!typed.lookahead || (typed.lookahead == "pass" && !lru)) return policy;
+  const auto steps = parse_number<std::uint32_t>(*typed.lookahead);
+  if (!steps && *typed.lookahead != "pass") {
+    throw UsageError(fmt::format("--lookahead \"{}\" is neither a number of steps nor \"pass\"",
+                                 *typed.lookahead));
+  }
+  if (lru && steps != 0U) {
+    throw UsageError("--policy lru looks nowhere ahead; leave out --lookahead");
+  }
+  policy.window = *steps;
+  return policy;
+}
+
+Options complete(Options options, const Typed& typed) {
+  options.prompt = prompt_source(typed);
+  options.device = typed.device == "cuda"   ? DeviceKind::cuda
+                   : typed.device == "host" ? DeviceKind::host
+                                            : DeviceKind::automatic;
+  if (typed.vram != "auto") options.vram = parse_size("--vram", typed.vram);
+  if (typed.arena) options.arena = arena(*typed.arena);
+  if (typed.page) options.page = parse_size("--page", *typed.page);
+  if (typed.page && options.page.count == 0) throw UsageError("--page must be more than 0");
+  options.policy = policy(typed);
+  if (!std::isfinite(options.temperature) || options.temperature < 0) {
+    throw UsageError("--temp must be 0 or more");
+  }
+  if (options.context == 0U) throw UsageError("--ctx must be at least 1");
+  if (options.ubatch == 0U) throw UsageError("--ubatch must be at least 1");
+  if (options.logits && options.perplexity) {
+    throw UsageError("--logits and --perplexity exclude one another");
+  }
+  return options;
+}
+
+// "-ub" is one option to its users, but CLI11 would take it for -u -b.
+std::vector<std::string> arguments(int argc, const char* const* argv) {
+  std::vector<std::string> reversed;
+  for (int i = argc - 1; i > 0; --i) {
+    const std::string argument = argv[i];
+    reversed.push_back(argument == "-ub" ? "--ubatch" : argument);
+  }
+  return reversed;
+}
+
+}  // namespace
+
+std::variant<Options, std::string> parse_options(int argc, const char* const* argv) {
+  Options options;
+  Typed typed;
+  CLI::App app("Runs a Qwen model whose weights are paged through an arena smaller than they are.",
+               "qwen_prefill");
+  add_input(app, options, typed);
+  add_memory(app, options, typed);
+  add_output(app, options);
+  try {
+    app.parse(arguments(argc, argv));
+  } catch (const CLI::CallForHelp&) {
+    return app.help();
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(error.what());
+  }
+  return complete(std::move(options), typed);
+}
+
+}  // namespace tensor_pager::qwen_prefill

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "pager/policy.hpp"
+#include "pager/types.hpp"
+#include "qwen/memory_plan.hpp"
+
+namespace tensor_pager::qwen_prefill {
+
+/// The command line makes no sense. The message is one line that names the option.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+enum class DeviceKind { automatic, cuda, host };
+
+/// Where the prompt comes from; exactly one of the three is given.
+struct PromptText {
+  std::string text;
+};
+struct PromptFile {
+  std::filesystem::path path;
+};
+struct TokensFile {
+  std::filesystem::path path;
+};
+using PromptSource = std::variant<PromptText, PromptFile, TokensFile>;
+
+struct Options {
+  std::filesystem::path model;
+  PromptSource prompt;
+  std::uint32_t predict = 32;
+  float temperature = 0;
+  std::uint64_t seed = 0;
+  DeviceKind device = DeviceKind::automatic;
+  std::optional<Bytes> vram;  ///< nothing: auto
+  std::optional<std::variant<Bytes, qwen::Percent>> arena;
+  Bytes page;  ///< 0: chosen by the size of the model
+  PolicyOptions policy;
+  std::optional<std::uint32_t> context;
+  std::optional<std::uint32_t> ubatch;
+  std::optional<std::filesystem::path> logits;
+  bool perplexity = false;
+  std::optional<std::filesystem::path> stats;  ///< "-" is stdout
+  std::optional<std::filesystem::path> trace;
+  bool quiet = false;
+};
+
+/// The options, or the help text if it was asked for. Throws UsageError.
+std::variant<Options, std::string> parse_options(int argc, const char* const* argv);
+
+/// "4096", "64KiB", "1.5 GiB", "2G" (the letter alone is binary), "2GB" (decimal). Throws
+/// UsageError, which names `option`.
+Bytes parse_size(std::string_view option, std::string_view text);
+
+}  // namespace tensor_pager::qwen_prefill

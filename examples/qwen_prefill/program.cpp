@@ -1,0 +1,266 @@
+#include "program.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "output_file.hpp"
+#include "pager/host_device.hpp"
+#include "pager/trace.hpp"
+#include "progress_bar.hpp"
+#include "prompt.hpp"
+#include "qwen/host_memory.hpp"
+#include "qwen/inference.hpp"
+#include "qwen/perplexity.hpp"
+#include "qwen/sampler.hpp"
+#include "report.hpp"
+#include "text_output.hpp"
+
+namespace tensor_pager::qwen_prefill {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Tokens = std::vector<loaders::TokenId>;
+
+constexpr std::uint32_t kPerplexityContext = 512;
+
+std::unique_ptr<Device> make_device(DeviceKind kind, Trace* trace) {
+  if (kind == DeviceKind::cuda) {
+    throw qwen::Error("--device cuda: this build has no GPU support; use --device host");
+  }
+  return make_host_device({.trace = trace});
+}
+
+// Room for the prompt and what is generated, in whole steps of 32 so that it is not all different.
+std::uint32_t default_context(const qwen::Model& model, std::size_t prompt, std::uint32_t predict) {
+  const std::uint64_t needed = (std::uint64_t{prompt} + predict + 31) / 32 * 32;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(needed, model.config.context_length));
+}
+
+std::uint32_t choose_context(const qwen::Model& model, const Options& options, std::size_t prompt) {
+  const std::uint32_t longest = model.config.context_length;
+  if (options.context > longest) {
+    throw qwen::Error(fmt::format("--ctx {} is longer than the model's context of {} tokens",
+                                  *options.context, longest));
+  }
+  if (options.perplexity) return options.context.value_or(std::min(kPerplexityContext, longest));
+  const std::uint32_t context =
+      options.context.value_or(default_context(model, prompt, options.predict));
+  if (prompt <= context) return context;
+  throw qwen::Error(fmt::format(
+      "the prompt has {} tokens, but the context only {}; shorten it{}", prompt, context,
+      context < longest ? fmt::format(", or give a --ctx of up to {}", longest) : ""));
+}
+
+qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, std::size_t prompt,
+                             const Device& device) {
+  const std::uint32_t context = choose_context(model, options, prompt);
+  qwen::MemoryRequest request;
+  request.vram_given = options.vram.has_value();
+  request.vram = options.vram.value_or(Bytes{});
+  // 90%: other processes live here as well.
+  if (!options.vram) request.vram = {qwen::available_host_memory().count / 10 * 9};
+  request.arena = options.arena;
+  request.page = options.page;
+  request.page_granularity = device.info().page_granularity;
+  request.context = context;
+  request.tokens = options.perplexity ? context : static_cast<std::uint32_t>(prompt);
+  request.wanted = options.perplexity ? context - qwen::scored_positions(context).first
+                   : options.logits   ? request.tokens
+                                      : 1;
+  request.ubatch = options.ubatch;
+  return qwen::plan_memory(model, request);
+}
+
+// Everything of a run that outlives its phases.
+class Run {
+ public:
+  explicit Run(const Options& options)
+      : options_(options),
+        start_(Clock::now()),
+        stats_(options.stats),
+        trace_file_(options.trace),
+        trace_(options.trace ? std::make_unique<Trace>() : nullptr),
+        device_(make_device(options.device, trace_.get())),
+        model_(qwen::open_model(options.model)),
+        prompt_(read_prompt(model_, options.prompt)),
+        plan_(plan_memory(model_, options, prompt_.size(), *device_)),
+        inference_(model_, plan_, std::move(device_), options.policy, trace_.get()) {
+    report_.load = Clock::now() - start_;
+    report_.device = inference_.device();
+    note(banner(model_, plan_, report_.device));
+  }
+
+  void generate();
+  void measure_perplexity();
+  void finish();
+
+ private:
+  // Measures what happens during `work`.
+  template <class Work>
+  PhaseReport measured(std::uint64_t tokens, const Work& work) {
+    const Statistics before = inference_.statistics();
+    const auto compute = inference_.compute_time();
+    const auto begin = Clock::now();
+    work();
+    PhaseReport phase;
+    phase.tokens = tokens;
+    phase.time = Clock::now() - begin;
+    const Statistics after = inference_.statistics();
+    phase.compute = inference_.compute_time() - compute;
+    phase.copied = after.link.copied - before.link.copied;
+    phase.optimal = after.core.optimal - before.core.optimal;
+    phase.link_busy = after.link.busy - before.link.busy;
+    return phase;
+  }
+
+  void prefill(const Tokens& tokens, qwen::LogitsSink& sink);
+  void decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits);
+  Tokens chunk(std::size_t index, std::uint32_t context) const;
+  void require_text_for_perplexity(std::uint32_t context) const;
+  void settle();
+
+  void note(const std::string& text) const {
+    if (!options_.quiet) fmt::print(stderr, "{}", text);
+  }
+
+  const Options& options_;
+  Clock::time_point start_;
+  OutputFile stats_;
+  OutputFile trace_file_;
+  std::unique_ptr<Trace> trace_;
+  std::unique_ptr<Device> device_;
+  qwen::Model model_;
+  Tokens prompt_;
+  qwen::MemoryPlan plan_;
+  qwen::Inference inference_;
+  RunReport report_;
+};
+
+void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink) {
+  ProgressBar bar(!options_.quiet, "prefill", static_cast<double>(tokens.size()), "token");
+  report_.prefill.add(measured(tokens.size(), [&] {
+    inference_.prefill(tokens, sink,
+                       [&](std::size_t done, std::size_t total) { bar.update(done, total); });
+  }));
+}
+
+void Run::generate() {
+  qwen::LastLogits logits(plan_.prefill.wanted, model_.config.vocab_size);
+  if (options_.logits) {
+    qwen::LogitsFile file(*options_.logits, model_.config.vocab_size, logits);
+    prefill(prompt_, file);
+    file.close();
+  } else {
+    prefill(prompt_, logits);
+  }
+  if (options_.predict == 0) return;
+  qwen::Sampler sampler({.temperature = options_.temperature, .seed = options_.seed});
+  // In generation the only wanted position is the first one.
+  qwen::LastLogits next(1, model_.config.vocab_size);
+  decode(sampler.choose(logits.values()), sampler, next);
+}
+
+void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits) {
+  TextOutput out(model_.tokenizer ? &*model_.tokenizer : nullptr);
+  const auto eos = model_.tokenizer ? model_.tokenizer->eos() : std::nullopt;
+  loaders::TokenId token = first;
+  for (std::uint32_t generated = 1; token != eos; ++generated) {
+    out.push(token);
+    if (generated == options_.predict) break;
+    if (inference_.position() == inference_.context()) {
+      fmt::print(stderr, "qwen_prefill: the context of {} tokens is full after {} of {} tokens\n",
+                 inference_.context(), generated, options_.predict);
+      break;
+    }
+    report_.decode.add(measured(1, [&] { inference_.decode(token, logits); }));
+    token = sampler.choose(logits.values());
+  }
+  out.finish();
+}
+
+// Chunks do not overlap. A model that was trained with a beginning-of-sequence token gets it in
+// place of each chunk's first token, as in llama-perplexity.
+Tokens Run::chunk(std::size_t index, std::uint32_t context) const {
+  const auto begin = prompt_.begin() + static_cast<std::ptrdiff_t>(index * context);
+  Tokens tokens(begin, begin + context);
+  const auto key = "tokenizer.ggml.add_bos_token";
+  if (model_.tokenizer && model_.gguf.metadata().get_or<bool>(key, false)) {
+    tokens.front() = model_.tokenizer->bos().value_or(tokens.front());
+  }
+  return tokens;
+}
+
+void Run::require_text_for_perplexity(std::uint32_t context) const {
+  if (qwen::scored_positions(context).count == 0) {
+    throw qwen::Error(
+        fmt::format("--perplexity with --ctx {} scores nothing; give --ctx 3 or more", context));
+  }
+  const std::size_t needed = 2 * std::size_t{context};
+  if (prompt_.size() >= needed) return;
+  throw qwen::Error(fmt::format(
+      "--perplexity needs at least {} tokens, two chunks of --ctx {}, but the text has {}; give "
+      "more text or a smaller --ctx",
+      needed, context, prompt_.size()));
+}
+
+void Run::measure_perplexity() {
+  const std::uint32_t context = inference_.context();
+  require_text_for_perplexity(context);
+  const qwen::ScoredPositions scored = qwen::scored_positions(context);
+  const std::size_t chunks = prompt_.size() / context;
+  qwen::Perplexity perplexity;
+  for (std::size_t i = 0; i < chunks; ++i) {
+    const Tokens tokens = chunk(i, context);
+    qwen::TokenScores scores(
+        std::span<const loaders::TokenId>(tokens).subspan(scored.first + 1, scored.count));
+    prefill(tokens, scores);
+    scores.add_to(perplexity);
+    note(fmt::format("chunk {} of {}: PPL = {:.4f}\n", i + 1, chunks, perplexity.estimate().value));
+  }
+  const qwen::PerplexityEstimate estimate = perplexity.estimate();
+  fmt::print("Final estimate: PPL = {:.4f} +/- {:.5f}\n", estimate.value, estimate.error);
+  std::fflush(stdout);
+}
+
+// Pages for steps that will not come may still be on their way. Waiting for them makes the counters
+// agree with one another; a link so slow that this takes long is not waited for.
+void Run::settle() {
+  const auto deadline = Clock::now() + std::chrono::seconds(1);
+  do {
+    report_.statistics = inference_.statistics();
+    if (report_.statistics.core.loaded == report_.statistics.link.copied) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  } while (Clock::now() < deadline);
+}
+
+void Run::finish() {
+  settle();
+  note(summary(plan_, report_));
+  stats_.write(
+      [&](std::ostream& out) { out << statistics_json(model_, plan_, report_).dump(2) << '\n'; });
+  trace_file_.write([&](std::ostream& out) { trace_->write(out); });
+}
+
+}  // namespace
+
+void run(const Options& options) {
+  Run run(options);
+  if (options.perplexity) {
+    run.measure_perplexity();
+  } else {
+    run.generate();
+  }
+  run.finish();
+}
+
+}  // namespace tensor_pager::qwen_prefill

@@ -1,0 +1,166 @@
+#include "report.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+#include "topology.hpp"
+
+namespace tensor_pager::qwen_prefill {
+namespace {
+
+// general.file_type of the GGUF specification: what most matrices of a file are stored as.
+constexpr std::array<std::pair<std::uint32_t, std::string_view>, 24> kFileTypes = {
+    {{0, "F32"},     {1, "F16"},      {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},
+     {8, "Q5_0"},    {9, "Q5_1"},     {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"},
+     {13, "Q3_K_L"}, {14, "Q4_K_S"},  {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"},
+     {18, "Q6_K"},   {19, "IQ2_XXS"}, {20, "IQ2_XS"}, {21, "Q2_K_S"}, {24, "IQ1_S"},
+     {25, "IQ4_NL"}, {26, "IQ3_S"},   {30, "IQ4_XS"}, {32, "BF16"}}};
+
+constexpr double kGiga = 1e9;
+
+double ratio(double a, double b) {
+  return b > 0 ? a / b : 0;
+}
+
+double count(Bytes bytes) {
+  return static_cast<double>(bytes.count);
+}
+
+Bytes file_bytes(const loaders::GgufModel& model) {
+  Bytes sum;
+  for (const loaders::ModelFile& file : model.files()) sum += file.size;
+  return sum;
+}
+
+std::string architecture(const qwen::Model& model) {
+  return std::string(loaders::to_string(model.config.architecture));
+}
+
+}  // namespace
+
+double PhaseReport::tokens_per_second() const {
+  return ratio(static_cast<double>(tokens), time.count());
+}
+
+double PhaseReport::link_rate() const {
+  return ratio(count(copied), link_busy.count());
+}
+
+void PhaseReport::add(const PhaseReport& other) {
+  tokens += other.tokens;
+  time += other.time;
+  compute += other.compute;
+  copied += other.copied;
+  optimal += other.optimal;
+  link_busy += other.link_busy;
+}
+
+Bound bound(const PhaseReport& prefill) {
+  Bound bound;
+  bound.link_s = ratio(count(prefill.optimal), prefill.link_rate());
+  bound.compute_s = prefill.compute.count();
+  bound.fraction = ratio(std::max(bound.link_s, bound.compute_s), prefill.time.count());
+  return bound;
+}
+
+std::string file_type(const loaders::GgufModel& model) {
+  const auto number = model.metadata().get_optional<std::uint32_t>("general.file_type");
+  if (!number) return "unknown";
+  const auto* const found =
+      std::ranges::find(kFileTypes, *number, &std::pair<std::uint32_t, std::string_view>::first);
+  return found == kFileTypes.end() ? fmt::format("{}", *number) : std::string(found->second);
+}
+
+std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
+                   const DeviceInfo& device) {
+  const std::string& name = model.config.name;
+  const double share = ratio(count(plan.arena), count(model.gguf.weights_bytes()));
+  return fmt::format(
+      "model    {} ({} {}, {} layers), {} of weights in {} tensors\n"
+      "device   {} ({}), {}\n"
+      "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
+      "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n",
+      name.empty() ? model.gguf.files().front().path.filename().string() : name,
+      architecture(model), file_type(model.gguf), model.config.block_count(),
+      to_string(model.gguf.weights_bytes()), model.gguf.tensors().size(), device.kind, device.name,
+      describe_processor(), to_string(plan.arena), 100 * share, plan.arena / plan.layout.page,
+      to_string(plan.layout.page), to_string(plan.kv_cache), plan.context, plan.prefill.ubatch,
+      to_string(plan.budget));
+}
+
+std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
+  const Statistics& s = report.statistics;
+  const Bound limit = bound(report.prefill);
+  std::string text =
+      fmt::format("prefill  {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.prefill.tokens,
+                  report.prefill.time.count(), report.prefill.tokens_per_second());
+  if (report.decode.tokens > 0) {
+    text += fmt::format("decode   {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.decode.tokens,
+                        report.decode.time.count(), report.decode.tokens_per_second());
+  }
+  text += fmt::format(
+      "paging   {} accesses: {} hits, {} prefetched, {} late; {} evictions, {} remaps; {} of {} "
+      "pages resident\n",
+      s.core.accesses, s.core.hits, s.core.prefetched, s.core.late, s.core.evictions, s.core.remaps,
+      s.resident_pages, s.pages);
+  text += fmt::format(
+      "link     {} copied (optimal {}) at {:.2f} GB/s, busy {:.2f} s, stalled {:.2f} s\n",
+      to_string(s.link.copied), to_string(s.core.optimal),
+      ratio(count(s.link.copied), Seconds(s.link.busy).count()) / kGiga,
+      Seconds(s.link.busy).count(), Seconds(s.stalled).count());
+  text += fmt::format("memory   peak {} of {}\n", to_string(s.memory.peak), to_string(plan.budget));
+  text +=
+      fmt::format("bound    link {:.2f} s, compute {:.2f} s: the prefill came to {:.0f}% of it\n",
+                  limit.link_s, limit.compute_s, 100 * limit.fraction);
+  return text;
+}
+
+nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::MemoryPlan& plan,
+                                       const RunReport& report) {
+  const Statistics& s = report.statistics;
+  const Bound limit = bound(report.prefill);
+  const double busy = Seconds(s.link.busy).count();
+  const double link_rate = ratio(count(s.link.copied), busy) / kGiga;
+  nlohmann::ordered_json json;
+  json["model"] = {{"name", model.config.name},
+                   {"architecture", architecture(model)},
+                   {"file_type", file_type(model.gguf)},
+                   {"bytes", file_bytes(model.gguf).count},
+                   {"weights_bytes", model.gguf.weights_bytes().count},
+                   {"tensors", model.gguf.tensors().size()}};
+  json["device"] = {{"kind", report.device.kind},
+                    {"name", report.device.name},
+                    {"link_gb_per_s", report.prefill.link_rate() / kGiga}};
+  json["arena"] = {{"bytes", s.arena.count},
+                   {"page_bytes", s.page.count},
+                   {"frames", s.frames},
+                   {"peak_frames", s.peak_frames}};
+  json["memory"] = {{"budget_bytes", plan.budget.count}, {"peak_bytes", s.memory.peak.count}};
+  json["pages"] = {{"total", s.pages},
+                   {"resident", s.resident_pages},
+                   {"hits", s.core.hits},
+                   {"misses", s.core.accesses - s.core.hits},
+                   {"prefetched", s.core.prefetched},
+                   {"late", s.core.late},
+                   {"evictions", s.core.evictions},
+                   {"remaps", s.core.remaps}};
+  json["bytes"] = {{"h2d", s.link.copied.count}, {"optimal_h2d", s.core.optimal.count}};
+  json["time"] = {{"load_s", report.load.count()},
+                  {"prefill_s", report.prefill.time.count()},
+                  {"decode_s", report.decode.time.count()},
+                  {"stall_s", Seconds(s.stalled).count()},
+                  {"link_busy_s", busy}};
+  json["rates"] = {{"prefill_tokens_per_s", report.prefill.tokens_per_second()},
+                   {"decode_tokens_per_s", report.decode.tokens_per_second()},
+                   {"link_gb_per_s", link_rate}};
+  json["bound"] = {
+      {"link_s", limit.link_s}, {"compute_s", limit.compute_s}, {"fraction", limit.fraction}};
+  return json;
+}
+
+}  // namespace tensor_pager::qwen_prefill

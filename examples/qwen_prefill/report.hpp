@@ -1,0 +1,70 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <iosfwd>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "pager/device.hpp"
+#include "pager/statistics.hpp"
+#include "qwen/memory_plan.hpp"
+#include "qwen/model.hpp"
+
+namespace tensor_pager::qwen_prefill {
+
+using Seconds = std::chrono::duration<double>;
+
+/// One phase of a run: prefill or generation.
+struct PhaseReport {
+  std::uint64_t tokens = 0;
+  Seconds time{};
+  Seconds compute{};  ///< of it, time in steps whose weights were there
+  /// What the link carried, and what Belady's rule would have copied, during the phase.
+  Bytes copied;
+  Bytes optimal;
+  Seconds link_busy{};
+
+  double tokens_per_second() const;
+  /// Bytes per second while the link was busy.
+  double link_rate() const;
+
+  void add(const PhaseReport& other);
+};
+
+/// How fast a prefill can be at best with the rates measured in it: it takes at least
+///   link_s = (bytes that Belady's rule copies) / (bytes copied / time the link was busy)
+/// to bring in the weights, and at least
+///   compute_s = operations / (operations / time in compute) = time in compute
+/// to multiply with them. The two overlap, so the bound is the larger one, and
+///   fraction = max(link_s, compute_s) / time of the prefill
+/// says how close the run came; 1 is perfect overlap.
+struct Bound {
+  double link_s = 0;
+  double compute_s = 0;
+  double fraction = 0;
+};
+Bound bound(const PhaseReport& prefill);
+
+/// Everything that there is to say about a run.
+struct RunReport {
+  Seconds load{};
+  PhaseReport prefill;
+  PhaseReport decode;
+  Statistics statistics;
+  DeviceInfo device;
+};
+
+/// What is about to run, for people to read.
+std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
+                   const DeviceInfo& device);
+/// How it went: a few lines.
+std::string summary(const qwen::MemoryPlan& plan, const RunReport& report);
+/// The --stats object.
+nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::MemoryPlan& plan,
+                                       const RunReport& report);
+
+/// "Q4_K_M": the name of general.file_type, or its number, or "unknown".
+std::string file_type(const loaders::GgufModel& model);
+
+}  // namespace tensor_pager::qwen_prefill

@@ -1,0 +1,37 @@
+#include "text_output.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <string>
+
+#include "qwen/error.hpp"
+
+namespace tensor_pager::qwen_prefill {
+namespace {
+
+void write(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+TextOutput::TextOutput(const loaders::Tokenizer* tokenizer) {
+  if (tokenizer != nullptr)
+    decoder_.emplace(*tokenizer, loaders::DecodeOptions{.render_control = false});
+}
+
+void TextOutput::push(loaders::TokenId token) {
+  write(decoder_ ? decoder_->push(token) : fmt::format("{}{}", first_ ? "" : " ", token));
+  first_ = false;
+}
+
+void TextOutput::finish() {
+  write((decoder_ ? decoder_->finish() : std::string()) + "\n");
+  if (std::ferror(stdout) != 0) {
+    throw qwen::Error("stdout: the generated text could not be written");
+  }
+}
+
+}  // namespace tensor_pager::qwen_prefill
