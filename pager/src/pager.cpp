@@ -72,8 +72,6 @@ class Pager::Impl {
   ~Impl();
 
   void set_plan(const AccessPlan& plan);
-  LeaseId acquire(const std::function<LeaseId(StreamId)>& ask, const std::string& name,
-                  StreamRef stream);
   LeaseId acquire_step(StepIndex step, std::span<const ByteRange> chosen, StreamRef stream);
   LeaseId acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream);
   void release(LeaseId lease, StreamRef stream) noexcept;
@@ -86,6 +84,7 @@ class Pager::Impl {
 
  private:
   using Lock = std::unique_lock<std::mutex>;
+  using Ask = std::function<LeaseId(StreamId)>;
 
   struct Copy {
     CopyId id{};
@@ -96,6 +95,8 @@ class Pager::Impl {
     Trace::Time begin;
   };
 
+  LeaseId acquire(const Ask& ask, const std::string& name, StreamRef stream);
+  LeaseId try_acquire(const Ask& ask, const std::string& name, StreamRef stream);
   void run();
   void observe_copies();
   void observe_fences();
@@ -264,8 +265,21 @@ LeaseId Pager::Impl::acquire_ranges(std::span<const ByteRange> ranges, StreamRef
   return acquire([&](StreamId id) { return core_.acquire(ranges, id); }, "ranges", stream);
 }
 
-LeaseId Pager::Impl::acquire(const std::function<LeaseId(StreamId)>& ask, const std::string& name,
-                             StreamRef stream) {
+/// A failed copy is tried once more: it may have failed for the sake of a neighbouring page that
+/// was copied along.
+LeaseId Pager::Impl::acquire(const Ask& ask, const std::string& name, StreamRef stream) {
+  {
+    const std::lock_guard lock(mutex_);
+    throw_pending();
+  }
+  try {
+    return try_acquire(ask, name, stream);
+  } catch (const StoreError&) {
+    return try_acquire(ask, name, stream);
+  }
+}
+
+LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, StreamRef stream) {
   // Callers that share the null stream of the host are different queues if they are different
   // threads.
   const StreamId queue{stream.handle != nullptr
@@ -273,7 +287,7 @@ LeaseId Pager::Impl::acquire(const std::function<LeaseId(StreamId)>& ask, const 
                            : std::hash<std::thread::id>{}(std::this_thread::get_id())};
   const Trace::Time begin = Trace::Clock::now();
   Lock lock(mutex_);
-  throw_pending();
+  if (fatal_) std::rethrow_exception(fatal_);
   const LeaseId lease = ask(queue);
   if (core_.has_commands()) wake_.notify_all();
   bool waited = !queued(lease);
@@ -293,7 +307,10 @@ LeaseId Pager::Impl::acquire(const std::function<LeaseId(StreamId)>& ask, const 
   }
   if (waited || failure || trace_ != nullptr) {
     lock.lock();
-    if (failure) abandon(lease, failure);
+    if (failure) {
+      observe_copies();  // the core must know, too, before the caller tries again
+      abandon(lease, failure);
+    }
     if (waited) note_wait(begin, name);
     if (trace_ != nullptr) steps_[lease] = {name, Trace::Clock::now()};
   }

@@ -1,1 +1,232 @@
+// What the core decides in situations that are worth naming. Everything else is the simulator's.
+#include "pager/core.hpp"
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <vector>
+
+#include "immediate_driver.hpp"
+#include "pager/errors.hpp"
+
+namespace tensor_pager::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+constexpr StreamId kStream{0};
+constexpr StreamId kOtherStream{1};
+
+CoreOptions options(std::uint32_t pages, std::uint32_t frames, PolicyOptions policy = {}) {
+  return {.layout = {kTestPage * pages, kTestPage},
+          .frames = frames,
+          .policy = policy,
+          .pages_per_copy = 16,
+          .unmap_on_evict = false,
+          .host_pages_ready = true};
+}
+
+std::vector<std::uint32_t> finish_copies(Core& core) {
+  std::vector<std::uint32_t> pages;
+  for (const PageRun& run : core.take_commands().copies) {
+    for (std::uint32_t k = 0; k < run.count; ++k) pages.push_back(run.first.value + k);
+  }
+  for (const std::uint32_t page : pages) core.copy_finished({page});
+  return pages;
+}
+
+ByteRange page(std::uint32_t index) {
+  return {kTestPage * index, kTestPage};
+}
+
+LeaseId acquire_page(Core& core, std::uint32_t index, StreamId stream = kStream) {
+  const ByteRange range = page(index);
+  return core.acquire(std::span(&range, 1), stream);
+}
+
+TEST(Core, PrefetchStartsWithThePlanAndStopsAtTheDepth) {
+  Core core(options(8, 8, {.window = kWholePass, .prefetch_depth = 3}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}, {5}}));
+  EXPECT_THAT(finish_copies(core), ElementsAre(0, 1, 2));
+  const LeaseId lease = core.acquire(StepIndex{0}, {}, kStream);
+  EXPECT_EQ(core.state(lease), LeaseState::ready);
+  EXPECT_THAT(finish_copies(core), ElementsAre(3));
+  EXPECT_EQ(core.counters().prefetched, 1U);
+}
+
+TEST(Core, WindowBoundsHowFarAheadPagesAreBroughtIn) {
+  Core core(options(8, 8, {.window = 1, .prefetch_depth = 3}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}}));
+  EXPECT_THAT(finish_copies(core), ElementsAre(0));
+  core.acquire(StepIndex{0}, {}, kStream);
+  EXPECT_THAT(finish_copies(core), ElementsAre(1));
+}
+
+TEST(Core, NeighbouringPagesAreOneCopy) {
+  Core core(options(8, 8));
+  const ByteRange range{kTestPage * 2, kTestPage * 4};
+  core.acquire(std::span(&range, 1), kStream);
+  EXPECT_THAT(core.take_commands().copies, ElementsAre(PageRun{{2}, 4}));
+}
+
+TEST(Core, FencedPageIsNotEvictedUntilItsWorkHasPassed) {
+  Core core(options(4, 1));
+  const LeaseId first = acquire_page(core, 0);
+  finish_copies(core);
+  core.release(first, FenceId{7});
+  const LeaseId second = acquire_page(core, 1);
+  EXPECT_TRUE(core.take_commands().empty());
+  EXPECT_EQ(core.state(second), LeaseState::queued);
+  core.fence_passed(FenceId{7});
+  EXPECT_THAT(finish_copies(core), ElementsAre(1));
+  EXPECT_EQ(core.state(second), LeaseState::ready);
+}
+
+TEST(Core, PageThatReturnsToItsFrameIsNotRemapped) {
+  Core core(options(4, 1));
+  for (const std::uint32_t index : {0U, 1U, 0U, 1U}) {
+    const LeaseId lease = acquire_page(core, index);
+    finish_copies(core);
+    core.release(lease, std::nullopt);
+  }
+  EXPECT_EQ(core.counters().loads, 4U);
+  EXPECT_EQ(core.counters().remaps, 2U);
+}
+
+TEST(Core, PageGivenUpIsTakenBackWhileItsFrameWaitsInLimbo) {
+  // Two pages used in turn fit two frames, although the policy may keep only one and loads ahead
+  // with the other.
+  Core core(options(2, 2, {.window = kWholePass, .prefetch_depth = 1}));
+  core.set_plan(plan_of_pages({{0}, {1}}));
+  for (int pass = 0; pass < 5; ++pass) {
+    for (std::uint32_t step = 0; step < 2; ++step) {
+      const LeaseId lease = core.acquire(StepIndex{step}, {}, kStream);
+      finish_copies(core);
+      core.release(lease, std::nullopt);
+    }
+  }
+  EXPECT_EQ(core.counters().loads, 2U);
+}
+
+TEST(Core, StepThatDoesNotFitNamesTheMinimum) {
+  Core core(options(8, 3));
+  try {
+    core.set_plan(plan_of_pages({{0}, {1, 2, 3, 4, 5}}));
+    FAIL();
+  } catch (const BudgetError& error) {
+    EXPECT_EQ(error.minimum(), kTestPage * 5);
+  }
+  core.set_budget(5);
+  core.set_plan(plan_of_pages({{0}, {1, 2, 3, 4, 5}}));
+  EXPECT_THROW(core.set_budget(4), BudgetError);
+}
+
+TEST(Core, AcquireWaitsForAnotherStreamsLease) {
+  Core core(options(4, 1));
+  const LeaseId held = acquire_page(core, 0, kStream);
+  finish_copies(core);
+  const LeaseId waiting = acquire_page(core, 1, kOtherStream);
+  EXPECT_EQ(core.state(waiting), LeaseState::blocked);
+  core.release(held, std::nullopt);
+  finish_copies(core);
+  EXPECT_EQ(core.state(waiting), LeaseState::ready);
+}
+
+TEST(Core, StreamThatWouldWaitForItselfIsTold) {
+  Core core(options(4, 1));
+  acquire_page(core, 0);
+  finish_copies(core);
+  const LeaseId second = acquire_page(core, 1);
+  EXPECT_EQ(core.state(second), LeaseState::failed);
+  EXPECT_THAT(core.failure(second), ::testing::HasSubstr("release leases earlier"));
+}
+
+TEST(Core, LeaseHeldLongDoesNotStopThePass) {
+  Core core(options(8, 4, {.window = kWholePass, .prefetch_depth = 2}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}, {5}}));
+  const LeaseId held = core.acquire(StepIndex{0}, {}, kStream);
+  finish_copies(core);
+  for (std::uint32_t step = 1; step < 18; ++step) {
+    const LeaseId lease = core.acquire(StepIndex{step % 6}, {}, kStream);
+    while (core.has_commands()) finish_copies(core);
+    ASSERT_EQ(core.state(lease), LeaseState::ready) << "step " << step;
+    ASSERT_EQ(core.state(held), LeaseState::ready);
+    core.release(lease, std::nullopt);
+    core.check_invariants();
+  }
+}
+
+TEST(Core, FailedCopyFailsThoseWhoNeedThePageAndIsTriedAgainOnDemandOnly) {
+  Core core(options(4, 4, {.window = kWholePass, .prefetch_depth = 2}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}}));
+  core.take_commands();  // copies of pages 0 and 1
+  core.copy_finished({0});
+  core.copy_failed({1}, "unplugged");
+  EXPECT_THAT(core.take_commands().copies, IsEmpty())
+      << "a prefetch that failed is not repeated for ever";
+  core.release(core.acquire(StepIndex{0}, {}, kStream), std::nullopt);
+  core.take_commands();
+  const LeaseId lease = core.acquire(StepIndex{1}, {}, kStream);
+  EXPECT_EQ(core.state(lease), LeaseState::loading) << "an acquire tries again";
+  core.copy_failed({1}, "unplugged");
+  EXPECT_EQ(core.state(lease), LeaseState::failed);
+  EXPECT_EQ(core.failure(lease), "unplugged");
+  core.release(lease, std::nullopt);
+  core.check_invariants();
+}
+
+TEST(Core, StepsMayBeSkipped) {
+  Core core(options(8, 4, {.window = kWholePass, .prefetch_depth = 2}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}}));
+  finish_copies(core);
+  core.release(core.acquire(StepIndex{0}, {}, kStream), std::nullopt);
+  const LeaseId lease = core.acquire(StepIndex{4}, {}, kStream);
+  while (core.has_commands()) finish_copies(core);
+  EXPECT_EQ(core.state(lease), LeaseState::ready);
+  core.check_invariants();
+}
+
+TEST(Core, StepChosenAtRunTimeBringsInWhatWasChosen) {
+  Core core(options(8, 4, {.window = kWholePass, .prefetch_depth = 2}));
+  AccessPlan plan = plan_of_pages({{0}, {1}});
+  plan.steps[1].choices = {page(4), page(5), page(6)};
+  plan.steps[1].choose_at_most = 1;
+  core.set_plan(plan);
+  EXPECT_THAT(finish_copies(core), ElementsAre(0))
+      << "nothing is brought in beyond a step that is not known";
+  core.release(core.acquire(StepIndex{0}, {}, kStream), std::nullopt);
+  const ByteRange chosen = page(5);
+  const LeaseId lease = core.acquire(StepIndex{1}, std::span(&chosen, 1), kStream);
+  EXPECT_THAT(core.pages(lease), ElementsAre(PageIndex{1}, PageIndex{5}));
+}
+
+TEST(Core, ShrinkingWaitsForWorkAndGrowingIsAtOnce) {
+  Core core(options(8, 4));
+  std::vector<LeaseId> leases;
+  for (std::uint32_t i = 0; i < 4; ++i) leases.push_back(acquire_page(core, i));
+  finish_copies(core);
+  core.set_budget(2);
+  EXPECT_EQ(core.frames(), 4U);
+  for (const LeaseId lease : leases) core.release(lease, std::nullopt);
+  EXPECT_EQ(core.frames(), 2U);
+  core.set_budget(6);
+  EXPECT_EQ(core.frames(), 6U);
+  core.check_invariants();
+}
+
+TEST(Core, UnmapOnEvictLeavesNoStaleAddress) {
+  CoreOptions debug = options(4, 1);
+  debug.unmap_on_evict = true;
+  Core core(debug);
+  core.release(acquire_page(core, 0), std::nullopt);
+  finish_copies(core);
+  acquire_page(core, 1);
+  const Commands commands = core.take_commands();
+  ASSERT_EQ(commands.remaps.size(), 2U);
+  EXPECT_EQ(std::get<UnmapPage>(commands.remaps[0]).page, PageIndex{0});
+  EXPECT_EQ(std::get<MapPage>(commands.remaps[1]).page, PageIndex{1});
+}
+
+}  // namespace
+}  // namespace tensor_pager::testing

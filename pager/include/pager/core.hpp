@@ -21,9 +21,9 @@ enum class FenceId : std::uint64_t {};
 enum class StreamId : std::uint64_t {};
 
 struct CoreOptions {
-  PageLayout layout;
+  PageLayout layout{};
   std::uint32_t frames = 0;
-  PolicyOptions policy;
+  PolicyOptions policy{};
   /// Neighbouring pages are copied as one, up to this many.
   std::uint32_t pages_per_copy = 16;
   /// Unmap a page as soon as it is evicted, so that a stray read faults, instead of leaving its old

@@ -15,11 +15,11 @@ namespace tensor_pager {
 
 struct PagerOptions {
   /// Device memory that pages may take; rounded down to whole pages.
-  Bytes arena;
+  Bytes arena{};
   /// Bytes per page, a multiple of the device's granularity. 0 chooses by the image's size:
   /// default_page_size.
-  Bytes page;
-  PolicyOptions policy;
+  Bytes page{};
+  PolicyOptions policy{};
   /// Unmap a page as soon as it is evicted, so that a stray read faults. For debugging.
   bool unmap_on_evict = false;
   /// Steps and stalls are recorded here if set. It outlives the pager.

@@ -10,10 +10,10 @@ namespace tensor_pager {
 /// What one step of a pass reads from the image.
 struct PlanStep {
   /// Bytes that the step always reads; any order, overlaps allowed.
-  std::vector<ByteRange> reads;
+  std::vector<ByteRange> reads{};
   /// Bytes among which the caller chooses when it acquires the step (the experts of a router, say).
   /// Empty for a step that is known in advance.
-  std::vector<ByteRange> choices;
+  std::vector<ByteRange> choices{};
   /// How many of `choices` are acquired at once, at most. It decides the smallest arena that can
   /// run the plan.
   std::uint32_t choose_at_most = 0;

@@ -1,0 +1,280 @@
+// The pager with real threads, real remapping and a host stream that runs asynchronously.
+#include "pager/pager.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "pager/host_device.hpp"
+#include "pager/memory_store.hpp"
+
+namespace tensor_pager::testing {
+namespace {
+
+constexpr Bytes kPage = KiB(4);
+
+/// An image of 32-bit words, word i being i * 2654435761.
+class WordStore final : public BackingStore {
+ public:
+  explicit WordStore(std::uint32_t pages) : words_(pages * kPage.count / 4) {
+    for (std::size_t i = 0; i < words_.size(); ++i)
+      words_[i] = static_cast<std::uint32_t>(i * 2654435761U);
+  }
+  Bytes size() const override { return {words_.size() * 4}; }
+  void read(Bytes offset, std::span<std::byte> out) const override {
+    const std::uint32_t page = static_cast<std::uint32_t>(offset / kPage);
+    if (page == bad_page) throw StoreError("page " + std::to_string(page) + " is on a bad sector");
+    reads += 1;
+    bytes_read += out.size();
+    std::memcpy(out.data(), reinterpret_cast<const std::byte*>(words_.data()) + offset.count,
+                out.size());
+  }
+
+  static bool correct(const std::byte* page_address, std::uint32_t page) {
+    for (std::size_t i = 0; i < kPage.count / 4; ++i) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, page_address + i * 4, 4);
+      if (word != static_cast<std::uint32_t>((page * kPage.count / 4 + i) * 2654435761U))
+        return false;
+    }
+    return true;
+  }
+
+  std::atomic<std::uint32_t> bad_page = 0xffffffff;
+  mutable std::atomic<std::uint64_t> reads = 0;
+  mutable std::atomic<std::uint64_t> bytes_read = 0;
+
+ private:
+  std::vector<std::uint32_t> words_;
+};
+
+AccessPlan cycle(std::uint32_t pages) {
+  AccessPlan plan;
+  for (std::uint32_t page = 0; page < pages; ++page)
+    plan.steps.push_back({.reads = {{kPage * page, kPage}}});
+  return plan;
+}
+
+ByteRange page_range(std::uint32_t page) {
+  return {kPage * page, kPage};
+}
+
+class PagerTest : public ::testing::Test {
+ protected:
+  static constexpr std::uint32_t kPages = 16;
+
+  std::unique_ptr<Pager> make(std::uint32_t frames, PolicyOptions policy = {},
+                              HostDeviceOptions device = {}) {
+    return std::make_unique<Pager>(
+        make_host_device(device), store_,
+        PagerOptions{.arena = kPage * frames, .page = kPage, .policy = policy});
+  }
+
+  std::shared_ptr<WordStore> store_ = std::make_shared<WordStore>(kPages);
+};
+
+TEST_F(PagerTest, EveryStepFindsItsPageInAnArenaOfTwo) {
+  const auto pager = make(2, {.window = kWholePass, .prefetch_depth = 1});
+  pager->set_plan(cycle(kPages));
+  for (int pass = 0; pass < 3; ++pass) {
+    for (std::uint32_t step = 0; step < kPages; ++step) {
+      const Lease lease = pager->acquire(StepIndex{step});
+      ASSERT_TRUE(WordStore::correct(pager->address(kPage * step), step));
+    }
+  }
+}
+
+TEST_F(PagerTest, BytesAreCountedWhereTheyAreMoved) {
+  const auto pager = make(5, {.window = kWholePass, .prefetch_depth = 2});
+  pager->set_plan(cycle(kPages));
+  for (int pass = 0; pass < 4; ++pass) {
+    for (std::uint32_t step = 0; step < kPages; ++step) pager->acquire(StepIndex{step});
+  }
+  pager->set_plan({});  // nothing more is brought in
+  while (pager->statistics().link.copied != pager->statistics().core.loaded)
+    std::this_thread::yield();
+  const Statistics statistics = pager->statistics();
+  EXPECT_EQ(statistics.link.copied, Bytes{store_->bytes_read});
+  EXPECT_EQ(statistics.core.loaded, kPage * statistics.core.loads);
+  EXPECT_EQ(statistics.core.accesses, 4U * kPages);
+  EXPECT_EQ(statistics.core.accesses,
+            statistics.core.hits + statistics.core.prefetched + statistics.core.late);
+  EXPECT_LE(statistics.core.optimal_loads, statistics.core.loads);
+  EXPECT_LE(statistics.resident_pages, statistics.frames);
+  EXPECT_LE(statistics.peak_frames * kPage.count, statistics.arena.count);
+  EXPECT_EQ(statistics.memory.peak, kPage * 5);
+}
+
+TEST_F(PagerTest, WorkInAStreamFindsItsPagesWhileTheCallerRunsAhead) {
+  const auto pager = make(4, {.window = kWholePass, .prefetch_depth = 2},
+                          {.link_bytes_per_second = 0,
+                           .link_latency = std::chrono::microseconds(100),
+                           .trace = nullptr});
+  pager->set_plan(cycle(kPages));
+  std::atomic<int> correct = 0;
+  {
+    HostStream stream;
+    for (int pass = 0; pass < 4; ++pass) {
+      for (std::uint32_t step = 0; step < kPages; ++step) {
+        const Lease lease = pager->acquire(StepIndex{step}, {}, stream.ref());
+        stream.launch([&, step] {
+          correct += WordStore::correct(pager->address(kPage * step), step) ? 1 : 0;
+        });
+      }
+    }
+    stream.synchronize();
+  }
+  EXPECT_EQ(correct, 4 * static_cast<int>(kPages));
+}
+
+TEST_F(PagerTest, ManyThreadsShareAnArena) {
+  const auto pager = make(6);
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(t);
+      for (int i = 0; i < 200; ++i) {
+        const std::uint32_t page = static_cast<std::uint32_t>(random() % kPages);
+        const ByteRange range = page_range(page);
+        const Lease lease = pager->acquire(std::span(&range, 1));
+        wrong += WordStore::correct(pager->address(range.offset), page) ? 0 : 1;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(PagerTest, SeveralStreamsWalkOnePlan) {
+  const auto pager = make(6, {.window = kWholePass, .prefetch_depth = 2});
+  pager->set_plan(cycle(kPages));
+  std::atomic<int> wrong = 0;
+  {
+    std::vector<HostStream> streams(3);
+    for (std::uint32_t i = 0; i < 6 * kPages; ++i) {
+      HostStream& stream = streams[i % streams.size()];
+      const std::uint32_t step = i % kPages;
+      const Lease lease = pager->acquire(StepIndex{step}, {}, stream.ref());
+      stream.launch(
+          [&, step] { wrong += WordStore::correct(pager->address(kPage * step), step) ? 0 : 1; });
+    }
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(PagerTest, FailedReadReachesTheCallerAndTheNextPassSucceeds) {
+  const auto pager = make(3, {.window = kWholePass, .prefetch_depth = 1});
+  pager->set_plan(cycle(kPages));
+  store_->bad_page = 5;
+  for (std::uint32_t step = 0; step < 5; ++step) pager->acquire(StepIndex{step});
+  EXPECT_THAT(
+      [&] { pager->acquire(StepIndex{5}); },
+      ::testing::ThrowsMessage<StoreError>(::testing::HasSubstr("page 5 is on a bad sector")));
+  store_->bad_page = 0xffffffff;
+  const Lease lease = pager->acquire(StepIndex{5});
+  EXPECT_TRUE(WordStore::correct(pager->address(kPage * 5), 5));
+}
+
+TEST_F(PagerTest, FailureOfACopyThatAStreamWaitsForIsReportedByTheNextAcquire) {
+  const auto pager = make(3, {},
+                          {.link_bytes_per_second = 0,
+                           .link_latency = std::chrono::milliseconds(20),
+                           .trace = nullptr});
+  store_->bad_page = 2;
+  HostStream stream;
+  const ByteRange bad = page_range(2);
+  const ByteRange good = page_range(3);
+  Lease lease = pager->acquire(std::span(&bad, 1), stream.ref());
+  stream.synchronize();
+  while (pager->statistics().core.failed_loads == 0) std::this_thread::yield();
+  lease.release();
+  EXPECT_THROW(pager->acquire(std::span(&good, 1), stream.ref()), StoreError);
+  EXPECT_NO_THROW(pager->acquire(std::span(&good, 1), stream.ref()));
+  stream.synchronize();
+}
+
+TEST_F(PagerTest, ArenaShrinksAndGrowsWhileInUse) {
+  const auto pager = make(8, {.window = kWholePass, .prefetch_depth = 2});
+  pager->set_plan(cycle(kPages));
+  for (const std::uint32_t frames : {8U, 2U, 5U, 1U, 16U}) {
+    pager->set_arena(kPage * frames);
+    EXPECT_EQ(pager->device().memory().current, kPage * frames);
+    for (std::uint32_t step = 0; step < kPages; ++step) {
+      const Lease lease = pager->acquire(StepIndex{step});
+      ASSERT_TRUE(WordStore::correct(pager->address(kPage * step), step));
+    }
+  }
+}
+
+TEST_F(PagerTest, BudgetThatIsTooSmallNamesTheMinimumAndTheMinimumWorks) {
+  AccessPlan plan = cycle(kPages);
+  plan.steps.push_back({.reads = {{Bytes{0}, kPage * 7}}});
+  Bytes minimum;
+  try {
+    make(3)->set_plan(plan);
+    FAIL();
+  } catch (const BudgetError& error) {
+    minimum = error.minimum();
+  }
+  EXPECT_EQ(minimum, minimum_arena({kPage * kPages, kPage}, plan));
+  const auto pager = make(static_cast<std::uint32_t>(minimum / kPage));
+  pager->set_plan(plan);
+  for (std::uint32_t step = 0; step <= kPages; ++step) pager->acquire(StepIndex{step});
+  EXPECT_THROW(make(0), BudgetError);
+}
+
+TEST_F(PagerTest, HoldingMoreThanTheArenaIsAnErrorNotAHang) {
+  const auto pager = make(1);
+  const ByteRange first = page_range(0);
+  const ByteRange second = page_range(1);
+  const Lease lease = pager->acquire(std::span(&first, 1));
+  EXPECT_THROW(pager->acquire(std::span(&second, 1)), BudgetError);
+}
+
+TEST_F(PagerTest, PageSizeMustSuitTheDevice) {
+  EXPECT_THROW(Pager(make_host_device(), store_, {.arena = MiB(1), .page = Bytes{1000}}), Error);
+}
+
+TEST_F(PagerTest, EvictedPageFaultsInDebugMode) {
+  Pager pager(make_host_device(), store_, {.arena = kPage, .page = kPage, .unmap_on_evict = true});
+  const ByteRange first = page_range(0);
+  const ByteRange second = page_range(1);
+  pager.acquire(std::span(&first, 1));
+  const Lease lease = pager.acquire(std::span(&second, 1));
+  EXPECT_TRUE(WordStore::correct(pager.address(kPage), 1));
+  EXPECT_DEATH(
+      {
+        const volatile std::byte value = *pager.address({0});
+        (void)value;
+      },
+      "");
+}
+
+TEST_F(PagerTest, StepsAndStallsAreTraced) {
+  Trace trace;
+  Pager pager(make_host_device({.link_bytes_per_second = 0,
+                                .link_latency = std::chrono::milliseconds(2),
+                                .trace = &trace}),
+              store_,
+              {.arena = kPage * 2, .page = kPage, .policy = {.window = 0}, .trace = &trace});
+  pager.set_plan(cycle(4));
+  for (std::uint32_t step = 0; step < 4; ++step) pager.acquire(StepIndex{step});
+  std::ostringstream out;
+  trace.write(out);
+  for (const char* expected :
+       {"\"tid\":0,\"name\":\"step 3\"", "\"tid\":1,\"name\":\"step 3\"", "pages 3 to 3"}) {
+    EXPECT_NE(out.str().find(expected), std::string::npos) << expected << " is missing in\n"
+                                                           << out.str();
+  }
+  EXPECT_GE(pager.statistics().stalled, std::chrono::milliseconds(8));
+}
+
+}  // namespace
+}  // namespace tensor_pager::testing
