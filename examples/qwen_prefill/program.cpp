@@ -97,7 +97,6 @@ class Run {
         inference_(model_, plan_, std::move(device_), options.policy, trace_.get()) {
     report_.load = Clock::now() - start_;
     report_.device = inference_.device();
-    note(banner(model_, plan_, report_.device));
   }
 
   void generate();
@@ -156,13 +155,11 @@ void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink) {
 
 void Run::generate() {
   qwen::LastLogits logits(plan_.prefill.wanted, model_.config.vocab_size);
-  if (options_.logits) {
-    qwen::LogitsFile file(*options_.logits, model_.config.vocab_size, logits);
-    prefill(prompt_, file);
-    file.close();
-  } else {
-    prefill(prompt_, logits);
-  }
+  std::optional<qwen::LogitsFile> file;
+  if (options_.logits) file.emplace(*options_.logits, model_.config.vocab_size, logits);
+  note(banner(model_, plan_, report_.device));
+  prefill(prompt_, file ? static_cast<qwen::LogitsSink&>(*file) : logits);
+  if (file) file->close();
   if (options_.predict == 0) return;
   qwen::Sampler sampler({.temperature = options_.temperature, .seed = options_.seed});
   // In generation the only wanted position is the first one.
@@ -216,6 +213,7 @@ void Run::require_text_for_perplexity(std::uint32_t context) const {
 void Run::measure_perplexity() {
   const std::uint32_t context = inference_.context();
   require_text_for_perplexity(context);
+  note(banner(model_, plan_, report_.device));
   const qwen::ScoredPositions scored = qwen::scored_positions(context);
   const std::size_t chunks = prompt_.size() / context;
   qwen::Perplexity perplexity;

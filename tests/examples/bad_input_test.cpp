@@ -1,0 +1,188 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "../loaders/temporary_directory.hpp"
+#include "child_process.hpp"
+#include "model_run.hpp"
+#include "random_model.hpp"
+
+// Whatever is wrong, the program says so in one line on stderr and exits with 1, or with 2 if the
+// command line is to blame.
+namespace tensor_pager::qwen {
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+class BadInput : public testing::Test {
+ protected:
+  static std::string good_model() { return test_data("models/tiny-qwen2-q4_k_m.gguf"); }
+
+  static std::string good_model_bytes() {
+    std::ifstream in(good_model(), std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  }
+
+  // The good model with its first `what` replaced by `by`, of the same length.
+  std::string patched(const std::string& what, const std::string& by) const {
+    std::string bytes = good_model_bytes();
+    bytes.replace(bytes.find(what), what.size(), by);
+    return directory_.write("patched.gguf", bytes);
+  }
+
+  // The good model with a number in the tensor table's entry of blk.0.ffn_down.weight replaced. The
+  // entry: name, u32 dimensions (2), u64 in, u64 out, u32 type, u64 offset.
+  template <class T>
+  std::string patched_entry(std::size_t offset, T value) const {
+    const std::string name = "blk.0.ffn_down.weight";
+    std::string bytes = good_model_bytes();
+    std::memcpy(bytes.data() + bytes.find(name) + name.size() + offset, &value, sizeof(value));
+    return directory_.write("patched.gguf", bytes);
+  }
+
+  static void expect_failure(int status, const Arguments& arguments,
+                             const std::vector<std::string>& parts) {
+    SCOPED_TRACE(testing::PrintToString(arguments));
+    const tests::ProcessResult result = tests::run_process(QWEN_PREFILL, arguments);
+    EXPECT_EQ(result.status, status);
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(std::ranges::count(result.err, '\n'), 1) << result.err;
+    EXPECT_TRUE(result.err.starts_with("qwen_prefill: ")) << result.err;
+    for (const std::string& part : parts) EXPECT_THAT(result.err, testing::HasSubstr(part));
+  }
+
+  static void expect_bad_model(const std::string& model, const std::vector<std::string>& parts) {
+    expect_failure(1, {"-m", model, "-p", "x"}, parts);
+  }
+
+  // The good model with these options.
+  static void expect_failure_with(int status, Arguments options,
+                                  const std::vector<std::string>& parts) {
+    options.insert(options.begin(), {"-m", good_model()});
+    expect_failure(status, options, parts);
+  }
+
+  tests::TemporaryDirectory directory_;
+};
+
+TEST_F(BadInput, ModelFiles) {
+  expect_bad_model("/nonexistent/model.gguf", {"/nonexistent/model.gguf", "No such file"});
+  expect_bad_model(directory_ / ".", {"not a regular file"});
+  expect_bad_model(directory_.write("empty.gguf", ""), {"empty.gguf"});
+  expect_bad_model(directory_.write("text.gguf", "This is not a model, but a text about models."),
+                   {"text.gguf", "magic"});
+  const std::string bytes = good_model_bytes();
+  for (const std::size_t size : {std::size_t{20}, std::size_t{5000}, bytes.size() - 1}) {
+    expect_bad_model(directory_.write("short.gguf", bytes.substr(0, size)), {"short.gguf"});
+  }
+}
+
+TEST_F(BadInput, ModelsThatCannotBeRun) {
+  expect_bad_model(patched("qwen2", "llama"), {"general.architecture", "llama", "qwen3"});
+  expect_bad_model(patched("blk.0.ffn_down.weight", "blk.0.ffn_dowX.weight"),
+                   {"blk.0.ffn_down.weight", "missing"});
+  expect_bad_model(patched_entry(4, std::uint64_t{512}),
+                   {"blk.0.ffn_down.weight", "{512, 256}", "{768, 256}"});
+  // IQ2_XXS is a type of the format that has no kernel; 999 is not one.
+  expect_bad_model(patched_entry(20, std::uint32_t{16}),
+                   {"blk.0.ffn_down.weight", "IQ2_XXS", "no kernel"});
+  expect_bad_model(patched_entry(20, std::uint32_t{999}), {"blk.0.ffn_down.weight", "999"});
+}
+
+TEST_F(BadInput, ExpertsAreNotSupportedYet) {
+  for (const std::string architecture : {"qwen2moe", "qwen3moe"}) {
+    const std::filesystem::path path = directory_ / (architecture + ".gguf");
+    make_gguf::write_random_model(path, {.architecture = architecture, .type = "q4_k_m"});
+    expect_bad_model(path, {architecture, "not supported yet"});
+  }
+}
+
+TEST_F(BadInput, ModelWithoutAVocabularyTakesNoText) {
+  const std::filesystem::path path = directory_ / "random.gguf";
+  make_gguf::write_random_model(path, {.type = "q4_0"});
+  expect_bad_model(path, {"no vocabulary", "--tokens"});
+  const std::string ids = directory_.write("ids.txt", "1 2 3");
+  const auto result =
+      tests::run_process(QWEN_PREFILL, {"-m", path, "--tokens", ids, "-n", "3", "-q"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, testing::MatchesRegex("[0-9]+ [0-9]+ [0-9]+\n"));
+}
+
+TEST_F(BadInput, Prompts) {
+  expect_failure_with(1, {"-p", ""}, {"prompt", "empty"});
+  expect_failure_with(1, {"-f", directory_.write("empty.txt", "")}, {"empty.txt", "is empty"});
+  expect_failure_with(1, {"-f", directory_.write("latin1.txt", "caf\xe9 au lait")},
+                      {"latin1.txt", "UTF-8", "offset 3"});
+  expect_failure_with(1, {"-f", "/nonexistent/prompt.txt"}, {"/nonexistent/prompt.txt", "No such"});
+  expect_failure_with(1, {"-f", directory_ / "."}, {"directory"});
+  expect_failure_with(1, {"-p", "In the beginning God", "-c", "5"}, {" 6 tokens", "only 5"});
+  expect_failure_with(1, {"-f", test_data("models/heldout.txt")}, {"tokens", "only 4096"});
+  expect_failure_with(1, {"-p", "x", "-c", "5000"}, {"5000", "4096"});
+  expect_failure_with(1, {"--tokens", directory_.write("ids", "1 2 2048")},
+                      {"2048", "number 3", "out of range"});
+  expect_failure_with(1, {"--tokens", directory_.write("ids", "1 -2")}, {"\"-2\"", "number 2"});
+  expect_failure_with(1, {"--tokens", directory_.write("ids", "1 x")}, {"\"x\"", "not a token id"});
+  expect_failure_with(1, {"--tokens", directory_.write("ids", "  \n")}, {"no tokens"});
+}
+
+TEST_F(BadInput, PerplexityOfTooLittleText) {
+  expect_failure_with(1, {"-p", "In the beginning God", "--perplexity", "-c", "4"},
+                      {"at least 8 tokens", "has 6"});
+  expect_failure_with(1, {"-p", "In the beginning God", "--perplexity"}, {"at least 1024 tokens"});
+  expect_failure_with(1, {"-p", "In the beginning God", "--perplexity", "-c", "2"}, {"--ctx 2"});
+}
+
+TEST_F(BadInput, OutputsThatCannotBeWritten) {
+  for (const std::string option : {"--stats", "--logits", "--trace"}) {
+    expect_failure_with(1, {"-p", "x", option, "/nonexistent/out"},
+                        {"/nonexistent/out", "cannot write"});
+    expect_failure_with(1, {"-p", "x", "-n", "0", option, "/dev/full", "-q"}, {"/dev/full"});
+  }
+}
+
+TEST_F(BadInput, Devices) {
+  expect_failure_with(1, {"-p", "x", "--device", "cuda"}, {"no GPU support", "--device host"});
+}
+
+TEST_F(BadInput, CommandLines) {
+  expect_failure(2, {}, {"--model"});
+  expect_failure(2, {"-p", "x"}, {"--model"});
+  expect_failure_with(2, {}, {"--prompt", "--tokens"});
+  expect_failure_with(2, {"-p", "x", "-f", "y"}, {"more than one"});
+  expect_failure_with(2, {"-p", "x", "--nonsense"}, {"--nonsense"});
+  expect_failure_with(2, {"-p", "x", "stray"}, {"stray"});
+  expect_failure_with(2, {"-p"}, {"--prompt"});
+  expect_failure_with(2, {"-p", "x", "--device", "tpu"}, {"--device", "tpu"});
+  expect_failure_with(2, {"-p", "x", "--policy", "fifo"}, {"--policy", "fifo"});
+  expect_failure_with(2, {"-p", "x", "--perplexity", "--logits", "y"}, {"--logits"});
+  expect_failure_with(2, {"-p", "x", "--policy", "lru", "--lookahead", "3"}, {"lru"});
+}
+
+TEST_F(BadInput, Numbers) {
+  const std::vector<Arguments> nonsense = {
+      {"--predict", "abc"},  {"--predict", "1.5"},  {"--predict", "-1"},
+      {"--predict", "1e99"}, {"--temp", "-1"},      {"--temp", "nan"},
+      {"--temp", "warm"},    {"--seed", "x"},       {"--vram", "12 XB"},
+      {"--vram", "-1GiB"},   {"--vram", "lots"},    {"--vram", ""},
+      {"--arena", "0%"},     {"--arena", "101%"},   {"--arena", "%"},
+      {"--arena", "nan%"},   {"--arena", "1e300"},  {"--page", "0"},
+      {"--page", "x"},       {"--ctx", "0"},        {"--ctx", "99999999999"},
+      {"--ubatch", "0"},     {"--lookahead", "-3"}, {"--lookahead", "soon"},
+      {"--gpu", "x"}};
+  for (const Arguments& option : nonsense) {
+    // With "=", since a value that begins with "-" would be taken for another option.
+    expect_failure_with(2, {"-p", "x", option[0] + "=" + option[1]}, {option[0]});
+  }
+  expect_failure_with(1, {"-p", "x", "--page", "1000"}, {"--page", "multiple"});
+}
+
+}  // namespace
+}  // namespace tensor_pager::qwen

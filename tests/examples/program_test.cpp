@@ -1,0 +1,213 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "../loaders/temporary_directory.hpp"
+#include "child_process.hpp"
+#include "model_run.hpp"
+
+// The program itself: its output, its statistics, its budgets. What it says about bad input is in
+// bad_input_test.cpp.
+namespace tensor_pager::qwen {
+namespace {
+
+using nlohmann::json;
+using tests::ProcessResult;
+using Arguments = std::vector<std::string>;
+
+class ProgramTest : public testing::Test {
+ protected:
+  ProcessResult run(const Arguments& more) const {
+    Arguments all{"-m",       test_data("models/tiny-qwen2-q4_k_m.gguf"),
+                  "-p",       "In the beginning God",
+                  "--device", "host"};
+    all.insert(all.end(), more.begin(), more.end());
+    return tests::run_process(QWEN_PREFILL, all);
+  }
+
+  std::string path(const std::string& name) const { return directory_ / name; }
+
+  json read_json(const std::string& name) const {
+    std::ifstream in(directory_ / name);
+    return json::parse(in);
+  }
+
+  tests::TemporaryDirectory directory_;
+};
+
+TEST_F(ProgramTest, QuietLeavesTheTextAlone) {
+  const ProcessResult loud = run({"-n", "16"});
+  const ProcessResult quiet = run({"-n", "16", "-q"});
+  EXPECT_EQ(loud.status, 0);
+  EXPECT_EQ(quiet.status, 0);
+  EXPECT_EQ(quiet.err, "");
+  EXPECT_EQ(quiet.out, loud.out);
+  EXPECT_TRUE(quiet.out.ends_with('\n'));
+  EXPECT_GT(quiet.out.size(), 20U);
+  for (const char* part :
+       {"tiny-qwen2-kjv", "arena", "frames", "threads", "prefill", "evictions"}) {
+    EXPECT_THAT(loud.err, testing::HasSubstr(part));
+  }
+}
+
+TEST_F(ProgramTest, StopsAtPredictAndAtTheEndOfTheContext) {
+  EXPECT_EQ(run({"-n", "0", "-q"}).out, "");
+  // Four tokens fit behind the prompt of six, and the fifth is never read back.
+  const ProcessResult full = run({"-n", "32", "-c", "10", "-q"});
+  EXPECT_EQ(full.status, 0);
+  EXPECT_EQ(full.out, run({"-n", "5", "-q"}).out);
+  EXPECT_THAT(full.err, testing::HasSubstr("context of 10 tokens is full after 5 of 32"));
+}
+
+TEST_F(ProgramTest, SamplesTheSameWithTheSameSeed) {
+  const std::string first = run({"-q", "--temp", "1", "--seed", "7"}).out;
+  EXPECT_EQ(first, run({"-q", "--temp", "1", "--seed", "7", "--arena", "30%", "-ub", "2"}).out);
+  EXPECT_NE(first, run({"-q", "--temp", "1", "--seed", "8"}).out);
+}
+
+TEST_F(ProgramTest, CountersAgreeWithOneAnother) {
+  for (const Arguments& options :
+       std::vector<Arguments>{{"--arena", "25%"},
+                              {"--arena", "25%", "--policy", "lru", "--page", "16KiB"},
+                              {"--arena", "60%", "--lookahead", "3", "-ub", "2"},
+                              {"--arena", "100%"},
+                              {"--vram", "2MiB"}}) {
+    Arguments all{"-q", "-n", "8", "--stats", path("stats.json")};
+    all.insert(all.end(), options.begin(), options.end());
+    ASSERT_EQ(run(all).status, 0);
+    const json stats = read_json("stats.json");
+    const auto& pages = stats["pages"];
+    const auto number = [](const json& value) { return value.get<std::uint64_t>(); };
+    SCOPED_TRACE(stats.dump());
+    EXPECT_EQ(number(pages["misses"]), number(pages["prefetched"]) + number(pages["late"]));
+    EXPECT_GT(number(pages["misses"]), 0U);
+    EXPECT_EQ(number(stats["arena"]["bytes"]) / number(stats["arena"]["page_bytes"]),
+              number(stats["arena"]["frames"]));
+    EXPECT_LE(number(pages["resident"]), number(stats["arena"]["frames"]));
+    EXPECT_LE(number(stats["memory"]["peak_bytes"]), number(stats["memory"]["budget_bytes"]));
+    // Every page that was copied is still there or was evicted; the image's last page is short.
+    const std::uint64_t page = number(stats["arena"]["page_bytes"]);
+    const std::uint64_t copied = number(pages["resident"]) + number(pages["evictions"]);
+    const std::uint64_t shorter = page - number(stats["model"]["bytes"]) % page;
+    ASSERT_GE(copied * page, number(stats["bytes"]["h2d"]));
+    EXPECT_EQ((copied * page - number(stats["bytes"]["h2d"])) % shorter, 0U);
+    EXPECT_GE(number(stats["bytes"]["h2d"]), number(stats["bytes"]["optimal_h2d"]));
+    EXPECT_GT(stats["bound"]["fraction"].get<double>(), 0.0);
+    EXPECT_LE(stats["bound"]["compute_s"].get<double>(), stats["time"]["prefill_s"].get<double>());
+  }
+}
+
+TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
+  const ProcessResult result = run({"-q", "-n", "2", "--stats", "-"});
+  ASSERT_EQ(result.status, 0);
+  const json stats = json::parse(result.out.substr(result.out.find('\n') + 1));
+  const json fields = json::parse(R"({
+    "model": ["name", "architecture", "file_type", "bytes", "weights_bytes", "tensors"],
+    "device": ["kind", "name", "link_gb_per_s"],
+    "arena": ["bytes", "page_bytes", "frames", "peak_frames"],
+    "memory": ["budget_bytes", "peak_bytes"],
+    "pages": ["total", "resident", "hits", "misses", "prefetched", "late", "evictions", "remaps"],
+    "bytes": ["h2d", "optimal_h2d"],
+    "time": ["load_s", "prefill_s", "decode_s", "stall_s", "link_busy_s"],
+    "rates": ["prefill_tokens_per_s", "decode_tokens_per_s", "link_gb_per_s"],
+    "bound": ["link_s", "compute_s", "fraction"]})");
+  const auto keys = [](const json& object) {
+    std::vector<std::string> names;
+    for (const auto& [name, value] : object.items()) names.push_back(name);
+    return names;
+  };
+  EXPECT_EQ(keys(stats), keys(fields));
+  for (const auto& [section, names] : fields.items()) {
+    EXPECT_THAT(keys(stats[section]),
+                testing::UnorderedElementsAreArray(names.get<std::vector<std::string>>()));
+  }
+  EXPECT_EQ(stats["model"]["file_type"], "Q4_K_M");
+  EXPECT_EQ(stats["model"]["architecture"], "qwen2");
+}
+
+// For both options: nothing fits, the message names the minimum, the minimum works and gives the
+// same text, and a byte less does not work.
+class MinimumBudget : public ProgramTest, public testing::WithParamInterface<std::string> {};
+
+TEST_P(MinimumBudget, IsNamedAndWorks) {
+  const std::string option = GetParam();
+  for (const Arguments& extra :
+       std::vector<Arguments>{{}, {"--page", "64KiB"}, {"-ub", "4"}, {"--perplexity", "-c", "3"}}) {
+    const auto with = [&](const std::string& size) {
+      Arguments all{"-q", "-n", "4", "--stats", path("stats.json"), option, size};
+      all.insert(all.end(), extra.begin(), extra.end());
+      return run(all);
+    };
+    const ProcessResult refused = with("1");
+    EXPECT_EQ(refused.status, 1);
+    std::smatch match;
+    ASSERT_TRUE(std::regex_search(refused.err, match, std::regex(option + " (\\d+) or more\n$")))
+        << refused.err;
+    const std::uint64_t minimum = std::stoull(match[1]);
+    EXPECT_THAT(refused.err, testing::HasSubstr(match[1].str() + " bytes ("));  // and for people
+
+    const ProcessResult accepted = with(match[1]);
+    EXPECT_EQ(accepted.status, 0) << accepted.err;
+    const json stats = read_json("stats.json");
+    EXPECT_LE(stats["memory"]["peak_bytes"], stats["memory"]["budget_bytes"]);
+    const json& held =
+        option == "--vram" ? stats["memory"]["budget_bytes"] : stats["arena"]["bytes"];
+    EXPECT_EQ(held, minimum);
+    EXPECT_EQ(accepted.out, with("1GiB").out);
+    EXPECT_EQ(with(std::to_string(minimum - 1)).status, 1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, MinimumBudget, testing::Values("--vram", "--arena"),
+                         [](const auto& option) { return option.param.substr(2); });
+
+TEST_F(ProgramTest, WritesTheLogitsOfThePrompt) {
+  const Model model = open_model(test_data("models/tiny-qwen2-q4_k_m.gguf"));
+  const auto prompt = model.tokenizer->encode("In the beginning God");
+  ASSERT_EQ(run({"-q", "--logits", path("logits"), "--arena", "30%"}).status, 0);
+  const std::vector<float> written = read_floats(directory_ / "logits");
+  ASSERT_EQ(written.size(), prompt.size() * model.config.vocab_size);
+  EXPECT_TRUE(written == prompt_logits(model, prompt));
+}
+
+TEST_F(ProgramTest, ReadsThePromptFromFiles) {
+  const std::string expected = run({"-q", "-n", "4"}).out;
+  const std::string model = test_data("models/tiny-qwen2-q4_k_m.gguf");
+  const std::string text = directory_.write("prompt.txt", "In the beginning God");
+  const std::string ids = directory_.write("ids.txt", "40 77\n258\t1783 1234 389\n");
+  EXPECT_EQ(tests::run_process(QWEN_PREFILL, {"-m", model, "-f", text, "-n", "4", "-q"}).out,
+            expected);
+  EXPECT_EQ(tests::run_process(QWEN_PREFILL, {"-m", model, "--tokens", ids, "-n", "4", "-q"}).out,
+            expected);
+}
+
+TEST_F(ProgramTest, WritesATraceOfStepsAndCopies) {
+  ASSERT_EQ(run({"-q", "-n", "2", "--arena", "30%", "--trace", path("trace.json")}).status, 0);
+  const json trace = read_json("trace.json");
+  const json& events = trace.is_array() ? trace : trace["traceEvents"];
+  EXPECT_GT(events.size(), 100U);
+}
+
+TEST_F(ProgramTest, ShowsHelp) {
+  const ProcessResult result = tests::run_process(QWEN_PREFILL, {"--help"});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_EQ(result.err, "");
+  for (const char* option :
+       {"--model",  "--prompt", "--file",   "--tokens",     "--predict", "--temp",   "--seed",
+        "--device", "--gpu",    "--vram",   "--arena",      "--page",    "--policy", "--lookahead",
+        "--ctx",    "--ubatch", "--logits", "--perplexity", "--stats",   "--trace",  "--quiet"}) {
+    EXPECT_THAT(result.out, testing::HasSubstr(option));
+  }
+}
+
+}  // namespace
+}  // namespace tensor_pager::qwen
