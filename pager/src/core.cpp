@@ -211,7 +211,10 @@ bool Core::resident(PageIndex page) const {
 
 std::uint32_t Core::prefetch_frames() const {
   if (options_.policy.window == 0 || plan_.steps() == 0 || budget_ < plan_.largest_step()) return 0;
-  return std::min(options_.policy.prefetch_depth, budget_ - plan_.largest_step());
+  const std::uint32_t wanted = options_.policy.prefetch_depth == kWholeStep
+                                   ? std::max(4U, plan_.largest_step())
+                                   : options_.policy.prefetch_depth;
+  return std::min(wanted, budget_ - plan_.largest_step());
 }
 
 std::uint32_t Core::resident_pages() const {

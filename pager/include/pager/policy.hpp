@@ -21,13 +21,16 @@ inline constexpr Position kNever = std::numeric_limits<Position>::max();
 /// A window as long as the pass, however long that is.
 inline constexpr std::uint32_t kWholePass = std::numeric_limits<std::uint32_t>::max();
 
+/// As many pages as the plan's largest step has, and at least 4: while a step is computed, the next is brought in.
+inline constexpr std::uint32_t kWholeStep = std::numeric_limits<std::uint32_t>::max();
+
 struct PolicyOptions {
   /// How many steps ahead the policy knows the plan. 0 is plain LRU without prefetch; a whole pass
   /// is Belady's optimum.
   std::uint32_t window = kWholePass;
   /// How many pages may be brought in for steps that were not acquired yet. Each costs one frame
   /// that keeps no page.
-  std::uint32_t prefetch_depth = 4;
+  std::uint32_t prefetch_depth = kWholeStep;
 };
 
 /// An access plan in pages: for each step its pages, for each page its steps.
