@@ -43,7 +43,7 @@ if(NOT PAGER_CUDA STREQUAL "OFF")
 endif()
 
 file(GLOB_RECURSE TENSOR_PAGER_CUDA_SOURCES CONFIGURE_DEPENDS
-  ${PROJECT_SOURCE_DIR}/pager/*.cu ${PROJECT_SOURCE_DIR}/kernels/*.cu)
+  ${PROJECT_SOURCE_DIR}/kernels/*.cu ${PROJECT_SOURCE_DIR}/tests/*.cu)
 if(TENSOR_PAGER_HAS_CUDA AND TENSOR_PAGER_CUDA_SOURCES)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     # Code for Ampere, with PTX that later GPUs compile when they load it, and for Hopper, whose wgmma and TMA need 90a.

@@ -48,7 +48,7 @@ CoreOptions core_options(const PageLayout& layout, const PagerOptions& options) 
           .policy = options.policy,
           .pages_per_copy = static_cast<std::uint32_t>(run),
           .unmap_on_evict = options.unmap_on_evict,
-          .host_pages_ready = true};
+          .host_pages_ready = false};
 }
 
 }  // namespace
@@ -103,6 +103,7 @@ class Pager::Impl {
   void carry_out(const Commands& commands, Lock& lock);
   void carry_out(const Remap& remap);
   void wake_thread();
+  void note_ready(ByteRange range);
   void throw_pending();
   void wait_until_queued(LeaseId lease, Lock& lock);
   std::vector<CopyId> awaited_copies(LeaseId lease) const;
@@ -123,6 +124,7 @@ class Pager::Impl {
   bool stop_ = false;
   bool executing_ = false;
   Core core_;
+  std::vector<std::uint64_t> missing_;  // by page: bytes that are not on the host yet
   std::deque<Copy> in_flight_;
   std::unordered_map<std::uint32_t, CopyId> copy_of_;  // by page, while in flight
   std::unordered_map<std::uint32_t, std::exception_ptr>
@@ -147,12 +149,17 @@ Pager::Impl::Impl(std::unique_ptr<Device> device, std::shared_ptr<const BackingS
   device_->reserve(layout_);
   for (const Remap& remap : core_.take_commands().remaps) carry_out(remap);
   peak_frames_ = core_.frames();
+  for (std::uint32_t page = 0; page < layout_.page_count(); ++page) {
+    missing_.push_back(layout_.bytes_of({page}).size.count);
+  }
   device_->on_progress([this] { wake_thread(); });
+  store_->announce([this](ByteRange range) { note_ready(range); });
   thread_ = std::thread([this] { run(); });
 }
 
 Pager::Impl::~Impl() {
   device_->on_progress({});
+  store_->announce({});
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
@@ -166,6 +173,18 @@ void Pager::Impl::wake_thread() {
     const std::lock_guard lock(mutex_);
     progress_ = true;
   }
+  wake_.notify_all();
+}
+
+void Pager::Impl::note_ready(ByteRange range) {
+  const std::lock_guard lock(mutex_);
+  for (const PageIndex page : pages_of(layout_, {&range, 1})) {
+    const ByteRange bytes = layout_.bytes_of(page);
+    const Bytes overlap = std::min(bytes.end(), range.end()) - std::max(bytes.offset, range.offset);
+    missing_[page.value] -= overlap.count;
+    if (missing_[page.value] == 0) core_.host_page_ready(page);
+  }
+  progress_ = true;
   wake_.notify_all();
 }
 

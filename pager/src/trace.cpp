@@ -49,6 +49,15 @@ void Trace::span(Track track, std::string name, Time begin, Time end, std::strin
   spans_.push_back({track, begin, end, std::move(name), std::move(detail)});
 }
 
+std::vector<std::pair<Trace::Time, Trace::Time>> Trace::spans(Track track) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::pair<Time, Time>> times;
+  for (const Span& span : spans_) {
+    if (span.track == track) times.emplace_back(span.begin, span.end);
+  }
+  return times;
+}
+
 void Trace::write(std::ostream& out) const {
   const std::lock_guard lock(mutex_);
   out << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";

@@ -16,6 +16,12 @@
 #include "pager/host_device.hpp"
 #include "pager/memory_store.hpp"
 
+#ifdef TENSOR_PAGER_CUDA
+#include <cuda_runtime_api.h>
+
+#include "pager/cuda_device.hpp"
+#endif
+
 namespace tensor_pager::testing {
 namespace {
 
@@ -34,13 +40,20 @@ class FaultyStore final : public BackingStore {
   Bytes bad_;
 };
 
-using MakeDevice = std::function<std::unique_ptr<Device>()>;
+struct DeviceKind {
+  std::function<bool()> available;
+  std::function<std::unique_ptr<Device>()> make;
+  /// Device memory as the host sees it.
+  std::function<std::vector<std::byte>(const std::byte*, std::size_t)> read;
+};
 
-class DeviceContract : public ::testing::TestWithParam<MakeDevice> {
+class DeviceContract : public ::testing::TestWithParam<DeviceKind> {
  protected:
   static constexpr std::uint32_t kPages = 6;
 
-  DeviceContract() : device_(GetParam()()) {
+  void SetUp() override {
+    if (!GetParam().available()) GTEST_SKIP() << "no such device on this machine";
+    device_ = GetParam().make();
     page_ = device_->info().page_granularity;
     image_.resize(page_.count * kPages - 100);  // the last page is short
     for (std::size_t i = 0; i < image_.size(); ++i)
@@ -49,12 +62,22 @@ class DeviceContract : public ::testing::TestWithParam<MakeDevice> {
     device_->reserve({.image = {image_.size()}, .page = page_});
   }
 
-  void finish(CopyId copy) { device_->wait({}, copy); }
+  void finish(CopyId copy) {
+    while (!ended(copy)) std::this_thread::yield();
+  }
+  bool ended(CopyId copy) {
+    try {
+      return device_->finished(copy);
+    } catch (const StoreError&) {
+      return true;
+    }
+  }
 
   bool holds(std::uint32_t page) const {
     const std::size_t begin = page * page_.count;
     const std::size_t size = std::min<std::size_t>(page_.count, image_.size() - begin);
-    return std::memcmp(device_->base() + begin, image_.data() + begin, size) == 0;
+    const std::vector<std::byte> found = GetParam().read(device_->base() + begin, size);
+    return std::memcmp(found.data(), image_.data() + begin, size) == 0;
   }
 
   std::unique_ptr<Device> device_;
@@ -155,15 +178,34 @@ TEST_P(DeviceContract, DestroyedFrameCanBeCreatedAgain) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Host, DeviceContract,
-                         ::testing::Values(MakeDevice([] { return make_host_device(); })));
+DeviceKind host_kind(const HostDeviceOptions& options = {}) {
+  return {.available = [] { return true; },
+          .make = [options] { return make_host_device(options); },
+          .read = [](const std::byte* data,
+                     std::size_t size) { return std::vector<std::byte>(data, data + size); }};
+}
+
+INSTANTIATE_TEST_SUITE_P(Host, DeviceContract, ::testing::Values(host_kind()));
 
 /// A second host device, with a slow link: nothing but time may differ.
-INSTANTIATE_TEST_SUITE_P(HostWithSlowLink, DeviceContract, ::testing::Values(MakeDevice([] {
-                           return make_host_device({.link_bytes_per_second = 50e6,
-                                                    .link_latency = std::chrono::microseconds(200),
-                                                    .trace = nullptr});
-                         })));
+INSTANTIATE_TEST_SUITE_P(
+    HostWithSlowLink, DeviceContract,
+    ::testing::Values(host_kind({.link_bytes_per_second = 50e6,
+                                 .link_latency = std::chrono::microseconds(200),
+                                 .trace = nullptr})));
+
+#ifdef TENSOR_PAGER_CUDA
+INSTANTIATE_TEST_SUITE_P(Cuda, DeviceContract,
+                         ::testing::Values(DeviceKind{
+                             .available = [] { return cuda_device_count() > 0; },
+                             .make = [] { return make_cuda_device(); },
+                             .read =
+                                 [](const std::byte* data, std::size_t size) {
+                                   std::vector<std::byte> out(size);
+                                   cudaMemcpy(out.data(), data, size, cudaMemcpyDeviceToHost);
+                                   return out;
+                                 }}));
+#endif
 
 class HostDeviceTest : public ::testing::Test {
  protected:

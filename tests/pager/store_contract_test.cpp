@@ -3,11 +3,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <condition_variable>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,6 +18,11 @@
 #include "pager/errors.hpp"
 #include "pager/mapped_file_store.hpp"
 #include "pager/memory_store.hpp"
+
+#ifdef TENSOR_PAGER_CUDA
+#include "pager/cuda_device.hpp"
+#include "pager/pinned_store.hpp"
+#endif
 
 namespace tensor_pager::testing {
 namespace {
@@ -52,13 +60,17 @@ struct Fixture {
   TemporaryDirectory directory;
   std::vector<std::byte> bytes = pattern(100'000);
 };
-using MakeStore = std::function<std::unique_ptr<BackingStore>(const Fixture&)>;
+/// Returns nullptr where the machine has no such store.
+using MakeStore = std::function<std::shared_ptr<const BackingStore>(const Fixture&)>;
 
 class StoreContract : public ::testing::TestWithParam<MakeStore> {
  protected:
-  StoreContract() : store_(GetParam()(fixture_)) {}
+  void SetUp() override {
+    store_ = GetParam()(fixture_);
+    if (!store_) GTEST_SKIP() << "no such store on this machine";
+  }
   Fixture fixture_;
-  std::unique_ptr<BackingStore> store_;
+  std::shared_ptr<const BackingStore> store_;
 };
 
 TEST_P(StoreContract, ReadsAnyRangeOfTheImage) {
@@ -81,7 +93,20 @@ TEST_P(StoreContract, RangeOutsideTheImageIsAnError) {
   EXPECT_THROW(store_->read({~0ULL}, out), StoreError);
 }
 
-TEST_P(StoreContract, DataIsTheImage) {
+TEST_P(StoreContract, DataIsTheImageOnceItWasAnnounced) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  Bytes announced;
+  store_->announce([&](ByteRange range) {
+    const std::lock_guard lock(mutex);
+    announced += range.size;
+    changed.notify_all();
+  });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return announced == store_->size(); });
+  }
+  store_->announce({});
   ASSERT_NE(store_->data(), nullptr);
   EXPECT_EQ(std::memcmp(store_->data(), fixture_.bytes.data(), fixture_.bytes.size()), 0);
 }
@@ -104,20 +129,59 @@ TEST_P(StoreContract, ManyThreadsReadAtOnce) {
 
 INSTANTIATE_TEST_SUITE_P(Memory, StoreContract,
                          ::testing::Values(MakeStore([](const Fixture& fixture) {
-                           return std::make_unique<MemoryStore>(fixture.bytes);
+                           return std::make_shared<const MemoryStore>(fixture.bytes);
                          })));
 INSTANTIATE_TEST_SUITE_P(MappedFile, StoreContract,
                          ::testing::Values(MakeStore([](const Fixture& fixture) {
-                           return std::make_unique<MappedFileStore>(
+                           return std::make_shared<const MappedFileStore>(
                                std::vector{fixture.directory.write("image", fixture.bytes)});
                          })));
+
+#ifdef TENSOR_PAGER_CUDA
+std::shared_ptr<const BackingStore> pinned(const Fixture& fixture, bool pin_files) {
+  if (cuda_device_count() == 0) return nullptr;
+  const PinnedStore made = make_pinned_store({fixture.directory.write("image", fixture.bytes)},
+                                             {.pin_files = pin_files});
+  EXPECT_EQ(made.description.substr(0, 11), pin_files ? "pinned file" : "pinned copy")
+      << made.description;
+  return made.store;
+}
+INSTANTIATE_TEST_SUITE_P(PinnedFile, StoreContract,
+                         ::testing::Values(MakeStore([](const Fixture& fixture) {
+                           return pinned(fixture, true);
+                         })));
+INSTANTIATE_TEST_SUITE_P(PinnedCopy, StoreContract,
+                         ::testing::Values(MakeStore([](const Fixture& fixture) {
+                           return pinned(fixture, false);
+                         })));
+
+TEST(PinnedStore, EveryByteOfTwoFilesIsPinnedAndInPlace) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU on this machine";
+  const TemporaryDirectory directory;
+  const auto first = pattern(5000);
+  const auto second = pattern(9000);
+  const std::vector<std::filesystem::path> files = {directory.write("a", first),
+                                                    directory.write("b", second)};
+  for (const bool pin_files : {true, false}) {
+    const auto store = make_pinned_store(files, {.pin_files = pin_files}).store;
+    std::atomic<std::uint64_t> announced = 0;
+    store->announce([&](ByteRange range) { announced += range.size.count; });
+    while (announced != store->size().count) std::this_thread::yield();
+    EXPECT_EQ(store->pinned({0}, store->size()), Bytes{8192})
+        << "one piece does not reach into the next file";
+    EXPECT_EQ(store->pinned({8192}, Bytes{9000}), Bytes{9000});
+    EXPECT_EQ(std::memcmp(store->data() + 8192, second.data(), second.size()), 0);
+    store->announce({});
+  }
+}
+#endif
 
 TEST(MappedFileStore, FilesLieSideBySideAtAlignedOffsets) {
   const TemporaryDirectory directory;
   const auto first = pattern(5000);
   const auto second = pattern(300);
   const MappedFileStore store({directory.write("a", first), directory.write("b", second)});
-  EXPECT_EQ(store.file_offset(1), Bytes{8192});
+  EXPECT_EQ(store.file_range(1).offset, Bytes{8192});
   EXPECT_EQ(store.size(), Bytes{8192 + 300});
   std::vector<std::byte> across(8192 + 300 - 4990);
   store.read({4990}, across);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "pager/types.hpp"
@@ -26,6 +27,18 @@ class BackingStore {
 
   /// The image as one contiguous host range, or nullptr if there is none.
   virtual const std::byte* data() const { return nullptr; }
+
+  /// How many of the `size` bytes at `offset` a device may read from data() by itself, in one
+  /// piece; 0 if that memory is not pinned, and `read` must be used.
+  virtual Bytes pinned(Bytes /*offset*/, Bytes /*size*/) const { return {}; }
+
+  /// Calls `ready` with ranges of the image, from any thread, until every byte was announced once:
+  /// from then on a range can be read without waiting. A store whose bytes are there from the start
+  /// announces them before this returns. An empty function ends it: when that call has returned,
+  /// the former one will not be called again.
+  virtual void announce(std::function<void(ByteRange)> ready) const {
+    if (ready) ready({Bytes{0}, size()});
+  }
 };
 
 }  // namespace tensor_pager

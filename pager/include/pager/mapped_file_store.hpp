@@ -29,8 +29,9 @@ class MappedFileStore final : public BackingStore {
   void read(Bytes offset, std::span<std::byte> out) const override;
   const std::byte* data() const override { return base_; }
 
-  /// Offset in the image at which file `i` begins.
-  Bytes file_offset(std::size_t i) const { return files_.at(i).offset; }
+  std::size_t file_count() const { return files_.size(); }
+  /// Where file `i` lies in the image.
+  ByteRange file_range(std::size_t i) const { return {files_.at(i).offset, files_.at(i).size}; }
 
  private:
   struct File {

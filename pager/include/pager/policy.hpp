@@ -21,7 +21,8 @@ inline constexpr Position kNever = std::numeric_limits<Position>::max();
 /// A window as long as the pass, however long that is.
 inline constexpr std::uint32_t kWholePass = std::numeric_limits<std::uint32_t>::max();
 
-/// As many pages as the plan's largest step has, and at least 4: while a step is computed, the next is brought in.
+/// As many pages as the plan's largest step has, and at least 4: while a step is computed, the next
+/// is brought in.
 inline constexpr std::uint32_t kWholeStep = std::numeric_limits<std::uint32_t>::max();
 
 struct PolicyOptions {

@@ -5,6 +5,7 @@
 #include <iosfwd>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tensor_pager {
@@ -23,6 +24,8 @@ class Trace {
 
   /// `detail` is shown with the span: "pages 12-15", say.
   void span(Track track, std::string name, Time begin, Time end, std::string detail = {});
+  /// Begin and end of every span of a track so far, in the order in which they were recorded.
+  std::vector<std::pair<Time, Time>> spans(Track track) const;
   /// Writes everything recorded so far as a Chrome trace, in JSON, times in microseconds since
   /// construction.
   void write(std::ostream& out) const;

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "pager/device.hpp"
+#include "pager/trace.hpp"
+
+// Built only where a CUDA toolkit was found; TENSOR_PAGER_CUDA is defined then.
+
+namespace tensor_pager {
+
+struct CudaDeviceOptions {
+  int gpu = 0;  ///< CUDA ordinal
+  /// Bytes per second that the link carries at most, to imitate a slower one; 0 is as fast as it
+  /// is.
+  double link_bytes_per_second = 0;
+  /// Copies are recorded here if set, on the axis of the host's clock. It outlives the device.
+  Trace* trace = nullptr;
+};
+
+/// How many GPUs the CUDA driver offers; 0 if there is no driver.
+int cuda_device_count();
+
+/// Paging in GPU memory: the address range is cuMemAddressReserve, a frame is a cuMemCreate handle,
+/// and copies are asynchronous, in a stream of their own. A StreamRef's handle is a cudaStream_t.
+///
+/// Pages of a store that is not pinned pass through a small pinned buffer, which is slower: see
+/// make_pinned_store. Throws DeviceError if there is no such GPU.
+std::unique_ptr<Device> make_cuda_device(const CudaDeviceOptions& options = {});
+
+}  // namespace tensor_pager

@@ -1,0 +1,174 @@
+// pager_link: how full the pager alone keeps the link to a GPU. Reads a whole file through arenas
+// of several sizes, with no kernels, beside the best pinned copy of the same run.
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pager/cuda_device.hpp"
+#include "pager/pager.hpp"
+#include "pager/pinned_store.hpp"
+
+namespace tensor_pager {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+void require(cudaError_t error, const char* call) {
+  if (error != cudaSuccess)
+    throw DeviceError(fmt::format("{} failed: {}", call, cudaGetErrorString(error)));
+}
+
+struct Options {
+  std::string file;
+  std::vector<double> arenas = {5, 25, 50};
+  std::uint64_t page_mib = 16;
+  std::uint32_t depth = kWholeStep;
+  int passes = 3;
+  bool copy = false;
+};
+
+/// The best rate, in bytes per second, of pinned host-to-device copies of 64 MiB, one at a time in
+/// a stream.
+double best_copy_rate() {
+  constexpr std::size_t kSize = 64 << 20;
+  void* host = nullptr;
+  void* device = nullptr;
+  require(cudaMallocHost(&host, kSize), "cudaMallocHost");
+  require(cudaMalloc(&device, kSize), "cudaMalloc");
+  cudaEvent_t begin = nullptr;
+  cudaEvent_t end = nullptr;
+  require(cudaEventCreate(&begin), "cudaEventCreate");
+  require(cudaEventCreate(&end), "cudaEventCreate");
+  double best = 0;
+  for (int i = 0; i < 20; ++i) {
+    cudaEventRecord(begin);
+    require(cudaMemcpyAsync(device, host, kSize, cudaMemcpyHostToDevice), "cudaMemcpyAsync");
+    cudaEventRecord(end);
+    require(cudaEventSynchronize(end), "cudaEventSynchronize");
+    float milliseconds = 0;
+    cudaEventElapsedTime(&milliseconds, begin, end);
+    best = std::max(best, static_cast<double>(kSize) / (1e-3 * static_cast<double>(milliseconds)));
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaFree(device);
+  cudaFreeHost(host);
+  return best;
+}
+
+/// The whole image, in steps of 64 MiB.
+AccessPlan walk(Bytes image) {
+  AccessPlan plan;
+  for (Bytes at; at < image; at += MiB(64))
+    plan.steps.push_back({.reads = {{at, std::min(MiB(64), image - at)}}});
+  return plan;
+}
+
+/// The share of time without a copy, from `skip` after the first copy's begin to the last one's
+/// end.
+double gap_share(std::vector<std::pair<Trace::Time, Trace::Time>> spans,
+                 std::chrono::milliseconds skip) {
+  if (spans.empty()) return 0;
+  const Trace::Time from = spans.front().first + skip;
+  Trace::Time at = from;
+  std::chrono::nanoseconds gaps{};
+  for (const auto& [begin, end] : spans) {
+    if (begin > at) gaps += begin - at;
+    at = std::max(at, end);
+  }
+  return std::chrono::duration<double>(gaps) / std::chrono::duration<double>(at - from);
+}
+
+void measure(const Options& options, const std::shared_ptr<const BackingStore>& store,
+             double percent, double best) {
+  Trace trace;
+  const Bytes page = MiB(options.page_mib);
+  const Bytes arena{
+      static_cast<std::uint64_t>(static_cast<double>(store->size().count) * percent / 100)};
+  Pager pager(make_cuda_device({.gpu = 0, .link_bytes_per_second = 0, .trace = &trace}), store,
+              {.arena = arena,
+               .page = page,
+               .policy = {.window = kWholePass, .prefetch_depth = options.depth}});
+  cudaStream_t stream = nullptr;
+  require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  const AccessPlan plan = walk(store->size());
+  const auto begin = Clock::now();
+  pager.set_plan(plan);
+  for (int pass = 0; pass < options.passes; ++pass) {
+    for (std::uint32_t step = 0; step < plan.steps.size(); ++step)
+      pager.acquire(StepIndex{step}, {}, {stream});
+  }
+  require(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  const double seconds = seconds_since(begin);
+  const Statistics statistics = pager.statistics();
+  require(cudaStreamDestroy(stream), "cudaStreamDestroy");
+  const double rate = static_cast<double>(statistics.link.copied.count) / seconds;
+  fmt::print("| {:.0f}% ({}) | {} | {:.2f} | {:.2f} | {:.1f} | {:.1f}% | {:.2f}% | {} | {} |\n",
+             percent, to_string(statistics.arena), options.passes,
+             static_cast<double>(statistics.link.copied.count) / 1e9,
+             static_cast<double>(statistics.core.optimal.count) / 1e9, rate / 1e9,
+             100 * rate / best,
+             100 * gap_share(trace.spans(Trace::Track::copies), std::chrono::milliseconds(10)),
+             statistics.core.remaps, statistics.core.evictions);
+}
+
+int run(const Options& options) {
+  const auto begin = Clock::now();
+  const PinnedStore pinned = make_pinned_store({options.file}, {.pin_files = !options.copy});
+  const double first = seconds_since(begin);
+  std::atomic<std::uint64_t> ready = 0;
+  pinned.store->announce([&](ByteRange range) { ready += range.size.count; });
+  while (ready != pinned.store->size().count)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  pinned.store->announce({});
+  fmt::print("{}: {}, {}; first piece after {:.3f} s, all after {:.3f} s\n", options.file,
+             to_string(pinned.store->size()), pinned.description, first, seconds_since(begin));
+  const double best = best_copy_rate();
+  fmt::print("best 64 MiB pinned copy: {:.1f} GB/s; pages of {} MiB\n\n", best / 1e9,
+             options.page_mib);
+  fmt::print(
+      "| arena | passes | copied GB | optimal GB | GB/s | of best | gaps after 10 ms | remaps | "
+      "evictions |\n");
+  fmt::print("|---|---|---|---|---|---|---|---|---|\n");
+  for (const double percent : options.arenas) measure(options, pinned.store, percent, best);
+  return 0;
+}
+
+}  // namespace
+}  // namespace tensor_pager
+
+int main(int argc, char** argv) {
+  tensor_pager::Options options;
+  CLI::App app(
+      "Reads a file through arenas of GPU memory, with no kernels, and prints how full the link "
+      "was.",
+      "pager_link");
+  app.add_option("FILE", options.file, "Any large file")->required();
+  app.add_option("--arena", options.arenas, "Arenas, in percent of the file")->delimiter(',');
+  app.add_option("--page", options.page_mib, "MiB per page");
+  app.add_option("--depth", options.depth, "Prefetch depth in pages");
+  app.add_option("--passes", options.passes, "Passes over the file");
+  app.add_flag("--copy", options.copy, "Copy the file to pinned memory instead of pinning it");
+  try {
+    app.parse(argc, argv);
+    return tensor_pager::run(options);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "pager_link: {}\n", error.what());
+    return 1;
+  }
+}
