@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+
+#include "kernels/matmul.hpp"
+#include "kernels/matrix_view.hpp"
+
+namespace tensor_pager::kernels::cuda {
+
+struct MatmulOptions {
+  const float* bias = nullptr;  ///< [rows] in device memory, added to every token's product
+  bool accumulate = false;      ///< y += product
+  /// Inputs may lie outside the range of half: a token whose largest |x| is not in [2^-8, 2^15) is
+  /// multiplied by a power of two first, and its product divided by it, which loses nothing.
+  /// Without it, |x| above 65504 becomes infinite.
+  bool scale_rows = false;
+};
+
+/// Device memory that a product may use while it is queued. Work in one stream can share it.
+struct Scratch {
+  std::byte* data = nullptr;  ///< at a multiple of 256
+  std::size_t bytes = 0;
+};
+
+/// The operands of a product as the tensor cores take them.
+struct RoundedProduct {
+  std::size_t rows, cols, tokens;  ///< cols is a multiple of 8
+  const void* weights;             ///< Operand [rows, cols]
+  const void* x;                   ///< Operand [tokens, cols]
+};
+
+/// Matrix products on one device.
+class Products {
+ public:
+  /// Throws Error if cuBLASLt cannot be initialised.
+  Products();
+  ~Products();
+  Products(Products&&) noexcept;
+  Products& operator=(Products&&) noexcept;
+
+  /// Scratch with which a product of this shape is done in one piece; a product of fewer rows or
+  /// tokens needs no more. With less, down to that of 64 rows, its rows are multiplied in several
+  /// pieces, with the same bits.
+  [[nodiscard]] static std::size_t scratch_bytes(std::size_t rows, std::size_t cols,
+                                                 std::size_t tokens);
+
+  /// As cpu::matmul: y[t, r] = sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]).
+  ///
+  /// One token is multiplied in float32, straight from the weights' blocks. For more, weights and
+  /// inputs are rounded to half, and the products summed in float32 by one algorithm for all shapes
+  /// with the same number of columns, so that the bits of y[t, r] depend neither on the tokens
+  /// multiplied together nor on how the rows are sliced into calls. (A y whose rows are not at
+  /// multiples of 16 bytes gets another algorithm, chosen for its shape.)
+  ///
+  /// Throws Error if the shapes do not agree, if the scratch is too small (naming the minimum), or
+  /// if a call fails.
+  void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
+              const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream);
+
+  /// The product alone, of operands that are rounded already; options.scale_rows has no effect.
+  void multiply(const RoundedProduct& product, const MatrixView& y, const MatmulOptions& options,
+                const Scratch& workspace, cudaStream_t stream);
+
+ private:
+  class Library;
+  std::unique_ptr<Library> library_;
+};
+
+}  // namespace tensor_pager::kernels::cuda

@@ -1,0 +1,201 @@
+#include <string>
+
+#include "cuda/formats.cuh"
+#include "cuda/launch.hpp"
+#include "kernels/cuda/dequantize.hpp"
+
+namespace tensor_pager::kernels::cuda {
+namespace {
+
+constexpr unsigned kThreads = 256;
+
+__device__ void store_run(float* out, const float (&v)[8]) {
+  reinterpret_cast<float4*>(out)[0] = {v[0], v[1], v[2], v[3]};
+  reinterpret_cast<float4*>(out)[1] = {v[4], v[5], v[6], v[7]};
+}
+
+__device__ void store_run(__half* out, const float (&v)[8]) {
+  union {
+    __half2 halves[4];
+    uint4 word;
+  } run;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) run.halves[i] = __floats2half2_rn(v[2 * i], v[2 * i + 1]);
+  *reinterpret_cast<uint4*>(out) = run.word;
+}
+
+[[maybe_unused]] __device__ void store_run(__nv_bfloat16* out, const float (&v)[8]) {
+  union {
+    __nv_bfloat162 pairs[4];
+    uint4 word;
+  } run;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) run.pairs[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+  *reinterpret_cast<uint4*>(out) = run.word;
+}
+
+// One unit of 16 elements per thread. Threads that follow each other write eight elements that
+// follow each other, so every sector is written as a whole.
+template <class Format, int kAlign, class Out>
+__global__ void __launch_bounds__(kThreads)
+    dequantize_units(const std::uint8_t* __restrict__ blocks, Out* __restrict__ out,
+                     std::size_t units) {
+  constexpr int kUnits = Format::kElements / 16;
+  const std::size_t i = std::size_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= units) return;
+  const std::size_t block = i / kUnits;
+  const int unit = static_cast<int>(i % kUnits);
+  Run runs[2];
+  Format::template decode<kAlign>(blocks + block * Format::kBytes, unit, runs);
+  Out* at = out + block * Format::kElements + Format::first(unit);
+#pragma unroll
+  for (int run = 0; run < 2; ++run) {
+    float values[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) values[e] = value<Format>(runs[run], e);
+    store_run(at + run * Format::kSecond, values);
+  }
+}
+
+__device__ float to_float(float v) {
+  return v;
+}
+__device__ float to_float(__half v) {
+  return __half2float(v);
+}
+__device__ float to_float(__nv_bfloat16 v) {
+  return __bfloat162float(v);
+}
+__device__ void convert(float v, float& out) {
+  out = v;
+}
+__device__ void convert(float v, __half& out) {
+  out = __float2half_rn(v);
+}
+[[maybe_unused]] __device__ void convert(float v, __nv_bfloat16& out) {
+  out = __float2bfloat16_rn(v);
+}
+
+// A row of unquantised weights, and zeros up to the stride; four elements per thread.
+template <class In, class Out>
+__global__ void __launch_bounds__(kThreads)
+    convert_rows(const In* __restrict__ in, Out* __restrict__ out, std::size_t cols,
+                 std::size_t stride, std::size_t total) {
+  struct alignas(4 * sizeof(Out)) Four {
+    Out v[4];
+  };
+  const std::size_t i = (std::size_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
+  if (i >= total) return;
+  const std::size_t row = i / stride;
+  const std::size_t col = i - row * stride;
+  const In* from = in + row * cols + col;
+  Four four;
+#pragma unroll
+  for (std::size_t e = 0; e < 4; ++e) convert(col + e < cols ? to_float(from[e]) : 0.0F, four.v[e]);
+  if (i + 4 <= total) {
+    *reinterpret_cast<Four*>(out + i) = four;
+  } else {
+#pragma unroll
+    for (std::size_t e = 0; e < 4; ++e) {
+      if (i + e < total) out[i + e] = four.v[e];
+    }
+  }
+}
+
+template <class In, class Out>
+void run_convert(const std::byte* in, Out* out, std::size_t rows, std::size_t cols,
+                 std::size_t stride, cudaStream_t stream) {
+  const std::size_t total = rows * stride;
+  convert_rows<<<blocks_for(total, 4 * kThreads), kThreads, 0, stream>>>(
+      reinterpret_cast<const In*>(in), out, cols, stride, total);
+}
+
+template <class Format, class Out>
+void run_units(const std::byte* in, Out* out, std::size_t elements, cudaStream_t stream) {
+  const auto* blocks = reinterpret_cast<const std::uint8_t*>(in);
+  const std::size_t units = elements / 16;
+  const unsigned grid = blocks_for(units, kThreads);
+  constexpr int kAlign = kBlockAlignment<Format>;
+  if (reinterpret_cast<std::uintptr_t>(in) % kAlign == 0) {
+    dequantize_units<Format, kAlign><<<grid, kThreads, 0, stream>>>(blocks, out, units);
+  } else {
+    dequantize_units<Format, 2><<<grid, kThreads, 0, stream>>>(blocks, out, units);
+  }
+}
+
+template <class Out>
+void run(const Weights& w, Out* out, std::size_t stride, cudaStream_t stream) {
+  const std::size_t elements = w.rows * w.cols;
+  switch (w.type) {
+    case WeightType::f32:
+      return run_convert<float>(w.data, out, w.rows, w.cols, stride, stream);
+    case WeightType::f16:
+      return run_convert<__half>(w.data, out, w.rows, w.cols, stride, stream);
+    case WeightType::bf16:
+      return run_convert<__nv_bfloat16>(w.data, out, w.rows, w.cols, stride, stream);
+    case WeightType::q4_0:
+      return run_units<Q4_0>(w.data, out, elements, stream);
+    case WeightType::q4_1:
+      return run_units<Q4_1>(w.data, out, elements, stream);
+    case WeightType::q5_0:
+      return run_units<Q5_0>(w.data, out, elements, stream);
+    case WeightType::q5_1:
+      return run_units<Q5_1>(w.data, out, elements, stream);
+    case WeightType::q8_0:
+      return run_units<Q8_0>(w.data, out, elements, stream);
+    case WeightType::q2_k:
+      return run_units<Q2K>(w.data, out, elements, stream);
+    case WeightType::q3_k:
+      return run_units<Q3K>(w.data, out, elements, stream);
+    case WeightType::q4_k:
+      return run_units<Q4K>(w.data, out, elements, stream);
+    case WeightType::q5_k:
+      return run_units<Q5K>(w.data, out, elements, stream);
+    case WeightType::q6_k:
+      return run_units<Q6K>(w.data, out, elements, stream);
+    case WeightType::iq4_nl:
+      return run_units<Iq4Nl>(w.data, out, elements, stream);
+    case WeightType::iq4_xs:
+      return run_units<Iq4Xs>(w.data, out, elements, stream);
+  }
+  throw Error("cuda dequantize: weight type " + std::to_string(static_cast<std::uint32_t>(w.type)) +
+              " has no kernels");
+}
+
+template <class Out>
+void run_checked(const Weights& w, Out* out, std::size_t stride, cudaStream_t stream) {
+  static_cast<void>(row_bytes(w.type, w.cols));  // throws if they do not fill whole blocks
+  const auto from = reinterpret_cast<std::uintptr_t>(w.data);
+  const auto to = reinterpret_cast<std::uintptr_t>(out);
+  if (from % (w.type == WeightType::f32 ? 4 : 2) != 0 || to % 16 != 0) {
+    throw Error("cuda dequantize: " + std::string(name(w.type)) + " blocks at address " +
+                std::to_string(from) + " and output at " + std::to_string(to) +
+                "; blocks must be at an even address (F32: a multiple of 4), output at a "
+                "multiple of 16");
+  }
+  if (w.rows * w.cols == 0) return;
+  run(w, out, stride, stream);
+  check_launch("dequantize", {w.rows, w.cols, stride});
+}
+
+}  // namespace
+
+void dequantize(WeightType type, const std::byte* blocks, float* out, std::size_t elements,
+                cudaStream_t stream) {
+  run_checked({type, blocks, 1, elements}, out, elements, stream);
+}
+
+void dequantize(WeightType type, const std::byte* blocks, __half* out, std::size_t elements,
+                cudaStream_t stream) {
+  run_checked({type, blocks, 1, elements}, out, elements, stream);
+}
+
+void dequantize_rows(const Weights& w, Operand* out, std::size_t stride, cudaStream_t stream) {
+  if (stride != (w.cols + 7) / 8 * 8) {
+    throw Error("cuda dequantize_rows: stride " + std::to_string(stride) + " for rows of " +
+                std::to_string(w.cols) + "; it must be the next multiple of 8");
+  }
+  run_checked(w, out, stride, stream);
+}
+
+}  // namespace tensor_pager::kernels::cuda

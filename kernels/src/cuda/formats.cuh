@@ -1,0 +1,363 @@
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstddef>
+#include <cstdint>
+
+// The quantised formats, as src/cpu/formats.hpp describes them. A thread decodes a unit of 16
+// elements: two runs of eight whose codes come from the same bytes. Every element of a run is
+// scale * code + offset, so that a product can apply scale and offset once per run.
+//
+// decode() takes pointers of any even address; kAlign is what the caller can promise beyond that.
+
+namespace tensor_pager::kernels::cuda {
+
+struct Run {
+  float codes[8];
+  float scale;
+  float offset;  // of affine formats
+};
+
+// Two words of four codes each, one code per byte.
+struct Codes {
+  std::uint32_t low, high;
+};
+
+template <int kAlign>
+__device__ inline std::uint32_t load_word(const std::uint8_t* p) {
+  if constexpr (kAlign >= 4) {
+    return *reinterpret_cast<const std::uint32_t*>(p);
+  } else {
+    const auto* half = reinterpret_cast<const std::uint16_t*>(p);
+    return half[0] | static_cast<std::uint32_t>(half[1]) << 16;
+  }
+}
+
+template <int kAlign>
+__device__ inline Codes load_codes(const std::uint8_t* p) {
+  if constexpr (kAlign >= 8) {
+    const uint2 words = *reinterpret_cast<const uint2*>(p);
+    return {words.x, words.y};
+  } else {
+    return {load_word<kAlign>(p), load_word<kAlign>(p + 4)};
+  }
+}
+
+__device__ inline float load_half(const std::uint8_t* p) {
+  return __half2float(*reinterpret_cast<const __half*>(p));
+}
+
+// Bits [shift, shift + width of mask) of every byte.
+__device__ inline Codes bits(Codes c, int shift, std::uint32_t mask) {
+  return {c.low >> shift & mask, c.high >> shift & mask};
+}
+__device__ inline Codes low_nibbles(Codes c) {
+  return bits(c, 0, 0x0F0F0F0FU);
+}
+__device__ inline Codes high_nibbles(Codes c) {
+  return bits(c, 4, 0x0F0F0F0FU);
+}
+// upper << shift joined to c. The shifted bits stay within their bytes.
+__device__ inline Codes join(Codes c, Codes upper, int shift) {
+  return {c.low | upper.low << shift, c.high | upper.high << shift};
+}
+
+// Byte - kBias of four bytes as floats. A byte b put below the exponent of 2^23 is the float
+// 2^23 + b: one permutation and one exact subtraction, instead of a conversion at a quarter of
+// their rate.
+template <int kBias>
+__device__ inline void to_floats(std::uint32_t word, float* out) {
+#pragma unroll
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    const float shifted = __uint_as_float(__byte_perm(word, 0x4B000000U, 0x7440U | i));
+    out[i] = __fsub_rn(shifted, 8388608.0F + kBias);
+  }
+}
+
+template <int kBias>
+__device__ inline void to_floats(Codes c, float* out) {
+  to_floats<kBias>(c.low, out);
+  to_floats<kBias>(c.high, out + 4);
+}
+
+// Bit i of the low eight bits at bit 0 of byte i: the factor copies four bits to distances of
+// seven, which puts each below its byte.
+__device__ inline Codes spread_bits(std::uint32_t eight) {
+  constexpr std::uint32_t kCopies = 0x00204081U;
+  constexpr std::uint32_t kFirst = 0x01010101U;
+  return {(eight & 0x0FU) * kCopies & kFirst, (eight >> 4 & 0x0FU) * kCopies & kFirst};
+}
+
+// The values of the eight nibbles of a word in the tables of the IQ4 formats, plus 128: those of
+// the low nibbles in `low`, of the high ones in `high`.
+__device__ inline Codes lookup_iq4(std::uint32_t nibbles) {
+  std::uint32_t found[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const std::uint32_t four = nibbles >> 16 * i;
+    const std::uint32_t index = four & 0x7777U;
+    const std::uint32_t lower = __byte_perm(0x3F2D1801U, 0x766A5D4FU, index);
+    const std::uint32_t upper = __byte_perm(0xA6998D81U, 0xF1D9C5B5U, index);
+    found[i] = __byte_perm(lower, upper, 0x3210U + ((four & 0x8888U) >> 1));
+  }
+  return {__byte_perm(found[0], found[1], 0x6420U), __byte_perm(found[0], found[1], 0x7531U)};
+}
+
+__device__ inline void decode_iq4(Codes q, float scale, Run (&runs)[2]) {
+  const Codes a = lookup_iq4(q.low);
+  const Codes b = lookup_iq4(q.high);
+  to_floats<128>(Codes{a.low, b.low}, runs[0].codes);
+  to_floats<128>(Codes{a.high, b.high}, runs[1].codes);
+  runs[0].scale = scale;
+  runs[1].scale = scale;
+}
+
+// Formats of 32 elements: unit u holds elements [8 u, 8 u + 8) and 16 more on.
+struct Block32 {
+  static constexpr int kElements = 32;
+  static constexpr int kSecond = 16;  // from the first run to the second, in elements
+  __device__ static int first(int unit) { return 8 * unit; }
+};
+
+struct Q4_0 : Block32 {
+  static constexpr int kBytes = 18;
+  static constexpr bool kAffine = false;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const Codes q = load_codes<2>(block + 2 + 8 * unit);
+    to_floats<8>(low_nibbles(q), runs[0].codes);
+    to_floats<8>(high_nibbles(q), runs[1].codes);
+    runs[0].scale = runs[1].scale = load_half(block);
+  }
+};
+
+struct Q4_1 : Block32 {
+  static constexpr int kBytes = 20;
+  static constexpr bool kAffine = true;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const Codes q = load_codes < kAlign < 4 ? kAlign : 4 > (block + 4 + 8 * unit);
+    to_floats<0>(low_nibbles(q), runs[0].codes);
+    to_floats<0>(high_nibbles(q), runs[1].codes);
+    runs[0].scale = runs[1].scale = load_half(block);
+    runs[0].offset = runs[1].offset = load_half(block + 2);
+  }
+};
+
+struct Q5_0 : Block32 {
+  static constexpr int kBytes = 22;
+  static constexpr bool kAffine = false;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const std::uint32_t fifth = load_word<2>(block + 2) >> 8 * unit;
+    const Codes q = load_codes<2>(block + 6 + 8 * unit);
+    to_floats<16>(join(low_nibbles(q), spread_bits(fifth), 4), runs[0].codes);
+    to_floats<16>(join(high_nibbles(q), spread_bits(fifth >> 16), 4), runs[1].codes);
+    runs[0].scale = runs[1].scale = load_half(block);
+  }
+};
+
+struct Q5_1 : Block32 {
+  static constexpr int kBytes = 24;
+  static constexpr bool kAffine = true;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const std::uint32_t fifth = load_word<kAlign>(block + 4) >> 8 * unit;
+    const Codes q = load_codes<kAlign>(block + 8 + 8 * unit);
+    to_floats<0>(join(low_nibbles(q), spread_bits(fifth), 4), runs[0].codes);
+    to_floats<0>(join(high_nibbles(q), spread_bits(fifth >> 16), 4), runs[1].codes);
+    runs[0].scale = runs[1].scale = load_half(block);
+    runs[0].offset = runs[1].offset = load_half(block + 2);
+  }
+};
+
+struct Q8_0 : Block32 {
+  static constexpr int kBytes = 34;
+  static constexpr bool kAffine = false;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    constexpr std::uint32_t kSign = 0x80808080U;
+    const Codes a = load_codes<2>(block + 2 + 8 * unit);
+    const Codes b = load_codes<2>(block + 18 + 8 * unit);
+    to_floats<128>(Codes{a.low ^ kSign, a.high ^ kSign}, runs[0].codes);
+    to_floats<128>(Codes{b.low ^ kSign, b.high ^ kSign}, runs[1].codes);
+    runs[0].scale = runs[1].scale = load_half(block);
+  }
+};
+
+struct Iq4Nl : Block32 {
+  static constexpr int kBytes = 18;
+  static constexpr bool kAffine = false;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    decode_iq4(load_codes<2>(block + 2 + 8 * unit), load_half(block), runs);
+  }
+};
+
+struct Iq4Xs {
+  static constexpr int kElements = 256, kBytes = 136, kSecond = 16;
+  static constexpr bool kAffine = false;
+  __device__ static int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const int group = unit >> 1;
+    const std::uint32_t upper = *reinterpret_cast<const std::uint16_t*>(block + 2);
+    const std::uint32_t lower = load_word<kAlign>(block + 4);
+    const std::uint32_t bits = (lower >> 4 * group & 0x0FU) | (upper >> 2 * group & 0x03U) << 4;
+    const float scale =
+        __fmul_rn(load_half(block), static_cast<float>(static_cast<int>(bits) - 32));
+    decode_iq4(load_codes<kAlign>(block + 8 + 8 * unit), scale, runs);
+  }
+};
+
+// Two-bit formats: unit = half (1 bit), pair of shifts (1), eight bytes of 32 (2).
+struct TwoBits {
+  static constexpr int kElements = 256, kSecond = 32;
+  __device__ static int first(int unit) {
+    return 128 * (unit >> 3) + 64 * (unit >> 2 & 1) + 8 * (unit & 3);
+  }
+  __device__ static int group(int unit, int run) {  // of 16 elements
+    return 8 * (unit >> 3) + 4 * (unit >> 2 & 1) + 2 * run + (unit >> 1 & 1);
+  }
+};
+
+struct Q2K : TwoBits {
+  static constexpr int kBytes = 84;
+  static constexpr bool kAffine = true;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    constexpr int kWord = kAlign < 4 ? kAlign : 4;
+    const Codes q = load_codes<kWord>(block + 16 + 32 * (unit >> 3) + 8 * (unit & 3));
+    const float d = load_half(block + 80);
+    const float d_minimum = load_half(block + 82);
+    const int shift = 4 * (unit >> 2 & 1);
+#pragma unroll
+    for (int run = 0; run < 2; ++run) {
+      to_floats<0>(bits(q, shift + 2 * run, 0x03030303U), runs[run].codes);
+      const int packed = block[group(unit, run)];
+      runs[run].scale = __fmul_rn(d, static_cast<float>(packed & 15));
+      runs[run].offset = -__fmul_rn(d_minimum, static_cast<float>(packed >> 4));
+    }
+  }
+};
+
+struct Q3K : TwoBits {
+  static constexpr int kBytes = 110;
+  static constexpr bool kAffine = false;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const int half = unit >> 3;
+    const int pair = unit >> 2 & 1;
+    const Codes high = load_codes<2>(block + 8 * (unit & 3));
+    const Codes q = load_codes<2>(block + 32 + 32 * half + 8 * (unit & 3));
+    const float d = load_half(block + 108);
+#pragma unroll
+    for (int run = 0; run < 2; ++run) {
+      const int j = 2 * pair + run;
+      const Codes third = bits(high, 4 * half + j, 0x01010101U);
+      to_floats<4>(join(bits(q, 2 * j, 0x03030303U), third, 2), runs[run].codes);
+      const int s = group(unit, run);
+      const int lower = block[96 + s % 8] >> 4 * (s / 8) & 15;
+      const int upper = block[104 + s % 4] >> 2 * (s / 4) & 3;
+      runs[run].scale = __fmul_rn(d, static_cast<float>((lower | upper << 4) - 32));
+    }
+  }
+};
+
+// Q4_K and Q5_K: unit = 64 elements (2 bits), eight bytes of 32 (2).
+struct SixBitScales {
+  static constexpr int kElements = 256, kSecond = 32;
+  static constexpr bool kAffine = true;
+  __device__ static int first(int unit) { return 64 * (unit >> 2) + 8 * (unit & 3); }
+
+  template <int kAlign>
+  __device__ static void scales(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    constexpr std::uint32_t kSix = 0x3F3F3F3FU;
+    constexpr std::uint32_t kNibble = 0x0F0F0F0FU;
+    constexpr std::uint32_t kPair = 0x03030303U;
+    const std::uint32_t a = load_word<kAlign>(block + 4);
+    const std::uint32_t b = load_word<kAlign>(block + 8);
+    const std::uint32_t c = load_word<kAlign>(block + 12);
+    const bool late = unit >= 8;  // groups 4 to 7
+    std::uint32_t scales = late ? (c & kNibble) | (a >> 6 & kPair) << 4 : a & kSix;
+    std::uint32_t minima = late ? (c >> 4 & kNibble) | (b >> 6 & kPair) << 4 : b & kSix;
+    const int shift = 16 * (unit >> 2 & 1);
+    scales >>= shift;
+    minima >>= shift;
+    const float d = load_half(block);
+    const float d_minimum = load_half(block + 2);
+    runs[0].scale = __fmul_rn(d, static_cast<float>(scales & 255U));
+    runs[1].scale = __fmul_rn(d, static_cast<float>(scales >> 8 & 255U));
+    runs[0].offset = -__fmul_rn(d_minimum, static_cast<float>(minima & 255U));
+    runs[1].offset = -__fmul_rn(d_minimum, static_cast<float>(minima >> 8 & 255U));
+  }
+};
+
+struct Q4K : SixBitScales {
+  static constexpr int kBytes = 144;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const Codes q = load_codes<kAlign>(block + 16 + 8 * unit);
+    to_floats<0>(low_nibbles(q), runs[0].codes);
+    to_floats<0>(high_nibbles(q), runs[1].codes);
+    scales<kAlign>(block, unit, runs);
+  }
+};
+
+struct Q5K : SixBitScales {
+  static constexpr int kBytes = 176;
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const int shift = 2 * (unit >> 2);
+    const Codes fifth = load_codes<kAlign>(block + 16 + 8 * (unit & 3));
+    const Codes q = load_codes<kAlign>(block + 48 + 8 * unit);
+    const Codes low = join(low_nibbles(q), bits(fifth, shift, 0x01010101U), 4);
+    const Codes high = join(high_nibbles(q), bits(fifth, shift + 1, 0x01010101U), 4);
+    to_floats<0>(low, runs[0].codes);
+    to_floats<0>(high, runs[1].codes);
+    scales<kAlign>(block, unit, runs);
+  }
+};
+
+// unit = half (1 bit), run 0 or 1 of four (1), eight bytes of 32 (2); the second run is two on.
+struct Q6K {
+  static constexpr int kElements = 256, kBytes = 210, kSecond = 64;
+  static constexpr bool kAffine = false;
+  __device__ static int first(int unit) {
+    return 128 * (unit >> 3) + 32 * (unit >> 2 & 1) + 8 * (unit & 3);
+  }
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+    const int half = unit >> 3;
+    const int p = unit >> 2 & 1;
+    const Codes q = load_codes<2>(block + 8 * unit);
+    const Codes upper = load_codes<2>(block + 128 + 32 * half + 8 * (unit & 3));
+    const float d = load_half(block + 208);
+    const auto* scales = reinterpret_cast<const std::int8_t*>(block + 192);
+#pragma unroll
+    for (int run = 0; run < 2; ++run) {
+      const Codes nibbles = run == 0 ? low_nibbles(q) : high_nibbles(q);
+      const int r = p + 2 * run;
+      to_floats<32>(join(nibbles, bits(upper, 2 * r, 0x03030303U), 4), runs[run].codes);
+      const int group = 8 * half + 2 * r + (unit >> 1 & 1);
+      runs[run].scale = __fmul_rn(d, static_cast<float>(scales[group]));
+    }
+  }
+};
+
+/// scale * code + offset with the roundings of the formats' definition.
+template <class Format>
+__device__ inline float value(const Run& run, int i) {
+  const float scaled = __fmul_rn(run.scale, run.codes[i]);
+  if constexpr (Format::kAffine) return __fadd_rn(scaled, run.offset);
+  return scaled;
+}
+
+/// What an address is certain to be a multiple of, as the kAlign of decode().
+template <class Format>
+constexpr int kBlockAlignment = Format::kBytes % 8 == 0   ? 8
+                                : Format::kBytes % 4 == 0 ? 4
+                                                          : 2;
+
+}  // namespace tensor_pager::kernels::cuda

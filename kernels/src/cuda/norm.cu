@@ -1,0 +1,124 @@
+#include "cuda/launch.hpp"
+#include "cuda/shapes.hpp"
+#include "kernels/cuda/norm.hpp"
+
+namespace tensor_pager::kernels::cuda {
+namespace {
+
+// Rows up to this length are a warp's work: the heads of a model that normalises them.
+constexpr std::size_t kWarpRow = 512;
+constexpr unsigned kWarpsPerBlock = 4;
+constexpr unsigned kRowThreads = 512;
+
+struct Norm {
+  const float* x;
+  const float* weight;
+  float* out;
+  std::size_t x_stride, out_stride;
+  std::size_t rows;
+  unsigned cols;
+  float epsilon;
+};
+
+__device__ float warp_sum(float v) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    v += __shfl_xor_sync(0xFFFFFFFFU, v, distance);
+  }
+  return v;
+}
+
+// Sum of squares of the columns that this of `threads` threads looks at.
+template <bool kFour>
+__device__ float squares(const float* x, unsigned cols, unsigned thread, unsigned threads) {
+  float sum = 0.0F;
+  if constexpr (kFour) {
+    for (unsigned i = thread; i < cols / 4; i += threads) {
+      const float4 v = reinterpret_cast<const float4*>(x)[i];
+      sum += (v.x * v.x + v.y * v.y) + (v.z * v.z + v.w * v.w);
+    }
+  } else {
+    for (unsigned i = thread; i < cols; i += threads) sum += x[i] * x[i];
+  }
+  return sum;
+}
+
+template <bool kFour>
+__device__ void scale_row(const Norm& p, std::size_t row, float sum, unsigned thread,
+                          unsigned threads) {
+  const float mean = sum / static_cast<float>(p.cols);
+  const float scale = 1.0F / sqrtf(mean + p.epsilon);
+  const float* x = p.x + row * p.x_stride;
+  float* out = p.out + row * p.out_stride;
+  if constexpr (kFour) {
+    for (unsigned i = thread; i < p.cols / 4; i += threads) {
+      const float4 v = reinterpret_cast<const float4*>(x)[i];
+      const float4 w = reinterpret_cast<const float4*>(p.weight)[i];
+      const float4 result{v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z,
+                          v.w * scale * w.w};
+      reinterpret_cast<float4*>(out)[i] = result;
+    }
+  } else {
+    for (unsigned i = thread; i < p.cols; i += threads) out[i] = x[i] * scale * p.weight[i];
+  }
+}
+
+// A whole warp returns together, so the shuffles see all its threads.
+template <bool kFour>
+__global__ void __launch_bounds__(32 * kWarpsPerBlock) norm_by_warp(const Norm p) {
+  const std::size_t row = std::size_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / 32;
+  if (row >= p.rows) return;
+  const unsigned lane = threadIdx.x % 32;
+  const float sum = warp_sum(squares<kFour>(p.x + row * p.x_stride, p.cols, lane, 32));
+  scale_row<kFour>(p, row, sum, lane, 32);
+}
+
+template <bool kFour>
+__global__ void __launch_bounds__(kRowThreads) norm_by_block(const Norm p) {
+  __shared__ float sums[kRowThreads / 32];
+  const std::size_t row = blockIdx.x;
+  const float own =
+      warp_sum(squares<kFour>(p.x + row * p.x_stride, p.cols, threadIdx.x, kRowThreads));
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = own;
+  __syncthreads();
+  float sum = 0.0F;
+#pragma unroll
+  for (unsigned i = 0; i < kRowThreads / 32; ++i) sum += sums[i];
+  scale_row<kFour>(p, row, sum, threadIdx.x, kRowThreads);
+}
+
+template <bool kFour>
+void run(const Norm& p, cudaStream_t stream) {
+  if (p.cols <= kWarpRow) {
+    norm_by_warp<kFour><<<blocks_for(p.rows, kWarpsPerBlock), 32 * kWarpsPerBlock, 0, stream>>>(p);
+  } else {
+    norm_by_block<kFour><<<static_cast<unsigned>(p.rows), kRowThreads, 0, stream>>>(p);
+  }
+}
+
+}  // namespace
+
+void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const MatrixView& out,
+              cudaStream_t stream) {
+  require_shape("cuda rms_norm: x", x, x.rows, x.cols);
+  require_shape("cuda rms_norm: out", out, x.rows, x.cols);
+  if (x.rows * x.cols == 0) return;
+  const Norm p{
+      x.data, weight, out.data, x.stride, out.stride, x.rows, static_cast<unsigned>(x.cols),
+      epsilon};
+  // The order of the sum must depend on the number of columns only, so a row of a multiple of four
+  // columns that is not aligned is an error of the caller.
+  const bool aligned_weight = reinterpret_cast<std::uintptr_t>(weight) % 16 == 0;
+  if (x.cols % 4 != 0) {
+    run<false>(p, stream);
+  } else if (rows_of_float4(x) && rows_of_float4(out) && aligned_weight) {
+    run<true>(p, stream);
+  } else {
+    throw Error("cuda rms_norm: rows of " + std::to_string(x.cols) +
+                " columns must begin at multiples of 16 bytes; strides are " +
+                std::to_string(x.stride) + " and " + std::to_string(out.stride));
+  }
+  check_launch("rms_norm", {x.rows, x.cols});
+}
+
+}  // namespace tensor_pager::kernels::cuda

@@ -1,0 +1,293 @@
+#include <optional>
+
+#include "cuda_test_device.hpp"
+#include "kernels/cuda/matmul.hpp"
+#include "kernels/cuda/operand.hpp"
+#include "kernels/dequantize.hpp"
+#include "kernels/error.hpp"
+
+namespace tensor_pager::kernels::cuda {
+namespace {
+
+struct Shape {
+  WeightType type;
+  std::size_t rows, cols, tokens;
+};
+
+// Weights and inputs in host and device memory.
+struct Problem {
+  Shape shape;
+  std::vector<std::byte> blocks;
+  std::vector<float> x;
+  DeviceArray<std::byte> device_blocks;
+  DeviceArray<float> device_x;
+
+  explicit Problem(const Shape& s) : Problem(s, normal_floats(s.tokens * s.cols, 4)) {}
+  Problem(const Shape& s, const std::vector<float>& inputs)
+      : shape(s),
+        blocks(finite_blocks(s.type, s.rows, s.cols, 3)),
+        x(inputs),
+        device_blocks(blocks),
+        device_x(x) {}
+
+  [[nodiscard]] Weights weights() const {
+    return {shape.type, device_blocks.data(), shape.rows, shape.cols};
+  }
+  [[nodiscard]] ConstMatrixView inputs() const {
+    return {device_x.data(), shape.tokens, shape.cols};
+  }
+  [[nodiscard]] std::string text() const {
+    return std::string(name(shape.type)) + " " + std::to_string(shape.rows) + "x" +
+           std::to_string(shape.cols) + " for " + std::to_string(shape.tokens) + " tokens";
+  }
+};
+
+// What the product is in exact arithmetic once operands have been rounded, and per element the sum
+// of |w x|, which the errors of a float32 sum are proportional to.
+struct Reference {
+  std::vector<float> y;
+  std::vector<double> magnitude;
+};
+
+double rounded(float v, float scale) {
+  return static_cast<double>(static_cast<float>(static_cast<Operand>(v * scale))) /
+         static_cast<double>(scale);
+}
+
+// The power of two that brings the largest element of an out-of-range row into [1, 2).
+float row_scale(const float* x, std::size_t cols) {
+  float largest = 0.0F;
+  for (std::size_t k = 0; k < cols; ++k) largest = std::max(largest, std::abs(x[k]));
+  if (largest == 0.0F || (largest >= 0x1p-8F && largest < 0x1p15F)) return 1.0F;
+  return std::ldexp(1.0F, -std::ilogb(largest));
+}
+
+Reference reference(const Problem& p, bool scale_rows = false) {
+  const Shape& s = p.shape;
+  std::vector<float> w(s.rows * s.cols);
+  cpu::dequantize(s.type, p.blocks.data(), w.data(), w.size());
+  std::vector<double> weights(w.begin(), w.end());
+  std::vector<double> x(p.x.begin(), p.x.end());
+  if (s.tokens > 1) {  // a single token is multiplied in float32
+    for (std::size_t i = 0; i < w.size(); ++i) weights[i] = rounded(w[i], 1.0F);
+    for (std::size_t t = 0; t < s.tokens; ++t) {
+      const float scale = scale_rows ? row_scale(p.x.data() + t * s.cols, s.cols) : 1.0F;
+      for (std::size_t k = 0; k < s.cols; ++k) {
+        x[t * s.cols + k] = rounded(p.x[t * s.cols + k], scale);
+      }
+    }
+  }
+  Reference r{std::vector<float>(s.tokens * s.rows), std::vector<double>(s.tokens * s.rows)};
+  for (std::size_t t = 0; t < s.tokens; ++t) {
+    for (std::size_t row = 0; row < s.rows; ++row) {
+      double sum = 0.0;
+      double magnitude = 1e-30;
+      for (std::size_t k = 0; k < s.cols; ++k) {
+        const double term = weights[row * s.cols + k] * x[t * s.cols + k];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      r.y[t * s.rows + row] = static_cast<float>(sum);
+      r.magnitude[t * s.rows + row] = magnitude;
+    }
+  }
+  return r;
+}
+
+// Tolerance, in units of the sum of |w x|: tensor cores add products with a few bits less than
+// float32 has. One term of a thousand left out would be a thousand times as much.
+constexpr double kTolerance = 0x1p-19;
+
+class CudaMatmul : public CudaTest {
+ protected:
+  std::vector<float> product(const Problem& p, const MatmulOptions& options = {},
+                             const std::vector<float>& before = {}, std::size_t scratch_rows = 0) {
+    const Shape& s = p.shape;
+    DeviceArray<float> y(s.tokens * s.rows);
+    if (!before.empty()) y.set(before);
+    const std::size_t rows = scratch_rows == 0 ? s.rows : scratch_rows;
+    const DeviceArray<std::byte> scratch(Products::scratch_bytes(rows, s.cols, s.tokens));
+    products().matmul(p.weights(), p.inputs(), {y.data(), s.tokens, s.rows}, options,
+                      {scratch.data(), scratch.size()}, stream);
+    return y.get();
+  }
+
+  Products& products() { return made_.value(); }
+
+  void SetUp() override {
+    CudaTest::SetUp();
+    if (!IsSkipped()) made_.emplace();
+  }
+
+ private:
+  std::optional<Products> made_;  // a machine without a GPU may not be able to
+};
+
+TEST_F(CudaMatmul, AgreesForEveryType) {
+  for (const WeightType type : all_weight_types()) {
+    for (const std::size_t tokens : {1U, 2U, 16U, 17U, 64U}) {
+      const Problem p({type, 96, 768, tokens});
+      const Reference r = reference(p);
+      EXPECT_TRUE(close(product(p), r.y, kTolerance, 96, r.magnitude)) << p.text();
+    }
+  }
+}
+
+TEST_F(CudaMatmul, AgreesForOddShapes) {
+  const Shape shapes[] = {
+      {WeightType::f32, 32, 1, 3},       {WeightType::f32, 5, 7, 1},
+      {WeightType::f16, 31, 13, 2},      {WeightType::f16, 33, 1025, 1},
+      {WeightType::bf16, 64, 100, 17},   {WeightType::bf16, 3, 1000, 1},
+      {WeightType::q8_0, 32, 32, 2},     {WeightType::q8_0, 160, 96, 512},
+      {WeightType::q4_k, 224, 256, 512}, {WeightType::q6_k, 32, 5120, 33},
+      {WeightType::q6_k, 37, 5120, 1},   {WeightType::q4_0, 1, 64, 1},
+      {WeightType::f16, 512, 64, 200},   {WeightType::q4_k, 7, 256, 3},
+  };
+  for (const Shape& shape : shapes) {
+    const Problem p(shape);
+    const Reference r = reference(p);
+    EXPECT_TRUE(close(product(p), r.y, kTolerance, shape.rows, r.magnitude)) << p.text();
+  }
+}
+
+TEST_F(CudaMatmul, AddsBiasAndAccumulates) {
+  for (const std::size_t tokens : {1U, 2U, 64U}) {
+    for (const bool with_bias : {false, true}) {
+      for (const bool accumulate : {false, true}) {
+        for (const bool scale_rows : {false, true}) {
+          const Problem p({WeightType::q8_0, 96, 256, tokens});
+          const auto bias = normal_floats(96, 5);
+          const auto before = normal_floats(tokens * 96, 6);
+          const DeviceArray<float> device_bias(bias);
+          Reference r = reference(p, scale_rows);
+          for (std::size_t i = 0; i < r.y.size(); ++i) {
+            if (with_bias) r.y[i] += bias[i % 96];
+            if (accumulate) r.y[i] += before[i];
+            r.magnitude[i] += 8.0;  // sums of a few unit normals, rounded twice
+          }
+          const MatmulOptions options{.bias = with_bias ? device_bias.data() : nullptr,
+                                      .accumulate = accumulate,
+                                      .scale_rows = scale_rows};
+          EXPECT_TRUE(close(product(p, options, before), r.y, kTolerance, 96, r.magnitude))
+              << p.text() << ", bias " << with_bias << ", accumulate " << accumulate
+              << ", scale_rows " << scale_rows;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaMatmul, ScalesRowsOutsideTheRangeOfHalf) {
+  const std::size_t tokens = 40;
+  const std::size_t cols = 512;
+  auto x = normal_floats(tokens * cols, 7);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const float scales[] = {1.0F, 1e5F, 1e-6F, 3e7F};
+    x[i] *= scales[i / cols % 4];
+  }
+  std::fill_n(x.begin() + 5 * cols, cols, 0.0F);
+  const Problem p({WeightType::q4_k, 64, cols, tokens}, x);
+  const Reference r = reference(p, true);
+  EXPECT_TRUE(close(product(p, {.scale_rows = true}), r.y, kTolerance, 64, r.magnitude))
+      << p.text();
+
+  const auto before = normal_floats(tokens * 64, 8);
+  Reference sum = r;
+  for (std::size_t i = 0; i < sum.y.size(); ++i) {
+    sum.y[i] += before[i];
+    sum.magnitude[i] += std::abs(static_cast<double>(before[i]));
+  }
+  EXPECT_TRUE(close(product(p, {.accumulate = true, .scale_rows = true}, before), sum.y, kTolerance,
+                    64, sum.magnitude))
+      << p.text() << ", accumulated";
+}
+
+TEST_F(CudaMatmul, HonoursStridesAndLeavesTheGapsAlone) {
+  for (const std::size_t tokens : {1U, 5U}) {
+    const Shape s{WeightType::f16, 64, 40, tokens};
+    const Problem p(s);
+    std::vector<float> wide_x(tokens * 52, NAN);
+    for (std::size_t i = 0; i < p.x.size(); ++i) wide_x[i / 40 * 52 + i % 40] = p.x[i];
+    const DeviceArray<float> x(wide_x);
+    const DeviceArray<float> y(std::vector<float>(tokens * 80, -7.0F));
+    const DeviceArray<std::byte> scratch(Products::scratch_bytes(64, 40, tokens));
+    products().matmul(p.weights(), {x.data(), tokens, 40, 52}, {y.data(), tokens, 64, 80}, {},
+                      {scratch.data(), scratch.size()}, stream);
+    const Reference r = reference(p);
+    std::vector<float> expected(tokens * 80, -7.0F);
+    std::vector<double> magnitude(tokens * 80, 1e-20);
+    for (std::size_t i = 0; i < r.y.size(); ++i) {
+      expected[i / 64 * 80 + i % 64] = r.y[i];
+      magnitude[i / 64 * 80 + i % 64] = r.magnitude[i];
+    }
+    EXPECT_TRUE(close(y.get(), expected, kTolerance, 80, magnitude)) << p.text();
+  }
+}
+
+TEST_F(CudaMatmul, SlicesOfRowsGiveTheBitsOfTheWhole) {
+  for (const std::size_t tokens : {1U, 2U, 64U, 512U}) {
+    const Problem p({WeightType::q6_k, 704, 1024, tokens});
+    const auto whole = product(p);
+    const DeviceArray<float> y(tokens * 704);
+    const DeviceArray<std::byte> scratch(Products::scratch_bytes(704, 1024, tokens));
+    const std::size_t bounds[] = {0, 32, 96, 608, 704};
+    for (std::size_t i = 0; i + 1 < std::size(bounds); ++i) {
+      const std::size_t rows = bounds[i + 1] - bounds[i];
+      products().matmul(p.weights().slice(bounds[i], rows), p.inputs(),
+                        {y.data() + bounds[i], tokens, rows, 704}, {},
+                        {scratch.data(), scratch.size()}, stream);
+    }
+    EXPECT_TRUE(equal_bits(y.get(), whole, 704)) << p.text() << ", rows cut at 32, 96, 608";
+    EXPECT_TRUE(equal_bits(product(p, {}, {}, 64), whole, 704))
+        << p.text() << ", scratch for 64 rows";
+  }
+}
+
+TEST_F(CudaMatmul, BitsDoNotDependOnTheTokensMultipliedTogether) {
+  const Problem p({WeightType::q4_k, 256, 1024, 515});
+  const auto whole = product(p);
+  for (const std::size_t ubatch : {2U, 16U, 103U, 512U}) {
+    const DeviceArray<float> y(515 * 256);
+    const DeviceArray<std::byte> scratch(Products::scratch_bytes(256, 1024, ubatch));
+    for (std::size_t first = 0; first < 515; first += ubatch) {
+      // One token alone is multiplied in float32; it is not compared.
+      const std::size_t tokens = std::min(ubatch, 515 - first);
+      products().matmul(p.weights(), {p.device_x.data() + first * 1024, tokens, 1024},
+                        {y.data() + first * 256, tokens, 256}, {}, {scratch.data(), scratch.size()},
+                        stream);
+    }
+    auto cut = y.get();
+    if (515 % ubatch == 1) std::copy_n(whole.end() - 256, 256, cut.end() - 256);
+    EXPECT_TRUE(equal_bits(cut, whole, 256)) << p.text() << ", " << ubatch << " at a time";
+  }
+}
+
+TEST_F(CudaMatmul, TwentyRunsGiveTheSameBits) {
+  for (const std::size_t tokens : {1U, 512U}) {
+    const Problem p({WeightType::q4_k, 1024, 2048, tokens});
+    const auto first = product(p);
+    for (int run = 1; run < 20; ++run) {
+      ASSERT_TRUE(equal_bits(product(p), first, 1024)) << p.text() << ", run " << run;
+    }
+  }
+}
+
+TEST_F(CudaMatmul, RefusesWrongShapesAndTooLittleScratch) {
+  const Problem p({WeightType::q4_k, 128, 256, 4});
+  const DeviceArray<float> y(4 * 128);
+  const std::size_t enough = Products::scratch_bytes(64, 256, 4);
+  const DeviceArray<std::byte> scratch(enough);
+  const Scratch good{scratch.data(), enough};
+  const MatrixView out{y.data(), 4, 128};
+  products().matmul(p.weights(), p.inputs(), out, {}, good, stream);
+  EXPECT_THROW(products().matmul(p.weights(), {p.device_x.data(), 4, 255}, out, {}, good, stream),
+               Error);
+  EXPECT_THROW(products().matmul(p.weights(), p.inputs(), {y.data(), 4, 127}, {}, good, stream),
+               Error);
+  EXPECT_THROW(
+      products().matmul(p.weights(), p.inputs(), out, {}, {scratch.data(), enough - 512}, stream),
+      Error);
+}
+
+}  // namespace
+}  // namespace tensor_pager::kernels::cuda
