@@ -230,13 +230,17 @@ void Run::measure_perplexity() {
   std::fflush(stdout);
 }
 
-// Pages for steps that will not come may still be on their way. Waiting for them makes the counters
-// agree with one another; a link so slow that this takes long is not waited for.
+// Pages for steps that will not come may still be on their way. Once they have arrived, every page
+// that was loaded is resident or was evicted, and the counters agree with one another; a link so
+// slow that this takes long is not waited for.
 void Run::settle() {
   const auto deadline = Clock::now() + std::chrono::seconds(1);
   do {
     report_.statistics = inference_.statistics();
-    if (report_.statistics.core.loaded == report_.statistics.link.copied) return;
+    const CoreCounters& core = report_.statistics.core;
+    const std::uint64_t arrived =
+        report_.statistics.resident_pages + core.evictions + core.failed_loads;
+    if (core.loads == arrived && core.loaded == report_.statistics.link.copied) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   } while (Clock::now() < deadline);
 }

@@ -114,7 +114,8 @@ class Planner {
     if (!request_.arena) return std::nullopt;
     const auto* share = std::get_if<Percent>(&*request_.arena);
     const Bytes asked = share != nullptr ? bytes_of(*share) : std::get<Bytes>(*request_.arena);
-    if (asked >= smallest) return whole(asked);
+    // Frames beyond the weights would hold nothing.
+    if (asked >= smallest) return whole(std::min(asked, layout_.page * pages_of_weights()));
     throw MemoryError(
         fmt::format("--arena {} is too small: the largest step of this model needs {} of weights "
                     "at once, in pages of {}; give --arena {} or more",
