@@ -20,4 +20,4 @@ build release qwen_prefill
 
 announce "qwen_prefill: $model, a quarter of its weights in the arena"
 cd "$repository"
-exec build/release/bin/qwen_prefill --device host -m "$model" -p "In the beginning God" -n 48 --arena 25%
+exec build/release/bin/qwen_prefill --device host -m "$model" -p "And the LORD said unto Moses," -n 48 --arena 25%

@@ -115,20 +115,18 @@ std::variant<Bytes, qwen::Percent> arena(std::string_view text) {
                   text));
 }
 
+// Least recently used looks nowhere ahead, whatever --lookahead says.
 PolicyOptions policy(const Typed& typed) {
   PolicyOptions policy;
-  const bool lru = typed.policy == "lru";
-  if (lru) policy.window = 0;
-  if (!typed.lookahead || (typed.lookahead == "pass" && !lru)) return policy;
-  const auto steps = parse_number<std::uint32_t>(*typed.lookahead);
-  if (!steps && *typed.lookahead != "pass") {
-    throw UsageError(fmt::format("--lookahead \"{}\" is neither a number of steps nor \"pass\"",
-                                 *typed.lookahead));
+  if (typed.lookahead && typed.lookahead != "pass") {
+    const auto steps = parse_number<std::uint32_t>(*typed.lookahead);
+    if (!steps) {
+      throw UsageError(fmt::format("--lookahead \"{}\" is neither a number of steps nor \"pass\"",
+                                   *typed.lookahead));
+    }
+    policy.window = *steps;
   }
-  if (lru && steps != 0U) {
-    throw UsageError("--policy lru looks nowhere ahead; leave out --lookahead");
-  }
-  policy.window = *steps;
+  if (typed.policy == "lru") policy.window = 0;
   return policy;
 }
 

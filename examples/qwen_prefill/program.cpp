@@ -9,7 +9,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -126,7 +125,6 @@ class Run {
   void decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits);
   Tokens chunk(std::size_t index, std::uint32_t context) const;
   void require_text_for_perplexity(std::uint32_t context) const;
-  void settle();
 
   void note(const std::string& text) const {
     if (!options_.quiet) fmt::print(stderr, "{}", text);
@@ -230,23 +228,9 @@ void Run::measure_perplexity() {
   std::fflush(stdout);
 }
 
-// Pages for steps that will not come may still be on their way. Once they have arrived, every page
-// that was loaded is resident or was evicted, and the counters agree with one another; a link so
-// slow that this takes long is not waited for.
-void Run::settle() {
-  const auto deadline = Clock::now() + std::chrono::seconds(1);
-  do {
-    report_.statistics = inference_.statistics();
-    const CoreCounters& core = report_.statistics.core;
-    const std::uint64_t arrived =
-        report_.statistics.resident_pages + core.evictions + core.failed_loads;
-    if (core.loads == arrived && core.loaded == report_.statistics.link.copied) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  } while (Clock::now() < deadline);
-}
-
 void Run::finish() {
-  settle();
+  inference_.settle();  // pages for steps that will not come may still be on their way
+  report_.statistics = inference_.statistics();
   note(summary(plan_, report_));
   stats_.write(
       [&](std::ostream& out) { out << statistics_json(model_, plan_, report_).dump(2) << '\n'; });

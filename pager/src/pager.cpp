@@ -55,7 +55,7 @@ CoreOptions core_options(const PageLayout& layout, const PagerOptions& options) 
 
 Bytes default_page_size(Bytes image, Bytes granularity) {
   Bytes page = granularity;
-  while (page * 1024 < image && page < MiB(16)) page = page * 2;
+  while (page * 256 < image && page < MiB(16)) page = page * 2;
   return page;
 }
 
@@ -76,6 +76,7 @@ class Pager::Impl {
   LeaseId acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream);
   void release(LeaseId lease, StreamRef stream) noexcept;
   void set_arena(Bytes arena);
+  void settle();
   Statistics statistics() const;
   Bytes minimum_arena() const;
 
@@ -429,6 +430,12 @@ void Pager::Impl::set_arena(Bytes arena) {
   if (fatal_) std::rethrow_exception(fatal_);
 }
 
+void Pager::Impl::settle() {
+  Lock lock(mutex_);
+  changed_.wait(
+      lock, [&] { return fatal_ || (in_flight_.empty() && !core_.has_commands() && !executing_); });
+}
+
 Statistics Pager::Impl::statistics() const {
   const std::lock_guard lock(mutex_);
   return {.page = layout_.page,
@@ -472,6 +479,10 @@ Lease Pager::acquire(std::span<const ByteRange> ranges, StreamRef stream) {
 void Pager::set_arena(Bytes arena) {
   impl_->set_arena(arena);
 }
+void Pager::settle() {
+  impl_->settle();
+}
+
 Bytes Pager::minimum_arena() const {
   return impl_->minimum_arena();
 }

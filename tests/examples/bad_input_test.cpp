@@ -163,7 +163,6 @@ TEST_F(BadInput, CommandLines) {
   expect_failure_with(2, {"-p", "x", "--device", "tpu"}, {"--device", "tpu"});
   expect_failure_with(2, {"-p", "x", "--policy", "fifo"}, {"--policy", "fifo"});
   expect_failure_with(2, {"-p", "x", "--perplexity", "--logits", "y"}, {"--logits"});
-  expect_failure_with(2, {"-p", "x", "--policy", "lru", "--lookahead", "3"}, {"lru"});
 }
 
 TEST_F(BadInput, Numbers) {

@@ -96,10 +96,10 @@ TEST_F(PagerTest, BytesAreCountedWhereTheyAreMoved) {
   for (int pass = 0; pass < 4; ++pass) {
     for (std::uint32_t step = 0; step < kPages; ++step) pager->acquire(StepIndex{step});
   }
-  pager->set_plan({});  // nothing more is brought in
-  while (pager->statistics().link.copied != pager->statistics().core.loaded)
-    std::this_thread::yield();
+  pager->settle();
   const Statistics statistics = pager->statistics();
+  EXPECT_EQ(statistics.link.copied, statistics.core.loaded);
+  EXPECT_EQ(statistics.core.loads, statistics.core.evictions + statistics.resident_pages);
   EXPECT_EQ(statistics.link.copied, Bytes{store_->bytes_read});
   EXPECT_EQ(statistics.core.loaded, kPage * statistics.core.loads);
   EXPECT_EQ(statistics.core.accesses, 4U * kPages);

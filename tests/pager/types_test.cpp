@@ -21,9 +21,10 @@ TEST(PageLayout, LastPageMayBeShort) {
 }
 
 TEST(DefaultPageSize, FollowsTheImage) {
-  EXPECT_EQ(default_page_size(MiB(3), KiB(4)), KiB(4));
+  EXPECT_EQ(default_page_size(MiB(3), KiB(4)), KiB(16));
   EXPECT_EQ(default_page_size(GiB(20), KiB(4)), MiB(16));
-  EXPECT_EQ(default_page_size(GiB(1), MiB(2)), MiB(2));
+  EXPECT_EQ(default_page_size(MiB(300), MiB(2)), MiB(2));
+  EXPECT_EQ(default_page_size(GiB(1), MiB(2)), MiB(4));
   EXPECT_EQ(default_page_size(GiB(500), KiB(4)), MiB(16));
 }
 

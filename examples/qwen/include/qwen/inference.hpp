@@ -44,6 +44,8 @@ class Inference {
   std::uint32_t context() const { return plan_.context; }
   const MemoryPlan& plan() const { return plan_; }
   Statistics statistics() const { return pager_.statistics(); }
+  /// Waits for copies that are under way, so that the counters agree with one another.
+  void settle() { pager_.settle(); }
   DeviceInfo device() { return pager_.device().info(); }
   /// Time that steps took once their weights were there, so far.
   std::chrono::nanoseconds compute_time() const;
