@@ -1,1 +1,232 @@
 #include "cuda_test_device.hpp"
+#include "kernels/attention.hpp"
+#include "kernels/cuda/attention.hpp"
+#include "kernels/error.hpp"
+
+namespace tensor_pager::kernels::cuda {
+namespace {
+
+std::vector<__half> halves(const std::vector<float>& values) {
+  std::vector<__half> result(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) result[i] = __float2half_rn(values[i]);
+  return result;
+}
+
+std::vector<float> floats(const std::vector<__half>& values) {
+  std::vector<float> result(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) result[i] = __half2float(values[i]);
+  return result;
+}
+
+// Queries, keys and values that are halves already, so that the CPU computes with the same.
+struct Problem {
+  AttentionShape shape;
+  std::vector<float> q;
+  std::vector<__half> keys, values;
+  DeviceArray<float> device_q;
+  DeviceArray<__half> device_keys, device_values;
+
+  explicit Problem(const AttentionShape& s, float query_scale = 1.0F)
+      : shape(s),
+        q(queries(s, query_scale)),
+        keys(cached(s, 2)),
+        values(cached(s, 3)),
+        device_q(q),
+        device_keys(keys),
+        device_values(values) {
+    shape.scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
+  }
+
+  static std::vector<float> queries(const AttentionShape& s, float scale) {
+    auto q = normal_floats(s.tokens * s.heads * s.head_dim, 1);
+    for (float& value : q) value *= scale;
+    return floats(halves(q));
+  }
+  // Whatever follows the last position must not be read.
+  static std::vector<__half> cached(const AttentionShape& s, std::uint32_t seed) {
+    const std::size_t stride = s.kv_heads * s.head_dim;
+    auto result = normal_floats((s.past + s.tokens) * stride, seed);
+    result.resize(result.size() + 130 * stride, NAN);
+    return halves(result);
+  }
+
+  [[nodiscard]] std::size_t row() const { return shape.heads * shape.head_dim; }
+  [[nodiscard]] std::size_t stride() const { return shape.kv_heads * shape.head_dim; }
+  [[nodiscard]] KvCacheView cache() const {
+    return {WeightType::f16, reinterpret_cast<const std::byte*>(device_keys.data()),
+            reinterpret_cast<const std::byte*>(device_values.data()), stride()};
+  }
+
+  // The prompt in ubatches of at most `ubatch` tokens.
+  [[nodiscard]] std::vector<float> run(cudaStream_t stream, std::size_t ubatch) const {
+    const DeviceArray<float> out(q.size());
+    AttentionShape longest = shape;
+    longest.past += shape.tokens;
+    longest.tokens = 1;
+    const DeviceArray<std::byte> scratch(attention_scratch_bytes(longest, WeightType::f16));
+    for (std::size_t first = 0; first < shape.tokens; first += ubatch) {
+      AttentionShape part = shape;
+      part.past = shape.past + first;
+      part.tokens = std::min(ubatch, shape.tokens - first);
+      attention(part, {device_q.data() + first * row(), part.tokens, row()}, cache(),
+                {out.data() + first * row(), part.tokens, row()}, {scratch.data(), scratch.size()},
+                stream);
+    }
+    return out.get();
+  }
+
+  [[nodiscard]] std::vector<float> on_cpu() const {
+    std::vector<float> out(q.size());
+    const auto k = floats(keys);
+    const auto v = floats(values);
+    cpu::attention(shape, {q.data(), shape.tokens, row()},
+                   KvCacheView::of(k.data(), v.data(), stride()),
+                   {out.data(), shape.tokens, row()});
+    return out;
+  }
+
+  [[nodiscard]] std::string text() const {
+    return std::to_string(shape.tokens) + " tokens after " + std::to_string(shape.past) + ", " +
+           std::to_string(shape.heads) + "/" + std::to_string(shape.kv_heads) +
+           " heads, head_dim " + std::to_string(shape.head_dim);
+  }
+};
+
+class CudaAttention : public CudaTest {};
+
+// Tolerance: weights are rounded to halves, 2^-12 of each at most, and outputs are averages of unit
+// normals with those weights: at most 2^-12 times the mean of |v|, which for the first positions is
+// up to about 4. One key more or less out of 300 would change outputs by about 3e-3.
+constexpr double kTolerance = 8e-4;
+
+TEST_F(CudaAttention, AgreesWithTheCpu) {
+  const AttentionShape shapes[] = {
+      {.tokens = 2, .heads = 1, .kv_heads = 1, .head_dim = 64},
+      {.tokens = 2, .heads = 1, .kv_heads = 1, .head_dim = 128},
+      {.tokens = 2, .heads = 1, .kv_heads = 1, .head_dim = 256},
+      {.tokens = 16, .heads = 4, .kv_heads = 2, .head_dim = 64, .past = 1},
+      {.tokens = 17, .heads = 7, .kv_heads = 1, .head_dim = 128, .past = 200},
+      {.tokens = 64, .heads = 6, .kv_heads = 6, .head_dim = 64, .past = 63},
+      {.tokens = 65, .heads = 5, .kv_heads = 1, .head_dim = 128, .past = 64},
+      {.tokens = 127, .heads = 2, .kv_heads = 2, .head_dim = 64},
+      {.tokens = 128, .heads = 10, .kv_heads = 2, .head_dim = 128},
+      {.tokens = 129, .heads = 2, .kv_heads = 1, .head_dim = 128, .past = 47},
+      {.tokens = 130, .heads = 2, .kv_heads = 1, .head_dim = 256, .past = 130},
+      {.tokens = 300, .heads = 4, .kv_heads = 2, .head_dim = 128, .past = 3},
+      {.tokens = 300, .heads = 14, .kv_heads = 2, .head_dim = 64, .past = 5},
+      {.tokens = 300, .heads = 2, .kv_heads = 2, .head_dim = 256, .past = 31},
+  };
+  for (const AttentionShape& shape : shapes) {
+    const Problem p(shape);
+    EXPECT_TRUE(close(p.run(stream, shape.tokens), p.on_cpu(), kTolerance, p.row())) << p.text();
+  }
+}
+
+// Tolerance: float32 throughout.
+TEST_F(CudaAttention, OneTokenAgreesWithTheCpu) {
+  for (const std::size_t head_dim : {64U, 128U, 256U}) {
+    for (const std::size_t past : {0U, 1U, 255U, 256U, 257U, 1000U, 5000U}) {
+      for (const auto& [heads, kv_heads] :
+           {std::pair<std::size_t, std::size_t>{1, 1}, {10, 2}, {9, 1}, {6, 6}}) {
+        const Problem p({.tokens = 1,
+                         .heads = heads,
+                         .kv_heads = kv_heads,
+                         .head_dim = head_dim,
+                         .past = past});
+        EXPECT_TRUE(close(p.run(stream, 1), p.on_cpu(), 3e-6, p.row())) << p.text();
+      }
+    }
+  }
+}
+
+TEST_F(CudaAttention, BitsDoNotDependOnHowThePromptIsCut) {
+  for (const std::size_t head_dim : {64U, 128U, 256U}) {
+    const Problem p({.tokens = 390, .heads = 6, .kv_heads = 2, .head_dim = head_dim, .past = 10});
+    const auto whole = p.run(stream, 390);
+    for (const std::size_t ubatch : {2U, 6U, 64U, 100U, 128U, 256U}) {
+      EXPECT_TRUE(equal_bits(p.run(stream, ubatch), whole, p.row()))
+          << p.text() << ", " << ubatch << " tokens at a time";
+    }
+  }
+}
+
+TEST_F(CudaAttention, TwentyRunsGiveTheSameBits) {
+  for (const std::size_t tokens : {1U, 1000U}) {
+    const Problem p({.tokens = tokens, .heads = 10, .kv_heads = 2, .head_dim = 128, .past = 3000});
+    const auto first = p.run(stream, tokens);
+    for (int run = 1; run < 20; ++run) {
+      ASSERT_TRUE(equal_bits(p.run(stream, tokens), first, p.row())) << p.text() << ", run " << run;
+    }
+  }
+}
+
+// The softmax is then nearly one-hot; scores are of the order of 10^4.
+TEST_F(CudaAttention, LargeScoresDoNotOverflow) {
+  for (const std::size_t tokens : {1U, 70U}) {
+    const Problem p({.tokens = tokens, .heads = 2, .kv_heads = 1, .head_dim = 64, .past = 100},
+                    1000.0F);
+    // Scores are exact to about 1e-3, and so are the weights of keys that nearly tie.
+    EXPECT_TRUE(close(p.run(stream, tokens), p.on_cpu(), 2e-2, p.row())) << p.text();
+  }
+}
+
+TEST_F(CudaAttention, CacheOfFloatsGivesTheBitsOfItsHalves) {
+  for (const std::size_t tokens : {1U, 40U}) {
+    const Problem p({.tokens = tokens, .heads = 4, .kv_heads = 2, .head_dim = 64, .past = 300});
+    const DeviceArray<float> keys(floats(p.keys));
+    const DeviceArray<float> values(floats(p.values));
+    const DeviceArray<float> out(p.q.size());
+    const DeviceArray<std::byte> scratch(attention_scratch_bytes(p.shape, WeightType::f32));
+    attention(p.shape, {p.device_q.data(), tokens, p.row()},
+              KvCacheView::of(keys.data(), values.data(), p.stride()),
+              {out.data(), tokens, p.row()}, {scratch.data(), scratch.size()}, stream);
+    EXPECT_TRUE(equal_bits(out.get(), p.run(stream, tokens), p.row())) << p.text();
+  }
+}
+
+TEST_F(CudaAttention, HonoursStrides) {
+  for (const std::size_t tokens : {1U, 33U}) {
+    const Problem p({.tokens = tokens, .heads = 2, .kv_heads = 1, .head_dim = 64, .past = 20});
+    const std::size_t stride = p.row() + 12;
+    std::vector<float> wide(tokens * stride, NAN);
+    for (std::size_t i = 0; i < p.q.size(); ++i) wide[i / p.row() * stride + i % p.row()] = p.q[i];
+    const DeviceArray<float> q(wide);
+    const DeviceArray<float> out(std::vector<float>(tokens * stride, 5.0F));
+    const DeviceArray<std::byte> scratch(attention_scratch_bytes(p.shape, WeightType::f16));
+    attention(p.shape, {q.data(), tokens, p.row(), stride}, p.cache(),
+              {out.data(), tokens, p.row(), stride}, {scratch.data(), scratch.size()}, stream);
+    const auto dense = p.run(stream, tokens);
+    std::vector<float> expected(tokens * stride, 5.0F);
+    for (std::size_t i = 0; i < dense.size(); ++i) {
+      expected[i / p.row() * stride + i % p.row()] = dense[i];
+    }
+    EXPECT_TRUE(equal_bits(out.get(), expected, stride)) << p.text();
+  }
+}
+
+TEST_F(CudaAttention, RefusesWhatItCannotDo) {
+  const Problem p({.tokens = 2, .heads = 4, .kv_heads = 2, .head_dim = 64});
+  const DeviceArray<float> out(p.q.size());
+  const auto run = [&](const AttentionShape& shape, const KvCacheView& cache) {
+    attention(shape, {p.device_q.data(), 2, p.row()}, cache, {out.data(), 2, p.row()}, {}, stream);
+  };
+  run(p.shape, p.cache());
+  AttentionShape shape = p.shape;
+  shape.kv_heads = 3;
+  EXPECT_THROW(run(shape, p.cache()), Error);
+  shape = p.shape;
+  shape.head_dim = 80;
+  EXPECT_THROW(run(shape, p.cache()), Error);
+  shape = p.shape;
+  shape.kv_heads = 4;
+  EXPECT_THROW(run(shape, p.cache()), Error) << "the cache's positions are too close";
+  KvCacheView cache = p.cache();
+  cache.type = WeightType::bf16;
+  EXPECT_THROW(run(p.shape, cache), Error);
+  cache = p.cache();
+  cache.type = WeightType::f32;
+  EXPECT_THROW(run(p.shape, cache), Error) << "there is no scratch to convert it to";
+}
+
+}  // namespace
+}  // namespace tensor_pager::kernels::cuda

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "kernels/attention.hpp"
+#include "kernels/cuda/matmul.hpp"
+#include "kernels/matrix_view.hpp"
+
+namespace tensor_pager::kernels::cuda {
+
+/// Scratch that attention of this shape needs over a cache of this type: partial sums of a single
+/// token, and the halves of a cache that holds float32.
+[[nodiscard]] std::size_t attention_scratch_bytes(const AttentionShape& shape,
+                                                  WeightType cache_type);
+
+/// As cpu::attention, for heads of 64, 128 or 256 dimensions. The cache is f16 (read as it is: keys
+/// and values at multiples of 16 bytes, position_stride a multiple of 8) or f32 (rounded to f16 for
+/// each call). Queries and softmax weights are rounded to f16; sums and softmax are float32.
+///
+/// Blocks of keys start at position 0 whatever `past` is, so the bits of out[t, h] do not depend on
+/// how a prompt is cut into ubatches of two tokens or more. A single token goes another way: ranges
+/// of keys in parallel, whose results are added in order.
+///
+/// Throws Error if the shapes do not agree, if the scratch is too small (naming what is needed), or
+/// if a launch fails.
+void attention(const AttentionShape& shape, const ConstMatrixView& q, const KvCacheView& cache,
+               const MatrixView& out, const Scratch& scratch, cudaStream_t stream);
+
+}  // namespace tensor_pager::kernels::cuda
