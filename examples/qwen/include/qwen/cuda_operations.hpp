@@ -1,0 +1,61 @@
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "kernels/cuda/matmul.hpp"
+#include "kernels/cuda/rope.hpp"
+#include "qwen/operations.hpp"
+
+namespace tensor_pager::qwen {
+
+/// Operations on an NVIDIA GPU, in a stream of their own; for the CUDA device. Keys and values are
+/// halves. Only download waits for the stream's work; upload waits at most for earlier uploads, in
+/// order to reuse their staging memory.
+///
+/// Every call comes from the thread that made the object, or from one whose current CUDA device is
+/// the same. Throws Error or kernels::Error, which name the call, its sizes and CUDA's reason.
+class CudaOperations final : public Operations {
+ public:
+  explicit CudaOperations(int gpu = 0);
+
+  StreamRef stream() const override;
+  kernels::WeightType cache_type() const override { return kernels::WeightType::f16; }
+  Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
+                      std::uint32_t context) const override;
+  void use_scratch(const DeviceBuffer& scratch) override;
+
+  void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
+                         std::size_t count) override;
+  void matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+              const kernels::MatrixView& y, const MatmulOptions& options) override;
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                const kernels::MatrixView& out) override;
+  void rope(const kernels::MatrixView& x, std::size_t heads, std::size_t first_position) override;
+  void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
+             const kernels::KvCacheView& cache, std::size_t first_position) override;
+  void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
+                 const kernels::KvCacheView& cache, const kernels::MatrixView& out) override;
+  void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
+              const kernels::MatrixView& out) override;
+  void dequantize(kernels::WeightType type, const std::byte* data, float* out,
+                  std::size_t elements) override;
+  void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) override;
+  kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
+
+ private:
+  class Stream;
+  class Staging;
+
+  // Shared pointers, since they can be destroyed where the types are not complete.
+  std::shared_ptr<Stream> stream_;
+  std::array<std::shared_ptr<Staging>, 2> uploads_;
+  std::shared_ptr<Staging> downloads_;
+  std::size_t next_upload_ = 0;
+  kernels::cuda::Products products_;
+  kernels::cuda::Scratch memory_;   // all of it: the table of positions, then the scratch
+  kernels::cuda::Scratch scratch_;  // of products and attention
+  kernels::cuda::RopeTableView rope_table_;
+};
+
+}  // namespace tensor_pager::qwen

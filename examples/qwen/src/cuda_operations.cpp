@@ -1,0 +1,228 @@
+#include "qwen/cuda_operations.hpp"
+
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/activation.hpp"
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/dequantize.hpp"
+#include "kernels/cuda/kv_cache.hpp"
+#include "kernels/cuda/norm.hpp"
+#include "qwen/error.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+constexpr std::size_t kAlignment = 256;
+// Rounded weights of one product take at most this much; larger products are done in pieces.
+constexpr std::size_t kRoundedWeights = std::size_t{64} << 20;
+
+void check(cudaError_t status, const char* call, std::size_t bytes) {
+  if (status == cudaSuccess) return;
+  throw Error(fmt::format("{} of {} bytes failed: {}", call, bytes, cudaGetErrorString(status)));
+}
+
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+std::size_t table_bytes(std::size_t positions, std::size_t pairs) {
+  return aligned(positions * 2 * pairs * sizeof(float));
+}
+
+std::size_t product_bytes(std::size_t rows, std::size_t cols, std::size_t tokens) {
+  if (tokens == 1) return 0;
+  const std::size_t most = std::max<std::size_t>(kRoundedWeights / (2 * cols), 64);
+  return kernels::cuda::Products::scratch_bytes(std::min(rows, most), cols, tokens);
+}
+
+cudaStream_t cuda(StreamRef stream) {
+  return static_cast<cudaStream_t>(stream.handle);
+}
+
+}  // namespace
+
+class CudaOperations::Stream {
+ public:
+  explicit Stream(int gpu) {
+    check(cudaSetDevice(gpu), "cudaSetDevice", 0);
+    check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "cudaStreamCreate", 0);
+  }
+  ~Stream() { cudaStreamDestroy(handle_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  cudaStream_t handle() const { return handle_; }
+
+ private:
+  cudaStream_t handle_ = nullptr;
+};
+
+/// Pinned memory that a copy reads or writes while the host goes on.
+class CudaOperations::Staging {
+ public:
+  Staging() {
+    check(cudaEventCreateWithFlags(&used_, cudaEventDisableTiming), "cudaEventCreate", 0);
+  }
+  ~Staging() {
+    cudaEventSynchronize(used_);
+    cudaFreeHost(data_);
+    cudaEventDestroy(used_);
+  }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  /// Memory for this many floats, once no copy uses it any more.
+  float* claim(std::size_t floats) {
+    check(cudaEventSynchronize(used_), "cudaEventSynchronize", 0);
+    if (floats > size_) {
+      cudaFreeHost(data_);
+      data_ = nullptr;
+      size_ = 0;
+      void* data = nullptr;
+      check(cudaMallocHost(&data, floats * sizeof(float)), "cudaMallocHost",
+            floats * sizeof(float));
+      data_ = static_cast<float*>(data);
+      size_ = floats;
+    }
+    return data_;
+  }
+  /// In use until the stream's work so far is done.
+  void release(cudaStream_t stream) { check(cudaEventRecord(used_, stream), "cudaEventRecord", 0); }
+
+ private:
+  float* data_ = nullptr;
+  std::size_t size_ = 0;
+  cudaEvent_t used_ = nullptr;
+};
+
+CudaOperations::CudaOperations(int gpu)
+    : stream_(std::make_shared<Stream>(gpu)),
+      uploads_{std::make_shared<Staging>(), std::make_shared<Staging>()},
+      downloads_(std::make_shared<Staging>()) {}
+
+StreamRef CudaOperations::stream() const {
+  return {stream_->handle()};
+}
+
+Bytes CudaOperations::scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
+                                    std::uint32_t context) const {
+  const std::size_t embedding = config.embedding_length;
+  const std::size_t tokens = size.ubatch;
+  std::size_t most = product_bytes(config.vocab_size, embedding, tokens);
+  for (const loaders::LayerConfig& layer : config.layers) {
+    const std::size_t width = std::size_t{layer.head_count} * config.key_length;
+    const std::size_t feed_forward = layer.feed_forward_length;
+    // One token of an ubatch may be left over, and goes the way of generation.
+    const kernels::AttentionShape one{.tokens = 1,
+                                      .heads = layer.head_count,
+                                      .kv_heads = layer.head_count_kv,
+                                      .head_dim = config.key_length,
+                                      .past = std::max<std::size_t>(context, 1) - 1};
+    most = std::max({most, product_bytes(std::max(width, feed_forward), embedding, tokens),
+                     product_bytes(embedding, width, tokens),
+                     feed_forward == 0 ? 0 : product_bytes(embedding, feed_forward, tokens),
+                     kernels::cuda::attention_scratch_bytes(one, cache_type())});
+  }
+  return {table_bytes(size.tokens, config.rope_dimension_count / 2) + aligned(most)};
+}
+
+void CudaOperations::use_scratch(const DeviceBuffer& scratch) {
+  memory_ = {scratch.data(), scratch.size().count};
+  scratch_ = {};
+  rope_table_ = {};
+}
+
+void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
+                                       std::size_t first, std::size_t count) {
+  const kernels::RopeTable table(frequencies, first, count);
+  const std::size_t bytes = table_bytes(count, table.pairs());
+  if (memory_.bytes < bytes) {
+    throw Error(fmt::format("{} positions need {} bytes of scratch memory, but there are {}", count,
+                            bytes, memory_.bytes));
+  }
+  const std::size_t width = 2 * table.pairs();
+  auto* values = reinterpret_cast<float*>(memory_.data);
+  if (count > 0) upload({table.at(first), count, width}, {values, count, width});
+  rope_table_ = {values, first, count, table.pairs()};
+  scratch_ = {memory_.data + bytes, memory_.bytes - bytes};
+}
+
+void CudaOperations::matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+                            const kernels::MatrixView& y, const MatmulOptions& options) {
+  const kernels::cuda::MatmulOptions cuda_options{
+      .bias = options.bias, .accumulate = options.accumulate, .scale_rows = options.any_range};
+  products_.matmul(w, x, y, cuda_options, scratch_, cuda(stream()));
+}
+
+void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                              const kernels::MatrixView& out) {
+  kernels::cuda::rms_norm(x, weight, epsilon, out, cuda(stream()));
+}
+
+void CudaOperations::rope(const kernels::MatrixView& x, std::size_t heads,
+                          std::size_t first_position) {
+  kernels::cuda::rope(x, heads, first_position, rope_table_, cuda(stream()));
+}
+
+void CudaOperations::store(const kernels::ConstMatrixView& keys,
+                           const kernels::ConstMatrixView& values,
+                           const kernels::KvCacheView& cache, std::size_t first_position) {
+  if (cache.type != cache_type()) {
+    throw Error(fmt::format("the GPU stores keys and values as {}, but the cache is {}",
+                            kernels::name(cache_type()), kernels::name(cache.type)));
+  }
+  const auto put = [&](const kernels::ConstMatrixView& rows, const std::byte* to) {
+    auto* halves = reinterpret_cast<__half*>(const_cast<std::byte*>(to));
+    kernels::cuda::store_as_half(rows, halves + first_position * cache.position_stride,
+                                 cache.position_stride, cuda(stream()));
+  };
+  put(keys, cache.keys);
+  put(values, cache.values);
+}
+
+void CudaOperations::attention(const kernels::AttentionShape& shape,
+                               const kernels::ConstMatrixView& q, const kernels::KvCacheView& cache,
+                               const kernels::MatrixView& out) {
+  kernels::cuda::attention(shape, q, cache, out, scratch_, cuda(stream()));
+}
+
+void CudaOperations::swiglu(const kernels::ConstMatrixView& gate,
+                            const kernels::ConstMatrixView& up, const kernels::MatrixView& out) {
+  kernels::cuda::swiglu(gate, up, out, cuda(stream()));
+}
+
+void CudaOperations::dequantize(kernels::WeightType type, const std::byte* data, float* out,
+                                std::size_t elements) {
+  kernels::cuda::dequantize(type, data, out, elements, cuda(stream()));
+}
+
+void CudaOperations::upload(const kernels::ConstMatrixView& host,
+                            const kernels::MatrixView& device) {
+  const std::size_t row = host.cols * sizeof(float);
+  Staging& staging = *uploads_[next_upload_];
+  next_upload_ = (next_upload_ + 1) % uploads_.size();
+  float* rows = staging.claim(host.rows * host.cols);
+  for (std::size_t r = 0; r < host.rows; ++r) {
+    std::copy_n(host.row(r), host.cols, rows + r * host.cols);
+  }
+  check(cudaMemcpy2DAsync(device.data, device.stride * sizeof(float), rows, row, row, host.rows,
+                          cudaMemcpyHostToDevice, cuda(stream())),
+        "cudaMemcpy2DAsync to the device", row * host.rows);
+  staging.release(cuda(stream()));
+}
+
+kernels::ConstMatrixView CudaOperations::download(const kernels::ConstMatrixView& device) {
+  const std::size_t row = device.cols * sizeof(float);
+  float* rows = downloads_->claim(device.rows * device.cols);
+  check(cudaMemcpy2DAsync(rows, row, device.data, device.stride * sizeof(float), row, device.rows,
+                          cudaMemcpyDeviceToHost, cuda(stream())),
+        "cudaMemcpy2DAsync to the host", row * device.rows);
+  check(cudaStreamSynchronize(cuda(stream())), "work on the GPU, before a copy", row * device.rows);
+  return {rows, device.rows, device.cols, device.cols};
+}
+
+}  // namespace tensor_pager::qwen
