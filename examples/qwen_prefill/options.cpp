@@ -23,7 +23,7 @@ struct Typed {
   std::optional<std::string> page;
   std::optional<std::string> policy;
   std::optional<std::string> lookahead;
-  std::uint32_t gpu = 0;
+  bool no_pin_file = false;
 };
 
 void add_input(CLI::App& app, Options& options, Typed& typed) {
@@ -50,7 +50,9 @@ void add_memory(CLI::App& app, Options& options, Typed& typed) {
       ->check(CLI::IsMember({"auto", "cuda", "host"}))
       ->capture_default_str()
       ->type_name("KIND");
-  app.add_option("--gpu", typed.gpu, "Which GPU")->type_name("N");
+  app.add_option("--gpu", options.gpu, "Which GPU")->check(CLI::NonNegativeNumber)->type_name("N");
+  app.add_flag("--no-pin-file", typed.no_pin_file,
+               "Copy the model to pinned memory instead of pinning the file (GPU only)");
   app.add_option("--vram", typed.vram,
                  "All device memory the run may take (auto: 90% of what is free)")
       ->capture_default_str()
@@ -135,6 +137,7 @@ Options complete(Options options, const Typed& typed) {
   options.device = typed.device == "cuda"   ? DeviceKind::cuda
                    : typed.device == "host" ? DeviceKind::host
                                             : DeviceKind::automatic;
+  options.pin_files = !typed.no_pin_file;
   if (typed.vram != "auto") options.vram = parse_size("--vram", typed.vram);
   if (typed.arena) options.arena = arena(*typed.arena);
   if (typed.page) options.page = parse_size("--page", *typed.page);

@@ -41,6 +41,8 @@ struct Options {
   float temperature = 0;
   std::uint64_t seed = 0;
   DeviceKind device = DeviceKind::automatic;
+  int gpu = 0;
+  bool pin_files = true;
   std::optional<Bytes> vram;  ///< nothing: auto
   std::optional<std::variant<Bytes, qwen::Percent>> arena;
   Bytes page;  ///< 0: chosen by the size of the model

@@ -13,11 +13,9 @@
 #include <vector>
 
 #include "output_file.hpp"
-#include "pager/host_device.hpp"
 #include "pager/trace.hpp"
 #include "progress_bar.hpp"
 #include "prompt.hpp"
-#include "qwen/host_memory.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/perplexity.hpp"
 #include "qwen/sampler.hpp"
@@ -32,11 +30,19 @@ using Tokens = std::vector<loaders::TokenId>;
 
 constexpr std::uint32_t kPerplexityContext = 512;
 
-std::unique_ptr<Device> make_device(DeviceKind kind, Trace* trace) {
-  if (kind == DeviceKind::cuda) {
-    throw qwen::Error("--device cuda: this build has no GPU support; use --device host");
+qwen::Backend make_backend(const Options& options, const qwen::Model& model, Trace* trace) {
+  const bool gpu = options.device == DeviceKind::cuda ||
+                   (options.device == DeviceKind::automatic && qwen::gpu_count() > 0);
+  if (!gpu) return qwen::host_backend(model, trace);
+  return qwen::cuda_backend(model,
+                            {.gpu = options.gpu, .pin_files = options.pin_files, .trace = trace});
+}
+
+// Asked for in vain, a GPU is missed before a large model is opened.
+void require_device(const Options& options) {
+  if (options.device == DeviceKind::cuda && qwen::gpu_count() == 0) {
+    throw qwen::Error("--device cuda: no GPU was found; use --device host");
   }
-  return make_host_device({.trace = trace});
 }
 
 // Room for the prompt and what is generated, in whole steps of 32 so that it is not all different.
@@ -61,23 +67,22 @@ std::uint32_t choose_context(const qwen::Model& model, const Options& options, s
 }
 
 qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, std::size_t prompt,
-                             const Device& device) {
+                             const qwen::Backend& backend) {
   const std::uint32_t context = choose_context(model, options, prompt);
   qwen::MemoryRequest request;
   request.vram_given = options.vram.has_value();
   request.vram = options.vram.value_or(Bytes{});
   // 90%: other processes live here as well.
-  if (!options.vram) request.vram = {qwen::available_host_memory().count / 10 * 9};
+  if (!options.vram) request.vram = {backend.free_memory.count / 10 * 9};
   request.arena = options.arena;
   request.page = options.page;
-  request.page_granularity = device.info().page_granularity;
   request.context = context;
   request.tokens = options.perplexity ? context : static_cast<std::uint32_t>(prompt);
   request.wanted = options.perplexity ? context - qwen::scored_positions(context).first
                    : options.logits   ? request.tokens
                                       : 1;
   request.ubatch = options.ubatch;
-  return qwen::plan_memory(model, request);
+  return qwen::plan_memory(model, qwen::request_for(backend, model, request));
 }
 
 // Everything of a run that outlives its phases.
@@ -89,13 +94,15 @@ class Run {
         stats_(options.stats),
         trace_file_(options.trace),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
-        device_(make_device(options.device, trace_.get())),
-        model_(qwen::open_model(options.model)),
+        model_((require_device(options), qwen::open_model(options.model))),
         prompt_(read_prompt(model_, options.prompt)),
-        plan_(plan_memory(model_, options, prompt_.size(), *device_)),
-        inference_(model_, plan_, std::move(device_), options.policy, trace_.get()) {
+        backend_(make_backend(options, model_, trace_.get())),
+        plan_(plan_memory(model_, options, prompt_.size(), backend_)),
+        store_description_(backend_.store_description),
+        inference_(model_, plan_, std::move(backend_), options.policy, trace_.get()) {
     report_.load = Clock::now() - start_;
     report_.device = inference_.device();
+    report_.store = store_description_;
   }
 
   void generate();
@@ -135,10 +142,11 @@ class Run {
   OutputFile stats_;
   OutputFile trace_file_;
   std::unique_ptr<Trace> trace_;
-  std::unique_ptr<Device> device_;
   qwen::Model model_;
   Tokens prompt_;
+  qwen::Backend backend_;  // until the inference has it
   qwen::MemoryPlan plan_;
+  std::string store_description_;
   qwen::Inference inference_;
   RunReport report_;
 };
@@ -155,7 +163,7 @@ void Run::generate() {
   qwen::LastLogits logits(plan_.prefill.wanted, model_.config.vocab_size);
   std::optional<qwen::LogitsFile> file;
   if (options_.logits) file.emplace(*options_.logits, model_.config.vocab_size, logits);
-  note(banner(model_, plan_, report_.device));
+  note(banner(model_, plan_, report_));
   prefill(prompt_, file ? static_cast<qwen::LogitsSink&>(*file) : logits);
   if (file) file->close();
   if (options_.predict == 0) return;
@@ -211,7 +219,7 @@ void Run::require_text_for_perplexity(std::uint32_t context) const {
 void Run::measure_perplexity() {
   const std::uint32_t context = inference_.context();
   require_text_for_perplexity(context);
-  note(banner(model_, plan_, report_.device));
+  note(banner(model_, plan_, report_));
   const qwen::ScoredPositions scored = qwen::scored_positions(context);
   const std::size_t chunks = prompt_.size() / context;
   qwen::Perplexity perplexity;

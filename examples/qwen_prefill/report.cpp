@@ -77,20 +77,20 @@ std::string file_type(const loaders::GgufModel& model) {
 }
 
 std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
-                   const DeviceInfo& device) {
+                   const RunReport& report) {
   const std::string& name = model.config.name;
   const double share = ratio(count(plan.arena), count(model.gguf.weights_bytes()));
   return fmt::format(
       "model    {} ({} {}, {} layers), {} of weights in {} tensors\n"
-      "device   {} ({}), {}\n"
+      "device   {} ({}), {}; weights from a {}\n"
       "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
       "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n",
       name.empty() ? model.gguf.files().front().path.filename().string() : name,
       architecture(model), file_type(model.gguf), model.config.block_count(),
-      to_string(model.gguf.weights_bytes()), model.gguf.tensors().size(), device.kind, device.name,
-      describe_processor(), to_string(plan.arena), 100 * share, plan.arena / plan.layout.page,
-      to_string(plan.layout.page), to_string(plan.kv_cache), plan.context, plan.prefill.ubatch,
-      to_string(plan.budget));
+      to_string(model.gguf.weights_bytes()), model.gguf.tensors().size(), report.device.kind,
+      report.device.name, describe_processor(), report.store, to_string(plan.arena), 100 * share,
+      plan.arena / plan.layout.page, to_string(plan.layout.page), to_string(plan.kv_cache),
+      plan.context, plan.prefill.ubatch, to_string(plan.budget));
 }
 
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
@@ -135,7 +135,8 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
                    {"tensors", model.gguf.tensors().size()}};
   json["device"] = {{"kind", report.device.kind},
                     {"name", report.device.name},
-                    {"link_gb_per_s", report.prefill.link_rate() / kGiga}};
+                    {"link_gb_per_s", report.prefill.link_rate() / kGiga},
+                    {"store", report.store}};
   json["arena"] = {{"bytes", s.arena.count},
                    {"page_bytes", s.page.count},
                    {"frames", s.frames},

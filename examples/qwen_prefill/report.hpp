@@ -53,11 +53,11 @@ struct RunReport {
   PhaseReport decode;
   Statistics statistics;
   DeviceInfo device;
+  std::string store;  ///< how the model is kept on the host, and why so
 };
 
 /// What is about to run, for people to read.
-std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
-                   const DeviceInfo& device);
+std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan, const RunReport& report);
 /// How it went: a few lines.
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report);
 /// The --stats object.

@@ -20,9 +20,11 @@ std::size_t aligned(std::size_t floats) {
 
 ActivationLayout::ActivationLayout(const loaders::ModelConfig& config, const PassSize& size) {
   std::size_t heads = 0;
+  std::size_t kv_heads = 0;
   std::size_t feed_forward = 0;
   for (const loaders::LayerConfig& layer : config.layers) {
     heads = std::max<std::size_t>(heads, layer.head_count);
+    kv_heads = std::max<std::size_t>(kv_heads, layer.head_count_kv);
     feed_forward = std::max<std::size_t>(feed_forward, layer.feed_forward_length);
   }
   const std::size_t embedding = config.embedding_length;
@@ -32,6 +34,7 @@ ActivationLayout::ActivationLayout(const loaders::ModelConfig& config, const Pas
       {size.wanted, size.ubatch, std::max<std::size_t>(kLogitsFloats / vocabulary, 1)});
   residual = aligned(size.tokens * embedding);
   normed = aligned(size.ubatch * embedding);
+  projected = 2 * aligned(size.ubatch * kv_heads * config.key_length);
   scratch = aligned(std::max({2 * aligned(size.ubatch * attention),
                               2 * aligned(size.ubatch * feed_forward), logit_rows * vocabulary}));
   vector = aligned(std::max(embedding, attention));
@@ -51,8 +54,19 @@ kernels::MatrixView Activations::normed(std::size_t tokens) const {
   return {buffer_.as<float>() + layout_.residual, tokens, width_, width_};
 }
 
-kernels::MatrixView Activations::first(std::size_t tokens, std::size_t width) const {
+kernels::MatrixView Activations::keys(std::size_t tokens, std::size_t width) const {
   return {buffer_.as<float>() + layout_.residual + layout_.normed, tokens, width, width};
+}
+
+kernels::MatrixView Activations::values(std::size_t tokens, std::size_t width) const {
+  kernels::MatrixView view = keys(tokens, width);
+  view.data += layout_.projected / 2;
+  return view;
+}
+
+kernels::MatrixView Activations::first(std::size_t tokens, std::size_t width) const {
+  return {buffer_.as<float>() + layout_.residual + layout_.normed + layout_.projected, tokens,
+          width, width};
 }
 
 kernels::MatrixView Activations::second(std::size_t tokens, std::size_t first_width,
@@ -63,7 +77,8 @@ kernels::MatrixView Activations::second(std::size_t tokens, std::size_t first_wi
 }
 
 float* Activations::vector() const {
-  return buffer_.as<float>() + layout_.residual + layout_.normed + layout_.scratch;
+  return buffer_.as<float>() + layout_.residual + layout_.normed + layout_.projected +
+         layout_.scratch;
 }
 
 }  // namespace tensor_pager::qwen

@@ -8,6 +8,16 @@
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
+namespace {
+
+// A cache of float32 is what this makes; the view is const for those who only read it.
+void copy_rows(const kernels::ConstMatrixView& from, const std::byte* cache, std::size_t first,
+               std::size_t stride) {
+  float* const to = reinterpret_cast<float*>(const_cast<std::byte*>(cache)) + first * stride;
+  for (std::size_t r = 0; r < from.rows; ++r) std::copy_n(from.row(r), from.cols, to + r * stride);
+}
+
+}  // namespace
 
 void CpuOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
                                       std::size_t first, std::size_t count) {
@@ -28,6 +38,13 @@ void CpuOperations::rope(const kernels::MatrixView& x, std::size_t heads,
                          std::size_t first_position) {
   if (!rope_table_) throw Error("rope was called before prepare_positions");
   kernels::cpu::rope(x, heads, first_position, *rope_table_);
+}
+
+void CpuOperations::store(const kernels::ConstMatrixView& keys,
+                          const kernels::ConstMatrixView& values, const kernels::KvCacheView& cache,
+                          std::size_t first_position) {
+  copy_rows(keys, cache.keys, first_position, cache.position_stride);
+  copy_rows(values, cache.values, first_position, cache.position_stride);
 }
 
 void CpuOperations::attention(const kernels::AttentionShape& shape,

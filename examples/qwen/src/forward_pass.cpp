@@ -116,28 +116,29 @@ void ForwardPass::attention_input(const loaders::Step& step, const Ubatch& ubatc
   if (step.first_slice) {
     norm(step, WeightRole::attn_norm, activations_.residual(ubatch.first, ubatch.count), h);
   }
-  const std::size_t width =
-      std::size_t{layer(step).head_count} * resources_.model.config.key_length;
-  const KvCache& cache = resources_.cache;
+  const std::size_t head_dim = resources_.model.config.key_length;
+  const std::size_t width = layer(step).head_count * head_dim;
+  const std::size_t kv_width = layer(step).head_count_kv * head_dim;
   project(step, WeightRole::q, WeightRole::q_bias, h, activations_.first(ubatch.count, width));
-  project(step, WeightRole::k, WeightRole::k_bias, h,
-          cache.keys(step.layer, ubatch.past, ubatch.count));
-  project(step, WeightRole::v, WeightRole::v_bias, h,
-          cache.values(step.layer, ubatch.past, ubatch.count));
+  project(step, WeightRole::k, WeightRole::k_bias, h, activations_.keys(ubatch.count, kv_width));
+  project(step, WeightRole::v, WeightRole::v_bias, h, activations_.values(ubatch.count, kv_width));
   if (step.last_slice) finish_heads(step, ubatch);
 }
 
 void ForwardPass::finish_heads(const loaders::Step& step, const Ubatch& ubatch) {
   const loaders::LayerConfig& sizes = layer(step);
-  const std::size_t width = std::size_t{sizes.head_count} * resources_.model.config.key_length;
-  const kernels::MatrixView q = activations_.first(ubatch.count, width);
-  const kernels::MatrixView k = resources_.cache.keys(step.layer, ubatch.past, ubatch.count);
+  const std::size_t head_dim = resources_.model.config.key_length;
+  const std::size_t kv_width = sizes.head_count_kv * head_dim;
+  const kernels::MatrixView q = activations_.first(ubatch.count, sizes.head_count * head_dim);
+  const kernels::MatrixView k = activations_.keys(ubatch.count, kv_width);
   if (loaders::traits(resources_.model.config.architecture).qk_norm) {
     norm_heads(step, WeightRole::q_norm, q);
     norm_heads(step, WeightRole::k_norm, k);
   }
   resources_.operations.rope(q, sizes.head_count, ubatch.past);
   resources_.operations.rope(k, sizes.head_count_kv, ubatch.past);
+  resources_.operations.store(k, activations_.values(ubatch.count, kv_width),
+                              resources_.cache.view(step.layer), ubatch.past);
 }
 
 void ForwardPass::attention_output(const loaders::Step& step, const Ubatch& ubatch) {
@@ -157,7 +158,8 @@ void ForwardPass::attention_output(const loaders::Step& step, const Ubatch& ubat
   }
   const loaders::WeightSlice& slice = find(step, WeightRole::attn_output);
   const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
-  resources_.operations.matmul(weights(slice), a, columns(x, slice), {.accumulate = true});
+  resources_.operations.matmul(weights(slice), a, columns(x, slice),
+                               {.accumulate = true, .any_range = true});
 }
 
 void ForwardPass::ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch) {
@@ -179,7 +181,8 @@ void ForwardPass::ffn_down(const loaders::Step& step, const Ubatch& ubatch) {
   const loaders::WeightSlice& slice = find(step, WeightRole::down);
   const kernels::MatrixView f = activations_.first(ubatch.count, layer(step).feed_forward_length);
   const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
-  resources_.operations.matmul(weights(slice), f, columns(x, slice), {.accumulate = true});
+  resources_.operations.matmul(weights(slice), f, columns(x, slice),
+                               {.accumulate = true, .any_range = true});
 }
 
 void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {

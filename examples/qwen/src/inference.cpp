@@ -4,32 +4,25 @@
 
 #include <utility>
 
-#include "qwen/cpu_operations.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
 
-std::unique_ptr<Operations> make_operations(const Device& device) {
-  const DeviceInfo info = device.info();
-  if (info.kind == "host") return std::make_unique<CpuOperations>();
-  throw Error(fmt::format("this build has no kernels for devices of kind {}", info.kind));
-}
-
-Inference::Inference(const Model& model, MemoryPlan plan, std::unique_ptr<Device> device,
+Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
                      const PolicyOptions& policy, Trace* trace)
     : model_(model),
       plan_(std::move(plan)),
-      store_(std::make_shared<MappedFileStore>(model.gguf.paths())),
-      operations_(make_operations(*device)),
-      pager_(std::move(device), store_,
+      store_(std::move(backend.store)),
+      operations_(std::move(backend.operations)),
+      pager_(std::move(backend.device), store_,
              {.arena = plan_.arena, .page = plan_.layout.page, .policy = policy, .trace = trace}),
-      cache_(model.config, plan_.context, pager_.device()) {}
+      cache_(model.config, plan_.context, plan_.cache_type, pager_.device()) {}
 
 void Inference::prefill(std::span<const loaders::TokenId> tokens, LogitsSink& sink,
                         const PassProgress& progress) {
   if (!pass_ || decoding_) {
     decoding_ = false;
-    begin_phase(plan_.prefill, plan_.arena);
+    begin_phase(plan_.prefill, plan_.arena, plan_.scratch);
   }
   pass_->run(tokens, 0, sink, progress);
   position_ = static_cast<std::uint32_t>(tokens.size());
@@ -42,20 +35,23 @@ void Inference::decode(loaders::TokenId token, LogitsSink& sink) {
   }
   if (!decoding_) {
     decoding_ = true;
-    begin_phase({}, plan_.decode_arena);
+    begin_phase({}, plan_.decode_arena, plan_.decode_scratch);
   }
   pass_->run({&token, 1}, position_, sink);
   ++position_;
 }
 
 // Memory changes hands such that the sum never exceeds the budget: what shrinks goes first.
-void Inference::begin_phase(const PassSize& size, Bytes arena) {
+void Inference::begin_phase(const PassSize& size, Bytes arena, Bytes scratch) {
   former_compute_time_ = compute_time();
   pass_.reset();
   activations_.reset();
+  scratch_ = {};
   const Bytes present = pager_.statistics().arena;
   if (arena < present) pager_.set_arena(arena);
   activations_.emplace(model_.config, size, pager_.device());
+  scratch_ = pager_.device().allocate(scratch);
+  operations_->use_scratch(scratch_);
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
                 *activations_);

@@ -9,8 +9,9 @@ std::size_t width(const loaders::ModelConfig& config, const loaders::LayerConfig
 
 }  // namespace
 
-KvCache::KvCache(const loaders::ModelConfig& config, std::uint32_t context, Device& device)
-    : context_(context), buffer_(device.allocate(size(config, context))) {
+KvCache::KvCache(const loaders::ModelConfig& config, std::uint32_t context,
+                 kernels::WeightType type, Device& device)
+    : context_(context), type_(type), buffer_(device.allocate(size(config, context, type))) {
   std::size_t offset = 0;
   for (const loaders::LayerConfig& layer : config.layers) {
     const std::size_t columns = width(config, layer);
@@ -19,29 +20,20 @@ KvCache::KvCache(const loaders::ModelConfig& config, std::uint32_t context, Devi
   }
 }
 
-Bytes KvCache::size(const loaders::ModelConfig& config, std::uint32_t context) {
-  std::uint64_t floats = 0;
+Bytes KvCache::size(const loaders::ModelConfig& config, std::uint32_t context,
+                    kernels::WeightType type) {
+  std::uint64_t elements = 0;
   for (const loaders::LayerConfig& layer : config.layers) {
-    floats += std::uint64_t{2} * context * width(config, layer);
+    elements += std::uint64_t{2} * context * width(config, layer);
   }
-  return {floats * sizeof(float)};
-}
-
-kernels::MatrixView KvCache::keys(std::uint32_t layer, std::size_t first, std::size_t count) const {
-  const Layer& l = layers_.at(layer);
-  return {buffer_.as<float>() + l.keys + first * l.width, count, l.width, l.width};
-}
-
-kernels::MatrixView KvCache::values(std::uint32_t layer, std::size_t first,
-                                    std::size_t count) const {
-  const Layer& l = layers_.at(layer);
-  return {buffer_.as<float>() + l.values + first * l.width, count, l.width, l.width};
+  return {kernels::row_bytes(type, elements)};
 }
 
 kernels::KvCacheView KvCache::view(std::uint32_t layer) const {
   const Layer& l = layers_.at(layer);
-  const float* base = buffer_.as<float>();
-  return kernels::KvCacheView::of(base + l.keys, base + l.values, l.width);
+  const std::byte* const base = buffer_.data();
+  return {type_, base + kernels::row_bytes(type_, l.keys),
+          base + kernels::row_bytes(type_, l.values), l.width};
 }
 
 }  // namespace tensor_pager::qwen

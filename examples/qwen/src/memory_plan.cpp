@@ -13,8 +13,6 @@
 namespace tensor_pager::qwen {
 namespace {
 
-// Beyond this many tokens an ubatch gains nothing: products are bound by arithmetic long before.
-constexpr std::uint32_t kUbatch = 512;
 // A step is at most this share of the arena, so that the next ones can be brought in beside it.
 constexpr std::uint64_t kStepsInArena = 8;
 constexpr Bytes kLargestStep = MiB(64);
@@ -31,7 +29,7 @@ class Planner {
       : model_(model),
         request_(request),
         layout_{model.gguf.image_bytes(), page_size()},
-        kv_cache_(KvCache::size(model.config, request.context)) {}
+        kv_cache_(KvCache::size(model.config, request.context, request.cache_type)) {}
 
   MemoryPlan plan() const {
     // Cut as finely as possible: what cannot run this way cannot run at all.
@@ -49,10 +47,12 @@ class Planner {
     plan.budget = request_.vram;
     plan.context = request_.context;
     plan.kv_cache = kv_cache_;
+    plan.cache_type = request_.cache_type;
+    plan.scratch = scratch({request_.tokens, ubatch, request_.wanted});
+    plan.decode_scratch = scratch({});
     plan.prefill = {request_.tokens, ubatch, request_.wanted};
     plan.arena = share(request_.vram - kv_cache_ - activations);
-    plan.decode_arena =
-        share(request_.vram - kv_cache_ - ActivationLayout(model_.config, PassSize{}).bytes());
+    plan.decode_arena = share(request_.vram - kv_cache_ - phase_bytes({}));
     plan.graph = cut_for(plan.arena);
     return plan;
   }
@@ -129,7 +129,16 @@ class Planner {
   }
 
   Bytes activation_bytes(std::uint32_t ubatch) const {
-    return ActivationLayout(model_.config, {request_.tokens, ubatch, request_.wanted}).bytes();
+    return phase_bytes({request_.tokens, ubatch, request_.wanted});
+  }
+
+  // What a phase needs beside weights and cache.
+  Bytes phase_bytes(const PassSize& size) const {
+    return ActivationLayout(model_.config, size).bytes() + scratch(size);
+  }
+
+  Bytes scratch(const PassSize& size) const {
+    return request_.scratch ? request_.scratch(size) : Bytes{};
   }
 
   // `arena` is the least that the weights get.
@@ -142,7 +151,7 @@ class Planner {
       if (!fits(ubatch)) throw too_small(arena, ubatch);
       return ubatch;
     }
-    std::uint32_t ubatch = std::min(kUbatch, request_.tokens);
+    std::uint32_t ubatch = std::min(request_.useful_ubatch, request_.tokens);
     const auto modest = [&](std::uint32_t u) {
       const Bytes for_ubatch = activation_bytes(u) - activation_bytes(1);
       return request_.arena || for_ubatch.count <= request_.vram.count / kActivationShare;
@@ -178,7 +187,7 @@ class Planner {
 }  // namespace
 
 Bytes MemoryPlan::total(const loaders::ModelConfig& config) const {
-  return arena + kv_cache + ActivationLayout(config, prefill).bytes();
+  return arena + kv_cache + scratch + ActivationLayout(config, prefill).bytes();
 }
 
 MemoryPlan plan_memory(const Model& model, const MemoryRequest& request) {

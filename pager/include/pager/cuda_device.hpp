@@ -22,6 +22,9 @@ struct CudaDeviceOptions {
 /// How many GPUs the CUDA driver offers; 0 if there is no driver.
 int cuda_device_count();
 
+/// Memory that the GPU has free, in bytes. Throws DeviceError if there is no such GPU.
+Bytes cuda_free_memory(int gpu);
+
 /// Paging in GPU memory: the address range is cuMemAddressReserve, a frame is a cuMemCreate handle,
 /// and copies are asynchronous, in a stream of their own. A StreamRef's handle is a cudaStream_t.
 ///

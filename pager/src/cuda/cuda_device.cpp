@@ -470,6 +470,14 @@ int cuda_device_count() {
   return 0;
 }
 
+Bytes cuda_free_memory(int gpu) {
+  const SelectedGpu selected(gpu);
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return {free};
+}
+
 std::unique_ptr<Device> make_cuda_device(const CudaDeviceOptions& options) {
   return std::make_unique<CudaDevice>(options);
 }

@@ -22,10 +22,13 @@ struct ActivationLayout {
   /// Lays out the buffers for `size`. It depends on widths only, not on how matrices are sliced.
   ActivationLayout(const loaders::ModelConfig& config, const PassSize& size);
 
-  Bytes bytes() const { return {(residual + normed + scratch + vector) * sizeof(float)}; }
+  Bytes bytes() const {
+    return {(residual + normed + projected + scratch + vector) * sizeof(float)};
+  }
 
-  std::size_t residual = 0;  ///< [tokens, embedding_length]
-  std::size_t normed = 0;    ///< [ubatch, embedding_length]
+  std::size_t residual = 0;   ///< [tokens, embedding_length]
+  std::size_t normed = 0;     ///< [ubatch, embedding_length]
+  std::size_t projected = 0;  ///< keys, then values, each [ubatch, kv_heads * head_dim]
   /// Shared by what is never alive together: q and attention [ubatch, heads * head_dim] each; gate
   /// and up [ubatch, feed_forward_length] each; logits [a few positions, vocabulary].
   std::size_t scratch = 0;
@@ -41,6 +44,9 @@ class Activations {
 
   kernels::MatrixView residual(std::size_t first, std::size_t count) const;
   kernels::MatrixView normed(std::size_t tokens) const;
+  /// Keys and values of an ubatch, on their way to the cache.
+  kernels::MatrixView keys(std::size_t tokens, std::size_t width) const;
+  kernels::MatrixView values(std::size_t tokens, std::size_t width) const;
   /// A matrix [tokens, width] at the beginning of the scratch memory.
   kernels::MatrixView first(std::size_t tokens, std::size_t width) const;
   /// A matrix [tokens, width] behind one of `first_width` columns.

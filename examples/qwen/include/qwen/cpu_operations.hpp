@@ -11,6 +11,12 @@ namespace tensor_pager::qwen {
 class CpuOperations final : public Operations {
  public:
   StreamRef stream() const override { return {}; }
+  kernels::WeightType cache_type() const override { return kernels::WeightType::f32; }
+  Bytes scratch_bytes(const loaders::ModelConfig& /*config*/, const PassSize& /*size*/,
+                      std::uint32_t /*context*/) const override {
+    return {};
+  }
+  void use_scratch(const DeviceBuffer& /*scratch*/) override {}
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                          std::size_t count) override;
   void matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
@@ -18,6 +24,8 @@ class CpuOperations final : public Operations {
   void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
                 const kernels::MatrixView& out) override;
   void rope(const kernels::MatrixView& x, std::size_t heads, std::size_t first_position) override;
+  void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
+             const kernels::KvCacheView& cache, std::size_t first_position) override;
   void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
                  const kernels::KvCacheView& cache, const kernels::MatrixView& out) override;
   void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,

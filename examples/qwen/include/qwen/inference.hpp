@@ -7,20 +7,16 @@
 #include <span>
 
 #include "loaders/tokenizer.hpp"
-#include "pager/mapped_file_store.hpp"
 #include "pager/pager.hpp"
 #include "qwen/activations.hpp"
+#include "qwen/backend.hpp"
 #include "qwen/forward_pass.hpp"
 #include "qwen/kv_cache.hpp"
 #include "qwen/logits_sink.hpp"
 #include "qwen/memory_plan.hpp"
 #include "qwen/model.hpp"
-#include "qwen/operations.hpp"
 
 namespace tensor_pager::qwen {
-
-/// The operations of a device's kind. Throws Error if this build has none for it.
-std::unique_ptr<Operations> make_operations(const Device& device);
 
 /// A model on a device, and one sequence of tokens in its key-value cache. Prefill and generation
 /// are phases of their own, with their own buffers, plan and arena.
@@ -28,8 +24,8 @@ class Inference {
  public:
   /// `model` outlives it, and so does the trace, if there is one.
   /// Throws what Pager and its device throw.
-  Inference(const Model& model, MemoryPlan plan, std::unique_ptr<Device> device,
-            const PolicyOptions& policy = {}, Trace* trace = nullptr);
+  Inference(const Model& model, MemoryPlan plan, Backend backend, const PolicyOptions& policy = {},
+            Trace* trace = nullptr);
 
   /// Begins a new sequence with these tokens, as many as the plan's prefill has. The logits of the
   /// last PassSize::wanted of them go to `sink`.
@@ -51,15 +47,16 @@ class Inference {
   std::chrono::nanoseconds compute_time() const;
 
  private:
-  void begin_phase(const PassSize& size, Bytes arena);
+  void begin_phase(const PassSize& size, Bytes arena, Bytes scratch);
 
   const Model& model_;
   MemoryPlan plan_;
-  std::shared_ptr<const MappedFileStore> store_;
+  std::shared_ptr<const BackingStore> store_;
   std::unique_ptr<Operations> operations_;
   Pager pager_;
   KvCache cache_;
   std::optional<Activations> activations_;
+  DeviceBuffer scratch_;
   std::optional<ForwardPass> pass_;
   std::chrono::nanoseconds former_compute_time_{};
   bool decoding_ = false;

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 #include <variant>
 
+#include "kernels/weight_type.hpp"
 #include "loaders/graph.hpp"
 #include "pager/types.hpp"
 #include "qwen/activations.hpp"
@@ -34,6 +37,11 @@ struct MemoryRequest {
   std::uint32_t wanted = 1;   ///< positions of the prompt whose logits are wanted
   /// Without it, as large as is useful and the memory allows.
   std::optional<std::uint32_t> ubatch;
+  /// Beyond this many tokens an ubatch gains nothing: products are bound by arithmetic long before.
+  std::uint32_t useful_ubatch = 512;
+  kernels::WeightType cache_type = kernels::WeightType::f32;
+  /// What the operations need beside the activations (Operations::scratch_bytes); nothing: none.
+  std::function<Bytes(const PassSize&)> scratch{};
 };
 
 /// How a run divides its memory. The sum of the parts of each phase is at most the budget.
@@ -42,7 +50,10 @@ struct MemoryPlan {
   Bytes budget;
   std::uint32_t context = 0;
   Bytes kv_cache;
-  Bytes arena;  ///< whole pages, during prefill
+  kernels::WeightType cache_type = kernels::WeightType::f32;
+  Bytes scratch;         ///< of the operations, during prefill
+  Bytes decode_scratch;  ///< the same during generation
+  Bytes arena;           ///< whole pages, during prefill
   PassSize prefill;
   Bytes decode_arena;  ///< whole pages, once prefill's activations have been given back
   /// The pass, cut so that its steps fit the arena and the next one can be on its way.

@@ -7,7 +7,9 @@
 #include "kernels/matrix_view.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/weight_type.hpp"
+#include "loaders/model_config.hpp"
 #include "pager/device.hpp"
+#include "qwen/activations.hpp"
 
 namespace tensor_pager::qwen {
 
@@ -19,6 +21,7 @@ class Operations {
   struct MatmulOptions {
     const float* bias = nullptr;  ///< [rows]
     bool accumulate = false;      ///< y += product
+    bool any_range = false;       ///< x is not the output of a norm: it may be large
   };
 
   Operations() = default;
@@ -27,6 +30,15 @@ class Operations {
   Operations& operator=(const Operations&) = delete;
 
   virtual StreamRef stream() const = 0;
+
+  /// What keys and values are stored as.
+  virtual kernels::WeightType cache_type() const = 0;
+  /// Device memory that the operations of a pass use between themselves. The caller provides it,
+  /// so that it counts as part of the run's memory, through use_scratch.
+  virtual Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
+                              std::uint32_t context) const = 0;
+  /// Valid until the next call. Without it, no operation may be called.
+  virtual void use_scratch(const DeviceBuffer& scratch) = 0;
 
   /// Prepares rotations for positions [first, first + count), until the next call.
   virtual void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
@@ -39,6 +51,9 @@ class Operations {
   /// Positions must have been prepared.
   virtual void rope(const kernels::MatrixView& x, std::size_t heads,
                     std::size_t first_position) = 0;
+  /// Puts keys and values of positions [first_position, first_position + rows) into the cache.
+  virtual void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
+                     const kernels::KvCacheView& cache, std::size_t first_position) = 0;
   virtual void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
                          const kernels::KvCacheView& cache, const kernels::MatrixView& out) = 0;
   virtual void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "pager/backing_store.hpp"
+#include "pager/device.hpp"
+#include "pager/trace.hpp"
+#include "qwen/memory_plan.hpp"
+#include "qwen/model.hpp"
+#include "qwen/operations.hpp"
+
+namespace tensor_pager::qwen {
+
+/// What an inference runs on.
+struct Backend {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Operations> operations;     ///< for devices of that kind
+  std::shared_ptr<const BackingStore> store;  ///< the model's files
+  std::string store_description;              ///< how they are kept on the host, and why so
+  Bytes free_memory;                          ///< that the device has
+  std::uint32_t useful_ubatch = 512;          ///< MemoryRequest::useful_ubatch
+};
+
+/// Host memory and the processor. `trace` outlives the backend.
+Backend host_backend(const Model& model, Trace* trace = nullptr);
+
+struct CudaBackendOptions {
+  int gpu = 0;
+  bool pin_files = true;  ///< PinnedStoreOptions::pin_files
+  Trace* trace = nullptr;
+};
+
+/// How many GPUs there are for cuda_backend; 0 if this build has no CUDA.
+int gpu_count();
+
+/// A GPU, and files pinned for it. Throws Error if this build has no CUDA or the machine no GPU.
+Backend cuda_backend(const Model& model, const CudaBackendOptions& options);
+
+/// Completes a request with what the backend's operations need.
+MemoryRequest request_for(const Backend& backend, const Model& model, MemoryRequest request);
+
+}  // namespace tensor_pager::qwen

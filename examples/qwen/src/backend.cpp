@@ -1,0 +1,72 @@
+#include "qwen/backend.hpp"
+
+#include <utility>
+
+#include "pager/host_device.hpp"
+#include "pager/mapped_file_store.hpp"
+#include "qwen/cpu_operations.hpp"
+#include "qwen/error.hpp"
+#include "qwen/host_memory.hpp"
+
+#ifdef TENSOR_PAGER_CUDA
+#include "pager/cuda_device.hpp"
+#include "pager/pinned_store.hpp"
+#include "qwen/cuda_operations.hpp"
+#endif
+
+namespace tensor_pager::qwen {
+
+Backend host_backend(const Model& model, Trace* trace) {
+  return {.device = make_host_device({.trace = trace}),
+          .operations = std::make_unique<CpuOperations>(),
+          .store = std::make_shared<MappedFileStore>(model.gguf.paths()),
+          .store_description = "mapped file",
+          .free_memory = available_host_memory()};
+}
+
+#ifdef TENSOR_PAGER_CUDA
+
+int gpu_count() {
+  return cuda_device_count();
+}
+
+Backend cuda_backend(const Model& model, const CudaBackendOptions& options) {
+  if (gpu_count() == 0) throw Error("no GPU was found; use --device host");
+  Backend backend;
+  backend.device = make_cuda_device({.gpu = options.gpu, .trace = options.trace});
+  backend.operations = std::make_unique<CudaOperations>(options.gpu);
+  PinnedStore pinned =
+      make_pinned_store(model.gguf.paths(), {.gpu = options.gpu, .pin_files = options.pin_files});
+  backend.store = std::move(pinned.store);
+  backend.store_description = std::move(pinned.description);
+  backend.free_memory = cuda_free_memory(options.gpu);
+  // Weights cross the link once per ubatch where a layer does not fit the arena, and products of
+  // fewer tokens leave the tensor cores waiting.
+  backend.useful_ubatch = 2048;
+  return backend;
+}
+
+#else
+
+int gpu_count() {
+  return 0;
+}
+
+Backend cuda_backend(const Model& /*model*/, const CudaBackendOptions& /*options*/) {
+  throw Error("no GPU was found: this build has no CUDA; use --device host");
+}
+
+#endif
+
+MemoryRequest request_for(const Backend& backend, const Model& model, MemoryRequest request) {
+  request.page_granularity = backend.device->info().page_granularity;
+  request.useful_ubatch = backend.useful_ubatch;
+  request.cache_type = backend.operations->cache_type();
+  const Operations* const operations = backend.operations.get();
+  request.scratch = [operations, &model, context = request.context](const PassSize& size) {
+    return operations->scratch_bytes(model.config, size, context);
+  };
+  return request;
+}
+
+}  // namespace tensor_pager::qwen
