@@ -45,11 +45,14 @@ __device__ void score_keys(const Split& s, const Heads& heads, int first, int en
       const __half* key = s.p.keys + static_cast<std::size_t>(first + i) * s.p.position_stride +
                           heads.kv * kHeadDim;
       for (int d = 0; d < kHeadDim; d += 8) {
-        const uint4 word = *reinterpret_cast<const uint4*>(key + d);
-        const auto* halves = reinterpret_cast<const __half2*>(&word);
+        union {
+          uint4 word;
+          __half2 halves[4];
+        } eight;
+        eight.word = *reinterpret_cast<const uint4*>(key + d);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const float2 k = __half22float2(halves[e]);
+          const float2 k = __half22float2(eight.halves[e]);
 #pragma unroll
           for (int h = 0; h < kGroup; ++h) {
             const float2 at = *reinterpret_cast<const float2*>(&q[h][d + 2 * e]);
