@@ -45,7 +45,7 @@ endif()
 file(GLOB_RECURSE TENSOR_PAGER_CUDA_SOURCES CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/kernels/*.cu ${PROJECT_SOURCE_DIR}/tests/*.cu)
 if(TENSOR_PAGER_HAS_CUDA AND TENSOR_PAGER_CUDA_SOURCES)
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
     # Code for Ampere, with PTX that later GPUs compile when they load it, and for Hopper, whose wgmma and TMA need 90a.
     set(CMAKE_CUDA_ARCHITECTURES "80;90a-real" CACHE STRING "CUDA architectures to build for")
   endif()

@@ -149,7 +149,11 @@ TEST_F(BadInput, OutputsThatCannotBeWritten) {
 }
 
 TEST_F(BadInput, Devices) {
-  expect_failure_with(1, {"-p", "x", "--device", "cuda"}, {"no GPU support", "--device host"});
+  if (qwen::gpu_count() == 0) {
+    expect_failure_with(1, {"-p", "x", "--device", "cuda"}, {"no GPU was found", "--device host"});
+  } else {
+    expect_failure_with(1, {"-p", "x", "--device", "cuda", "--gpu", "99"}, {"GPU 99"});
+  }
 }
 
 TEST_F(BadInput, CommandLines) {

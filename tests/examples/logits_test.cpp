@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -8,6 +7,7 @@
 #include <vector>
 
 #include "../loaders/temporary_directory.hpp"
+#include "golden_models.hpp"
 #include "model_run.hpp"
 #include "pager/host_device.hpp"
 #include "qwen/sampler.hpp"
@@ -16,24 +16,7 @@
 namespace tensor_pager::qwen {
 namespace {
 
-// A random-weight model of tools/make_gguf and the distance of llama.cpp's logits from the exact
-// ones, which no file may exceed. (llama.cpp rounds activations to 8 bits; this executor does not.)
-struct GoldenModel {
-  std::string architecture;
-  std::string type;
-  double tolerance;
-};
-
 class GoldenLogits : public testing::TestWithParam<GoldenModel> {};
-
-// Token i of the golden prompt.
-std::vector<loaders::TokenId> golden_tokens() {
-  std::vector<loaders::TokenId> tokens;
-  for (std::uint64_t i = 0; i < 64; ++i) {
-    tokens.push_back(static_cast<loaders::TokenId>((i * 2654435761U + 12345U) % 512U));
-  }
-  return tokens;
-}
 
 TEST_P(GoldenLogits, AreReproduced) {
   const auto& [architecture, type, tolerance] = GetParam();
@@ -49,19 +32,10 @@ TEST_P(GoldenLogits, AreReproduced) {
   EXPECT_LT(error, 1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    DenseModels, GoldenLogits,
-    testing::Values(GoldenModel{"qwen2", "f32", 1e-3}, GoldenModel{"qwen2", "f16", 0.0004},
-                    GoldenModel{"qwen2", "bf16", 0.0034}, GoldenModel{"qwen2", "q4_0", 0.0022},
-                    GoldenModel{"qwen2", "q4_1", 0.0116}, GoldenModel{"qwen2", "q5_0", 0.0114},
-                    GoldenModel{"qwen2", "q5_1", 0.0119}, GoldenModel{"qwen2", "q8_0", 0.0115},
-                    GoldenModel{"qwen2", "q2_k", 0.0156}, GoldenModel{"qwen2", "q3_k", 0.0194},
-                    GoldenModel{"qwen2", "q4_k", 0.0136}, GoldenModel{"qwen2", "q5_k", 0.0114},
-                    GoldenModel{"qwen2", "q6_k", 0.0189}, GoldenModel{"qwen2", "iq4_nl", 0.0036},
-                    GoldenModel{"qwen2", "iq4_xs", 0.0191}, GoldenModel{"qwen2", "q4_k_m", 0.0174},
-                    GoldenModel{"qwen2", "q5_k_m", 0.015}, GoldenModel{"qwen3", "f32", 1e-3},
-                    GoldenModel{"qwen3", "q4_k_m", 0.0182}),
-    [](const auto& golden) { return golden.param.architecture + "_" + golden.param.type; });
+INSTANTIATE_TEST_SUITE_P(DenseModels, GoldenLogits, testing::ValuesIn(golden_models()),
+                         [](const auto& golden) {
+                           return golden.param.architecture + "_" + golden.param.type;
+                         });
 
 TEST(TrainedModel, LogitsAreThoseOfTransformers) {
   const Model model = open_model(test_data("models/tiny-qwen2-f16.gguf"));
@@ -81,7 +55,7 @@ TEST(TrainedModel, ContinuesGreedilyAsTransformersDoes) {
   MemoryRequest request = memory_request(prompt.size(), {});
   request.context = static_cast<std::uint32_t>(expected.size());
   request.wanted = 1;
-  Inference inference(model, plan_memory(model, request), make_host_device());
+  Inference inference(model, plan_memory(model, request), host_backend(model));
   LastLogits logits(1, model.config.vocab_size);
   inference.prefill(prompt, logits);
   Sampler sampler({});

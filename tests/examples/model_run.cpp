@@ -62,8 +62,9 @@ MemoryRequest memory_request(std::size_t tokens, const RunOptions& options) {
 
 std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
                                  const RunOptions& options) {
-  const MemoryRequest request = memory_request(tokens.size(), options);
-  Inference inference(model, plan_memory(model, request), make_host_device(), options.policy);
+  Backend backend = options.on_gpu ? cuda_backend(model, {}) : host_backend(model);
+  const MemoryRequest request = request_for(backend, model, memory_request(tokens.size(), options));
+  Inference inference(model, plan_memory(model, request), std::move(backend), options.policy);
   AllLogits logits(tokens.size(), model.config.vocab_size);
   inference.prefill(tokens, logits);
   return std::move(logits.values);

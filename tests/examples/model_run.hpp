@@ -50,8 +50,10 @@ struct RunOptions {
   Bytes page{};
   std::optional<std::uint32_t> ubatch{};
   PolicyOptions policy{};
+  bool on_gpu = false;
 };
 
+/// For a run whose prompt's logits are all wanted.
 MemoryRequest memory_request(std::size_t tokens, const RunOptions& options);
 
 /// The logits of every token of a prompt.

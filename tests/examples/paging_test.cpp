@@ -75,7 +75,7 @@ TEST_P(PagingTest, UbatchesNeverChangeAnAnswer) {
 TEST_P(PagingTest, CopiesEachPageOnceWhenAllFit) {
   const MemoryRequest request =
       memory_request(tokens_.size(), {.arena = Percent{100}, .ubatch = 3});
-  Inference inference(model_, plan_memory(model_, request), make_host_device());
+  Inference inference(model_, plan_memory(model_, request), host_backend(model_));
   AllLogits logits(tokens_.size(), model_.config.vocab_size);
   inference.prefill(tokens_, logits);
   inference.prefill(tokens_, logits);
@@ -100,7 +100,7 @@ TEST_P(PagingTest, KeepsTheBudgetThroughBothPhases) {
   for (const Bytes vram : {minimum, minimum + KiB(700), minimum * 2, GiB(1)}) {
     SCOPED_TRACE(vram.count);
     request.vram = vram;
-    Inference inference(model_, plan_memory(model_, request), make_host_device());
+    Inference inference(model_, plan_memory(model_, request), host_backend(model_));
     AllLogits logits(tokens_.size(), model_.config.vocab_size);
     inference.prefill(tokens_, logits);
     EXPECT_TRUE(logits.values == undisturbed_);
@@ -121,7 +121,7 @@ TEST_P(PagingTest, DecodingContinuesThePrompt) {
   MemoryRequest request = memory_request(tokens_.size(), {.arena = Percent{40}});
   request.tokens -= 1;
   request.wanted = 1;
-  Inference inference(model_, plan_memory(model_, request), make_host_device());
+  Inference inference(model_, plan_memory(model_, request), host_backend(model_));
   LastLogits last(1, model_.config.vocab_size);
   inference.prefill(std::span(tokens_).first(tokens_.size() - 1), last);
   inference.decode(tokens_.back(), last);

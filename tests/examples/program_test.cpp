@@ -111,7 +111,7 @@ TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
   const json stats = json::parse(result.out.substr(result.out.find('\n') + 1));
   const json fields = json::parse(R"({
     "model": ["name", "architecture", "file_type", "bytes", "weights_bytes", "tensors"],
-    "device": ["kind", "name", "link_gb_per_s"],
+    "device": ["kind", "name", "link_gb_per_s", "store"],
     "arena": ["bytes", "page_bytes", "frames", "peak_frames"],
     "memory": ["budget_bytes", "peak_bytes"],
     "pages": ["total", "resident", "hits", "misses", "prefetched", "late", "evictions", "remaps"],

@@ -1,0 +1,131 @@
+// Qwen models on a GPU: the logits are right, and paging does not change them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "../loaders/temporary_directory.hpp"
+#include "golden_models.hpp"
+#include "model_run.hpp"
+#include "random_model.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+class CudaGoldenLogits : public testing::TestWithParam<GoldenModel> {
+ protected:
+  void SetUp() override {
+    if (gpu_count() == 0) GTEST_SKIP() << "no GPU on this machine";
+  }
+};
+
+TEST_P(CudaGoldenLogits, AreReproduced) {
+  const auto& [architecture, type, llama_cpp] = GetParam();
+  const tests::TemporaryDirectory directory;
+  const std::filesystem::path path = directory / "model.gguf";
+  make_gguf::write_random_model(path, {.architecture = architecture, .type = type, .seed = 7});
+  const Model model = open_model(path);
+  const auto exact = read_floats(test_data("golden/" + architecture + "-" + type + ".logits.f32"));
+  const double error =
+      relative_error(prompt_logits(model, golden_tokens(), {.on_gpu = true}), exact);
+  std::printf("%s-%s: %.4f%% from the exact logits (llama.cpp %.2f%%)\n", architecture.c_str(),
+              type.c_str(), 100 * error, 100 * llama_cpp);
+  EXPECT_LT(error, std::max(0.005, llama_cpp));
+}
+
+INSTANTIATE_TEST_SUITE_P(DenseModels, CudaGoldenLogits, testing::ValuesIn(golden_models()),
+                         [](const auto& golden) {
+                           return golden.param.architecture + "_" + golden.param.type;
+                         });
+
+class CudaInference : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (gpu_count() == 0) GTEST_SKIP() << "no GPU on this machine";
+  }
+};
+
+TEST_F(CudaInference, TrainedModelHasTheLogitsOfTransformers) {
+  const Model model = open_model(test_data("models/tiny-qwen2-f16.gguf"));
+  const auto tokens = read_tokens(test_data("models/tiny-qwen2.tokens.txt"));
+  const auto expected = read_floats(test_data("models/tiny-qwen2.logits.f32"));
+  const double error = relative_error(prompt_logits(model, tokens, {.on_gpu = true}), expected);
+  std::printf("tiny-qwen2-f16: %.4f%% from transformers\n", 100 * error);
+  EXPECT_LT(error, 3e-3);
+}
+
+// A model of real widths, large enough that frames of 2 MiB and more are paged.
+class CudaPaging : public CudaInference {
+ protected:
+  void SetUp() override {
+    CudaInference::SetUp();
+    if (IsSkipped()) return;
+    make_gguf::write_random_model(
+        path_, {.architecture = "qwen2", .type = "q4_k_m", .preset = "7b", .layers = 4, .seed = 3});
+    model_.emplace(open_model(path_));
+    for (std::uint32_t i = 0; i < 96; ++i) {
+      tokens_.push_back(static_cast<loaders::TokenId>(i * 2654435761U % model_->config.vocab_size));
+    }
+    reference_ = logits({.arena = Percent{100}});
+  }
+
+  std::vector<float> logits(RunOptions options) const {
+    options.on_gpu = true;
+    options.vram = GiB(8);
+    return prompt_logits(*model_, tokens_, options);
+  }
+
+  tests::TemporaryDirectory directory_;
+  std::filesystem::path path_ = directory_ / "model.gguf";
+  std::optional<Model> model_;
+  std::vector<loaders::TokenId> tokens_;
+  std::vector<float> reference_;
+};
+
+TEST_F(CudaPaging, NeverChangesAnAnswer) {
+  for (const Bytes page : {MiB(2), MiB(16)}) {
+    Backend backend = cuda_backend(*model_, {});
+    MemoryRequest request = request_for(
+        backend, *model_,
+        memory_request(tokens_.size(), {.vram = GiB(8), .arena = Bytes{0}, .page = page}));
+    Bytes minimum;
+    try {
+      plan_memory(*model_, request);
+    } catch (const MemoryError& error) {
+      minimum = error.minimum();
+    }
+    const std::vector<std::variant<Bytes, Percent>> arenas = {Percent{100}, Percent{50},
+                                                              Percent{10}, minimum};
+    for (const auto& arena : arenas) {
+      if (std::holds_alternative<Percent>(arena) && std::get<Percent>(arena).value < 50 &&
+          page == MiB(16))
+        continue;
+      for (const std::uint32_t window : {0U, 3U, kWholePass}) {
+        EXPECT_TRUE(logits({.arena = arena, .page = page, .policy = {.window = window}}) ==
+                    reference_)
+            << "pages of " << to_string(page) << ", window " << window;
+      }
+    }
+  }
+}
+
+TEST_F(CudaPaging, NeverChangesAnAnswerOverTwentyRuns) {
+  for (int run = 0; run < 20; ++run) {
+    ASSERT_TRUE(logits({.arena = Percent{25}}) == reference_) << "run " << run;
+  }
+}
+
+TEST_F(CudaPaging, UbatchesDoNotChangeAnAnswer) {
+  for (const std::uint32_t ubatch : {32U, 48U}) {
+    EXPECT_TRUE(logits({.arena = Percent{50}, .ubatch = ubatch}) == reference_)
+        << "ubatch " << ubatch;
+  }
+}
+
+}  // namespace
+}  // namespace tensor_pager::qwen
