@@ -6,11 +6,13 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "../loaders/temporary_directory.hpp"
 #include "golden_models.hpp"
+#include "loaders/graph.hpp"
 #include "model_run.hpp"
 #include "random_model.hpp"
 
@@ -117,6 +119,30 @@ TEST_F(CudaPaging, NeverChangesAnAnswer) {
 TEST_F(CudaPaging, NeverChangesAnAnswerOverTwentyRuns) {
   for (int run = 0; run < 20; ++run) {
     ASSERT_TRUE(logits({.arena = Percent{25}}) == reference_) << "run " << run;
+  }
+}
+
+// The host queues work and goes on: it waits for the GPU only when it takes logits, at the end.
+TEST_F(CudaPaging, HostDoesNotWaitForTheGpuWithinAPass) {
+  Backend backend = cuda_backend(*model_, {});
+  const auto tokens = static_cast<std::uint32_t>(tokens_.size());
+  MemoryRequest request = memory_request(tokens, {.vram = GiB(8), .arena = Percent{25}});
+  request.wanted = 1;
+  const MemoryPlan plan = plan_memory(*model_, request_for(backend, *model_, request));
+  std::size_t output_steps = 0;
+  for (const loaders::Step& step : plan.graph.steps)
+    output_steps += step.op == loaders::Op::output ? 1 : 0;
+  Inference inference(*model_, plan, std::move(backend));
+  AllLogits logits(1, model_->config.vocab_size);
+  for (int pass = 0; pass < 3; ++pass) {
+    std::uint64_t at_first_step = 0;
+    inference.prefill(tokens_, logits, [&](std::size_t done, std::size_t total) {
+      if (done == 1) at_first_step = inference.host_waits();
+      if (done == total - output_steps) {
+        EXPECT_EQ(inference.host_waits(), at_first_step) << "pass " << pass;
+      }
+    });
+    EXPECT_EQ(inference.host_waits(), at_first_step + output_steps) << "pass " << pass;
   }
 }
 

@@ -1,5 +1,7 @@
 #include "qwen/backend.hpp"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "pager/host_device.hpp"
@@ -32,6 +34,12 @@ int gpu_count() {
 
 Backend cuda_backend(const Model& model, const CudaBackendOptions& options) {
   if (gpu_count() == 0) throw Error("no GPU was found; use --device host");
+  const std::uint32_t head = model.config.key_length;
+  if (head != 64 && head != 128 && head != 256) {
+    throw Error(fmt::format(
+        "heads of {} elements are not supported on a GPU, only 64, 128 and 256; use --device host",
+        head));
+  }
   Backend backend;
   backend.device = make_cuda_device({.gpu = options.gpu, .trace = options.trace});
   backend.operations = std::make_unique<CudaOperations>(options.gpu);

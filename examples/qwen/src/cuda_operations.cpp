@@ -75,9 +75,12 @@ class CudaOperations::Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  /// Memory for this many floats, once no copy uses it any more.
-  float* claim(std::size_t floats) {
-    check(cudaEventSynchronize(used_), "cudaEventSynchronize", 0);
+  /// Memory for this many floats, once no copy uses it any more. `waits` counts if that takes time.
+  float* claim(std::size_t floats, std::uint64_t& waits) {
+    if (cudaEventQuery(used_) == cudaErrorNotReady) {
+      ++waits;
+      check(cudaEventSynchronize(used_), "cudaEventSynchronize", 0);
+    }
     if (floats > size_) {
       cudaFreeHost(data_);
       data_ = nullptr;
@@ -205,7 +208,7 @@ void CudaOperations::upload(const kernels::ConstMatrixView& host,
   const std::size_t row = host.cols * sizeof(float);
   Staging& staging = *uploads_[next_upload_];
   next_upload_ = (next_upload_ + 1) % uploads_.size();
-  float* rows = staging.claim(host.rows * host.cols);
+  float* rows = staging.claim(host.rows * host.cols, host_waits_);
   for (std::size_t r = 0; r < host.rows; ++r) {
     std::copy_n(host.row(r), host.cols, rows + r * host.cols);
   }
@@ -217,10 +220,11 @@ void CudaOperations::upload(const kernels::ConstMatrixView& host,
 
 kernels::ConstMatrixView CudaOperations::download(const kernels::ConstMatrixView& device) {
   const std::size_t row = device.cols * sizeof(float);
-  float* rows = downloads_->claim(device.rows * device.cols);
+  float* rows = downloads_->claim(device.rows * device.cols, host_waits_);
   check(cudaMemcpy2DAsync(rows, row, device.data, device.stride * sizeof(float), row, device.rows,
                           cudaMemcpyDeviceToHost, cuda(stream())),
         "cudaMemcpy2DAsync to the host", row * device.rows);
+  ++host_waits_;
   check(cudaStreamSynchronize(cuda(stream())), "work on the GPU, before a copy", row * device.rows);
   return {rows, device.rows, device.cols, device.cols};
 }

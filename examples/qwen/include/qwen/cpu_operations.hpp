@@ -11,6 +11,7 @@ namespace tensor_pager::qwen {
 class CpuOperations final : public Operations {
  public:
   StreamRef stream() const override { return {}; }
+  std::uint64_t host_waits() const override { return 0; }
   kernels::WeightType cache_type() const override { return kernels::WeightType::f32; }
   Bytes scratch_bytes(const loaders::ModelConfig& /*config*/, const PassSize& /*size*/,
                       std::uint32_t /*context*/) const override {

@@ -20,6 +20,7 @@ class CudaOperations final : public Operations {
   explicit CudaOperations(int gpu = 0);
 
   StreamRef stream() const override;
+  std::uint64_t host_waits() const override { return host_waits_; }
   kernels::WeightType cache_type() const override { return kernels::WeightType::f16; }
   Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
                       std::uint32_t context) const override;
@@ -52,6 +53,7 @@ class CudaOperations final : public Operations {
   std::array<std::shared_ptr<Staging>, 2> uploads_;
   std::shared_ptr<Staging> downloads_;
   std::size_t next_upload_ = 0;
+  std::uint64_t host_waits_ = 0;
   kernels::cuda::Products products_;
   kernels::cuda::Scratch memory_;   // all of it: the table of positions, then the scratch
   kernels::cuda::Scratch scratch_;  // of products and attention

@@ -42,6 +42,8 @@ class Inference {
   Statistics statistics() const { return pager_.statistics(); }
   /// Waits for copies that are under way, so that the counters agree with one another.
   void settle() { pager_.settle(); }
+  /// Operations::host_waits.
+  std::uint64_t host_waits() const { return operations_->host_waits(); }
   DeviceInfo device() { return pager_.device().info(); }
   /// Time that steps took once their weights were there, so far.
   std::chrono::nanoseconds compute_time() const;

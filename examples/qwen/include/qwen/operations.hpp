@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/attention.hpp"
 #include "kernels/matmul.hpp"
@@ -30,6 +31,9 @@ class Operations {
   Operations& operator=(const Operations&) = delete;
 
   virtual StreamRef stream() const = 0;
+  /// How often the host has waited for queued work so far. Between the first and the last step of
+  /// a pass it must not.
+  virtual std::uint64_t host_waits() const = 0;
 
   /// What keys and values are stored as.
   virtual kernels::WeightType cache_type() const = 0;
