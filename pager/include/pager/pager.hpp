@@ -26,8 +26,8 @@ struct PagerOptions {
   Trace* trace = nullptr;
 };
 
-/// A page size that suits an image: about a 256th of it, `granularity` times a power of two, at most 16 MiB (beyond which
-/// a link gains nothing).
+/// A page size that suits an image: about a 256th of it, `granularity` times a power of two, at
+/// most 16 MiB (beyond which a link gains nothing).
 Bytes default_page_size(Bytes image, Bytes granularity);
 
 class Pager;
@@ -92,8 +92,8 @@ class Pager {
   /// largest step would not fit.
   void set_arena(Bytes arena);
 
-  /// Returns when nothing is under way: copies that were started, for pages ahead, have ended. Statistics taken then are
-  /// those of a whole: what was commanded was copied.
+  /// Returns when nothing is under way: copies that were started, for pages ahead, have ended.
+  /// Statistics taken then are those of a whole: what was commanded was copied.
   void settle();
 
   /// The smallest arena that can run the present plan.

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# On a machine with a GPU: builds if need be, runs all GPU tests under a time limit, measures, and prints one table.
+set -euo pipefail
+repository=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+source "$repository/tools/build_setup.sh"
+
+usage() {
+  cat <<'END'
+usage: tools/gpu_check.sh [--bin DIR] [--work DIR] [--sanitize]
+  --bin DIR    take the programs and tests from DIR instead of building them
+  --work DIR   where the 18.5 GiB model is written (default /dev/shm)
+  --sanitize   run the tests under compute-sanitizer as well (minutes)
+Exit status: 0 if every check passed, 1 otherwise.
+END
+}
+
+bin='' work=/dev/shm sanitize=no
+while (($# > 0)); do
+  case $1 in
+    --bin) bin=$2 && shift 2 ;;
+    --work) work=$2 && shift 2 ;;
+    --sanitize) sanitize=yes && shift ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+done
+
+command -v nvidia-smi >/dev/null || fail "there is no nvidia-smi, so no GPU"
+if [[ -z $bin ]]; then
+  install_packages "${build_packages[@]}"
+  configure release
+  build release
+  bin=$work/gpu_check_bin
+  mkdir -p "$bin"
+  find "$repository/build/release" -type f -perm -u+x \( -path '*/bin/*' -o -name '*_test' -o -name '*_tests' \) \
+    -exec ln -sf {} "$bin/" \;
+fi
+
+failures=0
+rows=()
+# row NAME RESULT PASSED: one line of the table; PASSED is yes, no, or - for a measurement without a bound.
+row() {
+  rows+=("| $1 | $2 | $3 |")
+  [[ $3 != no ]] || failures=$((failures + 1))
+  printf '   %s: %s\n' "$1" "$2"
+}
+
+# gtest NAME PROGRAM ARGUMENTS...: a GoogleTest program, at most five minutes.
+gtest() {
+  local name=$1 log=$work/gpu_check.log passed=yes
+  shift
+  timeout 300 "$@" >"$log" 2>&1 || passed=no
+  row "$name" "$(grep -cE '^\[       OK' "$log") passed, $(grep -cE '^\[  FAILED  \].*ms\)' "$log") failed" $passed
+  [[ $passed == yes ]] || grep -B5 -E '^\[  FAILED|SUMMARY|=== (Error|Warning|Invalid)' "$log" | head -n 60 || true
+}
+
+tests() {
+  announce "tests"
+  gtest "device, stores (contract suites)" "$bin/pager_tests" --gtest_filter='*Cuda*:*Pinned*'
+  gtest "pager with kernels that check their pages" "$bin/cuda_pager_tests"
+  gtest "kernels" "$bin/cuda_kernels_test"
+  gtest "logits, bit-identity, host waits" "$bin/cuda_inference_test"
+}
+
+# Kernels that share memory among threads, at the smallest shapes that reach every path.
+races='*HonoursStrides*:*LargeScores*:CudaDequantize.*:CudaNorm.*:*ScalesRows*:*AddsBias*'
+sanitizers() {
+  announce "compute-sanitizer"
+  local checker=(compute-sanitizer --error-exitcode 9 --report-api-errors no)
+  gtest "memcheck: device, stores" "${checker[@]}" "$bin/pager_tests" --gtest_filter='*Cuda*:*Pinned*'
+  gtest "memcheck: pager" "${checker[@]}" "$bin/cuda_pager_tests"
+  gtest "memcheck: kernels" "${checker[@]}" "$bin/cuda_kernels_test" --gtest_filter='-*TwentyRuns*'
+  gtest "racecheck: kernels" "${checker[@]}" --tool racecheck "$bin/cuda_kernels_test" --gtest_filter="$races"
+}
+
+# within VALUE EXPECTED TOLERANCE
+within() { awk -v v="$1" -v e="$2" -v t="$3" 'BEGIN { print (v >= e - t && v <= e + t) ? "yes" : "no" }'; }
+at_least() { awk -v v="$1" -v e="$2" 'BEGIN { print (v >= e) ? "yes" : "no" }'; }
+
+# perplexity MODEL EXPECTED TOLERANCE
+perplexity() {
+  local models=$repository/tests/data/models value
+  value=$(timeout 120 "$bin/qwen_prefill" --device cuda -q -m "$models/$1.gguf" -f "$models/heldout.txt" --perplexity \
+    -c 512 | awk '/Final estimate/ { print $5 }')
+  row "perplexity of $1" "$value (expected $2)" "$(within "$value" "$2" "$3")"
+}
+
+# json FILE PATH...: one number of a statistics file.
+json() { python3 -c 'import functools, json, sys; print(functools.reduce(lambda o, k: o[k], sys.argv[2:], json.load(open(sys.argv[1]))))' "$@"; }
+
+link() {
+  announce "link"
+  local out=$work/gpu_check_link.txt
+  timeout 200 "$bin/pager_link" "$1" | tee "$out"
+  while IFS='|' read -r _ arena _ copied optimal rate share gaps _; do
+    share=${share//[ %]/} gaps=${gaps//[ %]/}
+    row "link, arena $arena" "$rate GB/s, $share% of the best copy; copied $copied GB, optimal $optimal" \
+      "$(at_least "$share" 95)"
+    row "gaps between copies, arena $arena" "$gaps%" "$(at_least 2 "$gaps")"
+  done < <(grep -E '^\| [0-9]+%' "$out")
+}
+
+# prefill MODEL TOKENS VRAM
+prefill() {
+  local stats=$work/gpu_check_stats.json tokens=$work/gpu_check_tokens.txt start peak budget
+  seq "$2" | awk '{ print ($1 * 7919) % 150000 }' >"$tokens"
+  timeout 200 "$bin/qwen_prefill" --device cuda -q -m "$1" --tokens "$tokens" -n 2 --vram "$3" --stats "$stats" >/dev/null
+  start=$(json "$stats" time load_s) peak=$(json "$stats" memory peak_bytes) budget=$(json "$stats" memory budget_bytes)
+  row "pp$2, --vram $3" "$(json "$stats" rates prefill_tokens_per_s | cut -c1-7) tokens/s; link $(json "$stats" \
+    rates link_gb_per_s | cut -c1-5) GB/s; stalled $(json "$stats" time stall_s | cut -c1-5) s" -
+  row "peak memory of pp$2, --vram $3" "$peak of $budget bytes" "$(at_least "$budget" "$peak")"
+  row "load of pp$2, --vram $3" "$start s" "$(at_least 2.5 "$start")"
+}
+
+tests
+[[ $sanitize == no ]] || sanitizers
+announce "perplexity"
+perplexity tiny-qwen2-f16 20.648 0.02
+perplexity tiny-qwen2-q4_k_m 20.818 0.1
+perplexity tiny-qwen3-q8_0 21.674 0.05
+announce "a model of 32B shapes"
+model=$work/gpu_check_32b.gguf
+[[ -f $model ]] || "$bin/make_gguf" qwen2 q4_k_m "$model" --preset 32b
+link "$model"
+announce "prefill"
+for tokens in 2048 8192; do
+  for vram in 4GiB 8GiB 16GiB; do prefill "$model" "$tokens" "$vram"; done
+done
+
+announce "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -n 1)"
+printf '\n| check | result | passed |\n|---|---|---|\n'
+printf '%s\n' "${rows[@]}"
+printf '\n%d checks failed\n' "$failures"
+((failures == 0))
