@@ -62,8 +62,10 @@ tests() {
   gtest "logits, bit-identity, host waits" "$bin/cuda_inference_test"
 }
 
-# Kernels that share memory among threads, at the smallest shapes that reach every path.
-races='*HonoursStrides*:*LargeScores*:CudaDequantize.*:CudaNorm.*:*ScalesRows*:*AddsBias*'
+# Our kernels at the smallest shapes that reach every path. Products are left out of racecheck: it does not understand the
+# barriers that cuBLASLt's kernels wait at, and reports them.
+races='*HonoursStrides*:*LargeScores*:*CacheOfFloats*:*OneToken*:CudaDequantize.*:CudaNorm.*:CudaRope.*:CudaActivation.*'
+races+=':CudaKvCache.*-CudaMatmul.*'
 sanitizers() {
   announce "compute-sanitizer"
   local checker=(compute-sanitizer --error-exitcode 9 --report-api-errors no)
@@ -93,7 +95,7 @@ link() {
   local out=$work/gpu_check_link.txt
   timeout 200 "$bin/pager_link" "$1" | tee "$out"
   while IFS='|' read -r _ arena _ copied optimal rate share gaps _; do
-    share=${share//[ %]/} gaps=${gaps//[ %]/}
+    arena=${arena//[ ]/} copied=${copied// /} optimal=${optimal// /} rate=${rate// /} share=${share//[ %]/} gaps=${gaps//[ %]/}
     row "link, arena $arena" "$rate GB/s, $share% of the best copy; copied $copied GB, optimal $optimal" \
       "$(at_least "$share" 95)"
     row "gaps between copies, arena $arena" "$gaps%" "$(at_least 2 "$gaps")"
