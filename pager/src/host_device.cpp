@@ -167,6 +167,8 @@ class HostDevice final : public Device {
   void wait(StreamRef stream, CopyId copy) override;
   FenceId record(StreamRef stream) override;
   bool passed(FenceId fence) override;
+  StampId stamp(StreamRef stream) override;
+  std::optional<Trace::Time> take_stamp(StampId stamp) override;
   void on_progress(std::function<void()> notify) override;
   LinkStatistics link() const override;
   MemoryStatistics memory() const override;
@@ -206,6 +208,8 @@ class HostDevice final : public Device {
   std::map<std::uint64_t, std::exception_ptr> failures_;
   std::uint64_t fences_ = 0;
   std::set<FenceId> pending_fences_;
+  std::uint64_t stamps_ = 0;
+  std::map<StampId, Trace::Time> passed_stamps_;
   LinkStatistics link_;
   MemoryStatistics memory_;
   bool stop_ = false;
@@ -329,6 +333,31 @@ FenceId HostDevice::record(StreamRef stream) {
 bool HostDevice::passed(FenceId fence) {
   const std::lock_guard lock(mutex_);
   return !pending_fences_.contains(fence);
+}
+
+StampId HostDevice::stamp(StreamRef stream) {
+  StampId id{};
+  {
+    const std::lock_guard lock(mutex_);
+    id = StampId{++stamps_};
+  }
+  const auto pass = [this, id] {
+    const std::lock_guard lock(mutex_);
+    passed_stamps_[id] = Trace::Clock::now();
+  };
+  if (stream.handle == nullptr) {
+    pass();
+  } else {
+    static_cast<HostStream*>(stream.handle)->launch(pass);
+  }
+  return id;
+}
+
+std::optional<Trace::Time> HostDevice::take_stamp(StampId stamp) {
+  const std::lock_guard lock(mutex_);
+  const auto found = passed_stamps_.extract(stamp);
+  if (found.empty()) return std::nullopt;
+  return found.mapped();
 }
 
 void HostDevice::on_progress(std::function<void()> notify) {

@@ -1,6 +1,7 @@
 #include "pager/pager.hpp"
 
 #include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -91,9 +92,14 @@ class Pager::Impl {
     CopyId id{};
     PageRun pages;
   };
-  struct Step {
+  /// When a lease's stream asked for its pages, had them, and was done with them. Only what had to
+  /// wait, or is traced, has stamps.
+  struct Timing {
     std::string name;
-    Trace::Time begin;
+    bool late = false;
+    std::optional<StampId> asked{};
+    std::optional<StampId> granted{};
+    std::optional<StampId> ended{};
   };
 
   LeaseId acquire(const Ask& ask, const std::string& name, StreamRef stream);
@@ -111,7 +117,8 @@ class Pager::Impl {
   bool queued(LeaseId lease) const;
   [[noreturn]] void abandon(LeaseId lease, std::exception_ptr reason);
   std::exception_ptr failure_of(LeaseId lease) const;
-  void note_wait(Trace::Time begin, const std::string& name);
+  void observe_timings() noexcept;
+  bool observe_timing(const Timing& timing);
 
   const PageLayout layout_;
   const std::shared_ptr<const BackingStore> store_;
@@ -131,9 +138,10 @@ class Pager::Impl {
   std::unordered_map<std::uint32_t, std::exception_ptr>
       failures_;  // by page: why its last copy failed
   std::vector<FenceId> fences_;
-  std::map<LeaseId, Step> steps_;  // for the trace
-  std::exception_ptr pending_;     // a failure that no caller was told of
-  std::exception_ptr fatal_;       // the device cannot go on
+  std::map<LeaseId, Timing> timings_;  // of leases that are held
+  std::deque<Timing> ended_timings_;   // of leases that have ended, while their streams go on
+  std::exception_ptr pending_;         // a failure that no caller was told of
+  std::exception_ptr fatal_;           // the device cannot go on
   std::chrono::nanoseconds stalled_{};
   std::uint32_t peak_frames_ = 0;
 
@@ -195,6 +203,7 @@ void Pager::Impl::run() {
     progress_ = false;
     observe_copies();
     observe_fences();
+    observe_timings();
     if (core_.has_commands() && !fatal_) {
       const Commands commands = core_.take_commands();
       carry_out(commands, lock);
@@ -305,12 +314,14 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
   const StreamId queue{stream.handle != nullptr
                            ? reinterpret_cast<std::uintptr_t>(stream.handle)
                            : std::hash<std::thread::id>{}(std::this_thread::get_id())};
-  const Trace::Time begin = Trace::Clock::now();
   Lock lock(mutex_);
   if (fatal_) std::rethrow_exception(fatal_);
   const LeaseId lease = ask(queue);
   if (core_.has_commands()) wake_.notify_all();
-  bool waited = !queued(lease);
+  const bool late = core_.state(lease) != LeaseState::ready;
+  if (late || trace_ != nullptr) {
+    timings_[lease] = {.name = name, .late = late, .asked = device_->stamp(stream)};
+  }
   wait_until_queued(lease, lock);
   const std::vector<CopyId> copies = awaited_copies(lease);
   lock.unlock();
@@ -320,20 +331,18 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
   if (!copies.empty()) device_->wait(stream, copies.back());
   for (const CopyId copy : copies) {
     try {
-      waited |= device_->finished(copy);
+      device_->finished(copy);
     } catch (...) {
       failure = std::current_exception();
     }
   }
-  if (waited || failure || trace_ != nullptr) {
-    lock.lock();
-    if (failure) {
-      observe_copies();  // the core must know, too, before the caller tries again
-      abandon(lease, failure);
-    }
-    if (waited) note_wait(begin, name);
-    if (trace_ != nullptr) steps_[lease] = {name, Trace::Clock::now()};
+  if (!failure && !late && trace_ == nullptr) return lease;
+  lock.lock();
+  if (failure) {
+    observe_copies();  // the core must know, too, before the caller tries again
+    abandon(lease, failure);
   }
+  timings_.at(lease).granted = device_->stamp(stream);
   return lease;
 }
 
@@ -379,6 +388,9 @@ std::exception_ptr Pager::Impl::failure_of(LeaseId lease) const {
 }
 
 void Pager::Impl::abandon(LeaseId lease, std::exception_ptr reason) {
+  if (auto timing = timings_.extract(lease); !timing.empty()) {
+    ended_timings_.push_back(std::move(timing.mapped()));
+  }
   core_.release(lease, std::nullopt);
   if (core_.has_commands()) wake_.notify_all();
   std::rethrow_exception(std::move(reason));
@@ -389,16 +401,43 @@ void Pager::Impl::throw_pending() {
   if (pending_) std::rethrow_exception(std::exchange(pending_, nullptr));
 }
 
-void Pager::Impl::note_wait(Trace::Time begin, const std::string& name) {
-  const Trace::Time end = Trace::Clock::now();
-  stalled_ += end - begin;
-  if (trace_ != nullptr) trace_->span(Trace::Track::stalls, name, begin, end);
+/// Reads the stamps of ended leases whose streams have passed them. A stall is the time for which
+/// the stream had nothing to do but wait.
+void Pager::Impl::observe_timings() noexcept {
+  try {
+    while (!ended_timings_.empty() && observe_timing(ended_timings_.front())) {
+      ended_timings_.pop_front();
+    }
+  } catch (...) {
+    ended_timings_.clear();  // the GPU has failed, which its streams report; times matter no more
+  }
+}
+
+/// False while the stream has not passed the timing's last stamp.
+bool Pager::Impl::observe_timing(const Timing& timing) {
+  // The last one first: when the stream has passed it, it has passed the others.
+  const std::array stamps = {timing.ended, timing.granted, timing.asked};
+  std::array<std::optional<Trace::Time>, 3> times;
+  for (std::size_t i = 0; i < stamps.size(); ++i) {
+    if (!stamps[i]) continue;
+    times[i] = device_->take_stamp(*stamps[i]);
+    if (!times[i]) return false;
+  }
+  const auto& [ended, granted, asked] = times;
+  if (timing.late && granted) {
+    stalled_ += *granted - *asked;
+    if (trace_ != nullptr) trace_->span(Trace::Track::stalls, timing.name, *asked, *granted);
+  }
+  if (ended) trace_->span(Trace::Track::steps, timing.name, *granted, *ended);
+  return true;
 }
 
 void Pager::Impl::release(LeaseId lease, StreamRef stream) noexcept {
   std::optional<FenceId> fence;
+  std::optional<StampId> ended;
   std::exception_ptr failure;
   try {
+    if (trace_ != nullptr) ended = device_->stamp(stream);
     fence = device_->record(stream);
     if (device_->passed(*fence)) fence.reset();
   } catch (...) {
@@ -409,9 +448,11 @@ void Pager::Impl::release(LeaseId lease, StreamRef stream) noexcept {
   if (core_.state(lease) == LeaseState::failed) pending_ = failure_of(lease);
   core_.release(lease, fence);
   if (fence) fences_.push_back(*fence);
-  const auto step = steps_.extract(lease);
-  if (!step.empty())
-    trace_->span(Trace::Track::steps, step.mapped().name, step.mapped().begin, Trace::Clock::now());
+  if (auto timing = timings_.extract(lease); !timing.empty()) {
+    timing.mapped().ended = ended;
+    ended_timings_.push_back(std::move(timing.mapped()));
+    if (!fence) observe_timings();
+  }
   if (core_.has_commands() || fence) {
     progress_ = true;
     wake_.notify_all();
@@ -432,8 +473,10 @@ void Pager::Impl::set_arena(Bytes arena) {
 
 void Pager::Impl::settle() {
   Lock lock(mutex_);
-  changed_.wait(
-      lock, [&] { return fatal_ || (in_flight_.empty() && !core_.has_commands() && !executing_); });
+  changed_.wait(lock, [&] {
+    return fatal_ ||
+           (in_flight_.empty() && ended_timings_.empty() && !core_.has_commands() && !executing_);
+  });
 }
 
 Statistics Pager::Impl::statistics() const {

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "pager/backing_store.hpp"
 #include "pager/core.hpp"
+#include "pager/trace.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
@@ -23,6 +25,9 @@ struct StreamRef {
 
 /// Names a copy. Later copies have greater ids; copies end in the order in which they were started.
 enum class CopyId : std::uint64_t {};
+
+/// Names a moment in a stream.
+enum class StampId : std::uint64_t {};
 
 struct DeviceInfo {
   std::string kind;  ///< "host", "cuda"
@@ -112,6 +117,12 @@ class Device {
   /// A fence that passes when the work queued in `stream` so far is done.
   virtual FenceId record(StreamRef stream) = 0;
   virtual bool passed(FenceId fence) = 0;
+
+  /// Notes when `stream` gets here.
+  virtual StampId stamp(StreamRef stream) = 0;
+  /// That time on the host's clock, after which the stamp is forgotten; nothing while the stream
+  /// has not got there.
+  virtual std::optional<Trace::Time> take_stamp(StampId stamp) = 0;
 
   /// `notify` is called, from any thread, whenever a copy has ended or a fence has passed. Set
   /// once, before the first copy; an empty function ends it, and when that call has returned,

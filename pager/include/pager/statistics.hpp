@@ -20,7 +20,8 @@ struct Statistics {
   CoreCounters core;
   LinkStatistics link;
   MemoryStatistics memory;
-  /// Time that callers spent in acquire because a page was not there.
+  /// Time for which streams had nothing to do but wait for pages, of leases that have ended. A
+  /// stream that is the calling thread waits in acquire.
   std::chrono::nanoseconds stalled{};
 };
 

@@ -101,6 +101,8 @@ class CudaDevice final : public Device {
   void wait(StreamRef stream, CopyId copy) override;
   FenceId record(StreamRef stream) override;
   bool passed(FenceId fence) override;
+  StampId stamp(StreamRef stream) override;
+  std::optional<Trace::Time> take_stamp(StampId stamp) override;
   void on_progress(std::function<void()> notify) override;
   LinkStatistics link() const override;
   MemoryStatistics memory() const override;
@@ -151,6 +153,8 @@ class CudaDevice final : public Device {
   std::map<std::uint64_t, std::exception_ptr> failures_;
   std::uint64_t fences_ = 0;
   std::map<FenceId, cudaEvent_t> pending_fences_;
+  std::uint64_t stamps_ = 0;
+  std::map<StampId, cudaEvent_t> pending_stamps_;
   LinkStatistics link_;
   MemoryStatistics memory_;
   bool stop_ = false;
@@ -184,6 +188,7 @@ CudaDevice::~CudaDevice() {
     timed_events_.give_back(copy.end);
   }
   for (const auto& [fence, event] : pending_fences_) events_.give_back(event);
+  for (const auto& [stamp, event] : pending_stamps_) timed_events_.give_back(event);
   timed_events_.give_back(clock_event_);
 }
 
@@ -412,6 +417,29 @@ FenceId CudaDevice::record(StreamRef stream) {
 bool CudaDevice::passed(FenceId fence) {
   const std::lock_guard lock(mutex_);
   return !pending_fences_.contains(fence);
+}
+
+StampId CudaDevice::stamp(StreamRef stream) {
+  gpu_.select();
+  const std::lock_guard lock(mutex_);
+  cudaEvent_t event = timed_events_.take();
+  const StampId id{++stamps_};
+  pending_stamps_[id] = event;
+  check(cudaEventRecord(event, static_cast<cudaStream_t>(stream.handle)),
+        "cudaEventRecord of a stamp");
+  return id;
+}
+
+std::optional<Trace::Time> CudaDevice::take_stamp(StampId stamp) {
+  gpu_.select();
+  const std::lock_guard lock(mutex_);
+  const auto found = pending_stamps_.find(stamp);
+  if (found == pending_stamps_.end() || !cuda::passed(found->second, "work before a stamp"))
+    return std::nullopt;
+  const Trace::Time time = time_of(found->second);
+  timed_events_.give_back(found->second);
+  pending_stamps_.erase(found);
+  return time;
 }
 
 void CudaDevice::on_progress(std::function<void()> notify) {
