@@ -14,6 +14,7 @@
 
 #include "output_file.hpp"
 #include "pager/trace.hpp"
+#include "process_age.hpp"
 #include "progress_bar.hpp"
 #include "prompt.hpp"
 #include "qwen/inference.hpp"
@@ -90,7 +91,6 @@ class Run {
  public:
   explicit Run(const Options& options)
       : options_(options),
-        start_(Clock::now()),
         stats_(options.stats),
         trace_file_(options.trace),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
@@ -100,7 +100,7 @@ class Run {
         plan_(plan_memory(model_, options, prompt_.size(), backend_)),
         store_description_(backend_.store_description),
         inference_(model_, plan_, std::move(backend_), options.policy, trace_.get()) {
-    report_.load = Clock::now() - start_;
+    report_.load = process_age();
     report_.device = inference_.device();
     report_.store = store_description_;
   }
@@ -138,7 +138,6 @@ class Run {
   }
 
   const Options& options_;
-  Clock::time_point start_;
   OutputFile stats_;
   OutputFile trace_file_;
   std::unique_ptr<Trace> trace_;
@@ -154,8 +153,10 @@ class Run {
 void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink) {
   ProgressBar bar(!options_.quiet, "prefill", static_cast<double>(tokens.size()), "token");
   report_.prefill.add(measured(tokens.size(), [&] {
-    inference_.prefill(tokens, sink,
-                       [&](std::size_t done, std::size_t total) { bar.update(done, total); });
+    inference_.prefill(tokens, sink, [&](std::size_t done, std::size_t total) {
+      if (!report_.first_step) report_.first_step = process_age();
+      bar.update(done, total);
+    });
   }));
 }
 

@@ -152,6 +152,7 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
                    {"remaps", s.core.remaps}};
   json["bytes"] = {{"h2d", s.link.copied.count}, {"optimal_h2d", s.core.optimal.count}};
   json["time"] = {{"load_s", report.load.count()},
+                  {"first_step_s", report.first_step.value_or(report.load).count()},
                   {"prefill_s", report.prefill.time.count()},
                   {"decode_s", report.decode.time.count()},
                   {"stall_s", Seconds(s.stalled).count()},

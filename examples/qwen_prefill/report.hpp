@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <iosfwd>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "pager/device.hpp"
@@ -48,7 +49,9 @@ Bound bound(const PhaseReport& prefill);
 
 /// Everything that there is to say about a run.
 struct RunReport {
+  /// From the start of the process until the model could run, and until its first step was queued.
   Seconds load{};
+  std::optional<Seconds> first_step{};
   PhaseReport prefill;
   PhaseReport decode;
   Statistics statistics;

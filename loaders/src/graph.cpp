@@ -175,6 +175,8 @@ std::vector<ByteRange> merged(const std::vector<WeightSlice>& weights) {
 
 PlanStep plan_step(const Step& step, const ModelConfig& config, const PassShape& shape) {
   PlanStep out;
+  out.name = step.op == Op::output ? std::string() : "layer " + std::to_string(step.layer) + " ";
+  out.name += to_string(step.op);
   out.reads = reads(step);
   std::uint64_t ranges_of_one = 0;
   for (const ExpertWeights& expert : step.experts) {
@@ -253,6 +255,7 @@ AccessPlan access_plan(const Graph& graph, const PassShape& shape) {
   AccessPlan plan;
   for (const ScheduledStep& entry : schedule(graph, shape.ubatches)) {
     plan.steps.push_back(steps[entry.step]);
+    if (shape.ubatches > 1) plan.steps.back().name += ", ubatch " + std::to_string(entry.ubatch);
   }
   return plan;
 }

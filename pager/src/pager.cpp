@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "profiler.hpp"
+
 namespace tensor_pager {
 
 namespace {
@@ -91,6 +93,7 @@ class Pager::Impl {
   struct Copy {
     CopyId id{};
     PageRun pages;
+    ProfilerSpan span;
   };
   /// When a lease's stream asked for its pages, had them, and was done with them. Only what had to
   /// wait, or is traced, has stamps.
@@ -109,6 +112,7 @@ class Pager::Impl {
   void observe_fences();
   void carry_out(const Commands& commands, Lock& lock);
   void carry_out(const Remap& remap);
+  Copy start_copy(PageRun pages);
   void wake_thread();
   void note_ready(ByteRange range);
   void throw_pending();
@@ -119,6 +123,7 @@ class Pager::Impl {
   std::exception_ptr failure_of(LeaseId lease) const;
   void observe_timings() noexcept;
   bool observe_timing(const Timing& timing);
+  std::string name_of(StepIndex step) const;
 
   const PageLayout layout_;
   const std::shared_ptr<const BackingStore> store_;
@@ -140,8 +145,10 @@ class Pager::Impl {
   std::vector<FenceId> fences_;
   std::map<LeaseId, Timing> timings_;  // of leases that are held
   std::deque<Timing> ended_timings_;   // of leases that have ended, while their streams go on
-  std::exception_ptr pending_;         // a failure that no caller was told of
-  std::exception_ptr fatal_;           // the device cannot go on
+  std::vector<std::string> step_names_;
+  std::map<LeaseId, ProfilerSpan> steps_;  // of leases that are held, if a profiler listens
+  std::exception_ptr pending_;             // a failure that no caller was told of
+  std::exception_ptr fatal_;               // the device cannot go on
   std::chrono::nanoseconds stalled_{};
   std::uint32_t peak_frames_ = 0;
 
@@ -216,13 +223,13 @@ void Pager::Impl::run() {
 
 void Pager::Impl::observe_copies() {
   while (!in_flight_.empty()) {
-    const Copy copy = in_flight_.front();
     std::exception_ptr failure;
     try {
-      if (!device_->finished(copy.id)) return;
+      if (!device_->finished(in_flight_.front().id)) return;
     } catch (...) {
       failure = std::current_exception();
     }
+    const Copy copy = std::move(in_flight_.front());
     in_flight_.pop_front();
     for (std::uint32_t k = 0; k < copy.pages.count; ++k) {
       const PageIndex page{copy.pages.first.value + k};
@@ -253,17 +260,16 @@ void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   lock.unlock();
   try {
     for (const Remap& remap : commands.remaps) carry_out(remap);
-    for (const PageRun& run : commands.copies)
-      started.push_back({device_->copy(*store_, run), run});
+    for (const PageRun& run : commands.copies) started.push_back(start_copy(run));
   } catch (...) {
     failure = std::current_exception();
   }
   lock.lock();
   executing_ = false;
-  for (const Copy& copy : started) {
-    in_flight_.push_back(copy);
+  for (Copy& copy : started) {
     for (std::uint32_t k = 0; k < copy.pages.count; ++k)
       copy_of_[copy.pages.first.value + k] = copy.id;
+    in_flight_.push_back(std::move(copy));
   }
   if (failure) fatal_ = failure;
   changed_.notify_all();
@@ -277,16 +283,30 @@ void Pager::Impl::carry_out(const Remap& remap) {
   if (const auto* unmap = std::get_if<UnmapPage>(&remap)) device_->unmap(unmap->page);
 }
 
+Pager::Impl::Copy Pager::Impl::start_copy(PageRun pages) {
+  Copy copy{.id = {}, .pages = pages, .span = {}};
+  if (ProfilerSpan::wanted()) {
+    const std::uint32_t last = pages.first.value + pages.count - 1;
+    copy.span = ProfilerSpan("copy of pages " + std::to_string(pages.first.value) + " to " +
+                             std::to_string(last));
+  }
+  copy.id = device_->copy(*store_, pages);
+  return copy;
+}
+
 void Pager::Impl::set_plan(const AccessPlan& plan) {
   const std::lock_guard lock(mutex_);
   throw_pending();
   core_.set_plan(plan);
+  step_names_.clear();
+  for (const PlanStep& step : plan.steps) step_names_.push_back(step.name);
   wake_.notify_all();
 }
 
 LeaseId Pager::Impl::acquire_step(StepIndex step, std::span<const ByteRange> chosen,
                                   StreamRef stream) {
-  const std::string name = trace_ != nullptr ? "step " + std::to_string(step.value) : std::string();
+  const bool named = trace_ != nullptr || ProfilerSpan::wanted();
+  const std::string name = named ? name_of(step) : std::string();
   return acquire([&](StreamId id) { return core_.acquire(step, chosen, id); }, name, stream);
 }
 
@@ -308,12 +328,20 @@ LeaseId Pager::Impl::acquire(const Ask& ask, const std::string& name, StreamRef 
   }
 }
 
+std::string Pager::Impl::name_of(StepIndex step) const {
+  const std::lock_guard lock(mutex_);
+  const bool named = step.value < step_names_.size() && !step_names_[step.value].empty();
+  return named ? step_names_[step.value] : "step " + std::to_string(step.value);
+}
+
 LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, StreamRef stream) {
   // Callers that share the null stream of the host are different queues if they are different
   // threads.
   const StreamId queue{stream.handle != nullptr
                            ? reinterpret_cast<std::uintptr_t>(stream.handle)
                            : std::hash<std::thread::id>{}(std::this_thread::get_id())};
+  const bool profiled = ProfilerSpan::wanted();
+  const ProfilerSpan span = profiled ? ProfilerSpan("acquire " + name) : ProfilerSpan();
   Lock lock(mutex_);
   if (fatal_) std::rethrow_exception(fatal_);
   const LeaseId lease = ask(queue);
@@ -336,13 +364,14 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
       failure = std::current_exception();
     }
   }
-  if (!failure && !late && trace_ == nullptr) return lease;
+  if (!failure && !late && trace_ == nullptr && !profiled) return lease;
   lock.lock();
   if (failure) {
     observe_copies();  // the core must know, too, before the caller tries again
     abandon(lease, failure);
   }
-  timings_.at(lease).granted = device_->stamp(stream);
+  if (late || trace_ != nullptr) timings_.at(lease).granted = device_->stamp(stream);
+  if (profiled) steps_[lease] = ProfilerSpan(name);
   return lease;
 }
 
@@ -444,6 +473,7 @@ void Pager::Impl::release(LeaseId lease, StreamRef stream) noexcept {
     failure = std::current_exception();
   }
   const std::lock_guard lock(mutex_);
+  steps_.erase(lease);
   if (failure) fatal_ = failure;  // without the fence nobody knows when its pages may go
   if (core_.state(lease) == LeaseState::failed) pending_ = failure_of(lease);
   core_.release(lease, fence);

@@ -116,7 +116,7 @@ TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
     "memory": ["budget_bytes", "peak_bytes"],
     "pages": ["total", "resident", "hits", "misses", "prefetched", "late", "evictions", "remaps"],
     "bytes": ["h2d", "optimal_h2d"],
-    "time": ["load_s", "prefill_s", "decode_s", "stall_s", "link_busy_s"],
+    "time": ["load_s", "first_step_s", "prefill_s", "decode_s", "stall_s", "link_busy_s"],
     "rates": ["prefill_tokens_per_s", "decode_tokens_per_s", "link_gb_per_s"],
     "bound": ["link_s", "compute_s", "fraction"]})");
   const auto keys = [](const json& object) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "pager/types.hpp"
@@ -17,6 +18,8 @@ struct PlanStep {
   /// How many of `choices` are acquired at once, at most. It decides the smallest arena that can
   /// run the plan.
   std::uint32_t choose_at_most = 0;
+  /// What traces and profilers call it; empty for "step 12".
+  std::string name{};
 };
 
 /// The steps of one pass, in order. A pass is repeated: after the last step comes the first.
