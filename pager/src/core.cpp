@@ -45,6 +45,7 @@ void Core::set_plan(const AccessPlan& plan) {
   plan_ = std::move(pages);
   position_ = plan_.steps();  // one pass in, so that there is a position before the first step
   optimal_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
+  choose_spread();
   rollback();
   settle();
 }
@@ -169,6 +170,7 @@ void Core::set_budget(std::uint32_t frames) {
   }
   budget_ = frames;
   optimal_.set_frames(frames);
+  choose_spread();
   rollback();
   for (auto& [id, lease] : leases_) {
     if (!lease.blocked || lease.pages.size() <= budget_) continue;
@@ -209,12 +211,39 @@ bool Core::resident(PageIndex page) const {
   return id != kNone && residencies_[id].state == ResidencyState::resident;
 }
 
-std::uint32_t Core::prefetch_frames() const {
-  if (options_.policy.window == 0 || plan_.steps() == 0 || budget_ < plan_.largest_step()) return 0;
-  const std::uint32_t wanted = options_.policy.prefetch_depth == kWholeStep
-                                   ? std::max(4U, plan_.largest_step())
+std::uint32_t Core::depth_of(bool spread) const {
+  const std::uint32_t step = plan_.largest_step();
+  if (options_.policy.window == 0 || plan_.steps() == 0 || budget_ < step) return 0;
+  const std::uint32_t wanted = options_.policy.prefetch_depth == kWholeSteps
+                                   ? std::max(4U, spread ? 2 * step : step)
                                    : options_.policy.prefetch_depth;
-  return std::min(wanted, budget_ - plan_.largest_step());
+  return std::min(wanted, budget_ - step);
+}
+
+/// Spreads kept pages where the depth leaves frames for it and it costs no copies: no rule with
+/// `budget - depth` frames copies less than each page once and, in every further pass, all but as
+/// many as it has frames.
+void Core::choose_spread() {
+  spread_ = false;
+  const std::uint32_t depth = depth_of(/*spread=*/true);
+  const std::uint32_t step = plan_.largest_step();
+  const std::uint32_t kept = budget_ - std::min(depth, budget_);
+  const auto read = static_cast<std::uint32_t>(plan_.pages_read().size());
+  if (options_.policy.window < plan_.steps() || depth <= step || kept == 0 || read <= budget_)
+    return;
+  const std::uint32_t pages = options_.layout.page_count();
+  OptimalLoads rule(plan_, pages, kept + step);
+  rule.set_plan(plan_, plan_.steps() - 1, streamed_pages(plan_, pages, kept));
+  Position at = plan_.steps();
+  for (const std::uint32_t least : {read, read - kept, read - kept}) {
+    std::size_t loads = 0;
+    for (const Position end = at + plan_.steps(); at < end; ++at) {
+      if (plan_.chosen_at_run_time(at)) return;  // what it reads cannot be foreseen
+      loads += rule.access(at, plan_.pages(at)).size();
+    }
+    if (loads > least) return;
+  }
+  spread_ = true;
 }
 
 std::uint32_t Core::resident_pages() const {

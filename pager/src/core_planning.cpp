@@ -68,7 +68,7 @@ void Core::place_all_pages(PlannedStep& step) {
 /// Plans the steps to come, until the loads decided ahead of their step are as many as the prefetch
 /// depth.
 void Core::plan_ahead() {
-  const std::uint32_t depth = prefetch_frames();
+  const std::uint32_t depth = limbo_frames();
   if (depth == 0) return;
   const Position window = std::min(options_.policy.window, plan_.steps());
   while (true) {
@@ -257,7 +257,10 @@ void Core::rebuild_policy() {
     if (residency.in_limbo) leave_limbo(id);
     if (!policy_.contains(residency.page)) policy_.insert(residency.page);
   }
-  policy_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
+  policy_.set_plan(
+      plan_, position_ == 0 ? 0 : position_ - 1,
+      spread_ ? streamed_pages(plan_, options_.layout.page_count(), budget_ - prefetch_frames())
+              : std::vector<bool>{});
   while (policy_.size() > capacity() && give_up_victim(Urgency::demand)) {
   }
 }

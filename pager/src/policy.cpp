@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "pager/errors.hpp"
 
@@ -59,6 +60,16 @@ std::span<const PageIndex> PagePlan::pages(Position position) const {
   return steps_[position % steps_.size()].pages;
 }
 
+std::vector<PageIndex> PagePlan::pages_read() const {
+  std::vector<PageIndex> read;
+  for (std::uint32_t step = 0; step < steps(); ++step) {
+    for (const PageIndex page : steps_[step].pages) {
+      if (uses_[page.value].front() == step) read.push_back(page);
+    }
+  }
+  return read;
+}
+
 bool PagePlan::chosen_at_run_time(Position position) const {
   return steps_[position % steps_.size()].chosen_at_run_time;
 }
@@ -72,12 +83,23 @@ Position PagePlan::next_use(PageIndex page, Position position) const {
   return next != uses.end() ? pass + *next : pass + steps_.size() + uses.front();
 }
 
+std::vector<bool> streamed_pages(const PagePlan& plan, std::uint32_t pages, std::uint32_t kept) {
+  const std::vector<PageIndex> read = plan.pages_read();
+  std::vector<bool> streamed(pages);
+  for (std::uint64_t i = 0; i < read.size(); ++i) {
+    streamed[read[i].value] = (i + 1) * kept / read.size() == i * kept / read.size();
+  }
+  return streamed;
+}
+
 ReplacementPolicy::ReplacementPolicy(const PagePlan& plan, std::uint32_t pages,
                                      std::uint32_t window)
     : plan_(&plan), window_(window), entries_(pages) {}
 
-void ReplacementPolicy::set_plan(const PagePlan& plan, Position position) {
+void ReplacementPolicy::set_plan(const PagePlan& plan, Position position,
+                                 std::vector<bool> streamed) {
   plan_ = &plan;
+  streamed_ = std::move(streamed);
   position_ = position;
   replace_all();
 }
@@ -135,15 +157,23 @@ std::optional<PageIndex> ReplacementPolicy::victim(
   return std::nullopt;
 }
 
+/// The next use that counts.
+Position ReplacementPolicy::worth(PageIndex page) const {
+  const Position next = plan_->next_use(page, position_);
+  if (next == kNever || streamed_.empty() || !streamed_[page.value]) return next;
+  const std::uint32_t steps = plan_->steps();
+  return next / steps == position_ / steps ? next : next + steps;
+}
+
 /// Puts an unplaced page where its next use says. A page of the present step that is not yet
 /// touched counts as soon.
 void ReplacementPolicy::place(PageIndex page) {
   Entry& entry = entries_[page.value];
-  entry.next_use = window_ == 0 ? kNever : plan_->next_use(page, position_);
-  const bool soon = entry.next_use != kNever && entry.next_use - position_ <= window_;
+  entry.worth = window_ == 0 ? kNever : worth(page);
+  const bool soon = entry.worth != kNever && entry.worth - position_ <= window_;
   entry.place = soon ? Place::soon : Place::idle;
   if (soon) {
-    soon_.emplace(entry.next_use, page.value);
+    soon_.emplace(entry.worth, page.value);
   } else {
     idle_.emplace(entry.last_use, page.value);
   }
@@ -151,7 +181,7 @@ void ReplacementPolicy::place(PageIndex page) {
 
 void ReplacementPolicy::unplace(PageIndex page) {
   Entry& entry = entries_[page.value];
-  if (entry.place == Place::soon) soon_.erase({entry.next_use, page.value});
+  if (entry.place == Place::soon) soon_.erase({entry.worth, page.value});
   if (entry.place == Place::idle) idle_.erase({entry.last_use, page.value});
   if (entry.place == Place::current) std::erase(current_, page);
   entry.place = Place::none;

@@ -128,6 +128,39 @@ TEST(Belady, CycleLargerThanTheArenaGetsTheHitsThatBeladyAllows) {
             c.pages + (kPasses - 1) * (c.pages - c.frames + 4 + 1));
 }
 
+/// What is kept of a pass lies all over it, so that the link has something to do everywhere.
+TEST(Belady, MissesAreSpreadOverThePass) {
+  constexpr std::uint32_t kDepth = 6;
+  Case c{.pages = 100, .frames = 40 + kDepth, .steps = {}};
+  for (std::uint32_t page = 0; page < c.pages; page += 2) c.steps.push_back({page, page + 1});
+  ImmediateDriver driver(c.pages, c.frames, {.window = kWholePass, .prefetch_depth = kDepth});
+  driver.core().set_plan(plan_of_pages(c.steps));
+  for (int pass = 0; pass < kPasses; ++pass) {
+    for (std::uint32_t step = 0; step < c.steps.size(); ++step) driver.use(StepIndex{step});
+  }
+  driver.settle();
+  const std::vector<PageIndex> copied = driver.copied();
+  // Each page once, then at most 60 of 100 in every pass, and between two copies at most one kept
+  // page and one that happened to be left.
+  ASSERT_LE(copied.size(), c.pages + (kPasses - 1) * 60U + kDepth);
+  ASSERT_GE(copied.size(), c.pages + (kPasses - 1) * 50U);
+  for (std::size_t i = c.pages + 60; i < copied.size(); ++i) {
+    const std::uint32_t distance = (copied[i].value + c.pages - copied[i - 1].value) % c.pages;
+    EXPECT_LE(distance, 3U) << "copy " << i;
+  }
+}
+
+TEST(Belady, MissesAreNotSpreadWhereThatWouldCostCopies) {
+  // Pages 0 and 1 are read in every other step: streaming one of them would copy it each time.
+  Case c{.pages = 42, .frames = 12, .steps = {}};
+  for (std::uint32_t page = 2; page < c.pages; ++page) {
+    c.steps.push_back({0, 1});
+    c.steps.push_back({page});
+  }
+  EXPECT_LE(copies(c, {.window = kWholePass, .prefetch_depth = 4}),
+            belady_copies(passes(c), c.frames - 4));
+}
+
 /// Timing must not matter: the order of copies is decided by the plan, whenever copies end and
 /// fences pass.
 TEST(Belady, CopiesDoNotDependOnTiming) {

@@ -35,7 +35,7 @@ struct Options {
   std::string file;
   std::vector<double> arenas = {5, 25, 50};
   std::uint64_t page_mib = 16;
-  std::uint32_t depth = kWholeStep;
+  std::uint32_t depth = kWholeSteps;
   int passes = 3;
   bool copy = false;
 };

@@ -113,6 +113,10 @@ enum class LeaseState : std::uint8_t {
 /// use by the depth of the limbo, and the pages copied are those that Belady's rule copies with
 /// `budget - depth` frames, less those that are rescued from limbo.
 ///
+/// Where it copies no more than that, `budget - depth` pages spread over the pass are kept instead
+/// (ReplacementPolicy), so that misses do not lie together. As many frames of the depth as the
+/// largest step has then hold the streamed pages in use, and the limbo has the rest.
+///
 /// One stay of a page in a frame is a Residency:
 ///
 ///   planned -> loading -> resident -> (gone)
@@ -166,8 +170,10 @@ class Core {
   std::uint32_t budget() const { return budget_; }
   /// Frames that the plan's largest step takes: the smallest budget.
   std::uint32_t minimum_frames() const { return plan_.largest_step(); }
-  /// Frames whose only use is to load ahead.
-  std::uint32_t prefetch_frames() const;
+  /// Frames that keep no page from one pass to the next: the prefetch depth.
+  std::uint32_t prefetch_frames() const { return depth_of(spread_); }
+  /// Whether kept pages are spread over the pass.
+  bool spread() const { return spread_; }
   std::uint32_t resident_pages() const;
   /// Pages that leases hold.
   std::uint32_t pinned_pages() const { return pinned_; }
@@ -275,7 +281,12 @@ class Core {
   void free_residency(ResidencyId id);
   void enter_limbo(ResidencyId id, bool first);
   void leave_limbo(ResidencyId id);
-  std::uint32_t capacity() const { return budget_ - prefetch_frames(); }
+  void choose_spread();
+  std::uint32_t depth_of(bool spread) const;
+  std::uint32_t limbo_frames() const {
+    return prefetch_frames() - (spread_ ? plan_.largest_step() : 0);
+  }
+  std::uint32_t capacity() const { return budget_ - limbo_frames(); }
 
   CoreOptions options_;
   PagePlan plan_;
@@ -289,6 +300,7 @@ class Core {
   std::vector<ResidencyId> unused_residencies_;
 
   std::uint32_t budget_ = 0;
+  bool spread_ = false;
   std::uint32_t alive_ = 0;     // frames that exist
   std::uint32_t retiring_ = 0;  // of these, frames about to be given up
   std::uint32_t pinned_ = 0;    // residencies with pins

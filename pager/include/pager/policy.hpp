@@ -21,9 +21,9 @@ inline constexpr Position kNever = std::numeric_limits<Position>::max();
 /// A window as long as the pass, however long that is.
 inline constexpr std::uint32_t kWholePass = std::numeric_limits<std::uint32_t>::max();
 
-/// As many pages as the plan's largest step has, and at least 4: while a step is computed, the next
-/// is brought in.
-inline constexpr std::uint32_t kWholeStep = std::numeric_limits<std::uint32_t>::max();
+/// As many pages as it takes to bring in a step while another is computed: those of the plan's
+/// largest step, or of two where kept pages are spread over the pass (Core); at least 4.
+inline constexpr std::uint32_t kWholeSteps = std::numeric_limits<std::uint32_t>::max();
 
 struct PolicyOptions {
   /// How many steps ahead the policy knows the plan. 0 is plain LRU without prefetch; a whole pass
@@ -31,7 +31,7 @@ struct PolicyOptions {
   std::uint32_t window = kWholePass;
   /// How many pages may be brought in for steps that were not acquired yet. Each costs one frame
   /// that keeps no page.
-  std::uint32_t prefetch_depth = kWholeStep;
+  std::uint32_t prefetch_depth = kWholeSteps;
 };
 
 /// An access plan in pages: for each step its pages, for each page its steps.
@@ -51,6 +51,8 @@ class PagePlan {
   /// The most pages that one step holds at once: the smallest arena, in frames. 1 for an empty
   /// plan.
   std::uint32_t largest_step() const { return largest_step_; }
+  /// Pages that some step always reads, in the order of their first use.
+  std::vector<PageIndex> pages_read() const;
 
  private:
   struct Step {
@@ -67,6 +69,10 @@ class PagePlan {
 /// image.
 std::vector<PageIndex> pages_of(const PageLayout& layout, std::span<const ByteRange> ranges);
 
+/// By page of the image, whether it is streamed: all pages that the plan reads but `kept` of them,
+/// which are spread evenly over the pass.
+std::vector<bool> streamed_pages(const PagePlan& plan, std::uint32_t pages, std::uint32_t kept);
+
 /// Which pages are worth keeping: least recently used, plus lookahead. A pure object: it moves
 /// nothing.
 ///
@@ -74,17 +80,24 @@ std::vector<PageIndex> pages_of(const PageLayout& layout, std::span<const ByteRa
 /// the window come before all others, least recently used first. Pages used at the present position
 /// are never victims. Ties are broken by page index, so that equal histories give equal victims.
 ///
+/// A pass that is repeated needs every page once more, so Belady's rule gives up what was used
+/// last, and what it keeps lies together: a stretch of hits, in which the link has nothing to do,
+/// then a stretch of misses, in which arithmetic waits for it. Pages that set_plan calls streamed
+/// therefore count as used one pass later than they are, once their last use of a pass has been.
+/// The others stay, wherever in the pass they are.
+///
 /// Each tracked page is in exactly one of three places:
 ///   current - used at the present position; becomes soon or idle when the position advances
-///   soon    - its next use is within the window, ordered by that use
-///   idle    - no use within the window, ordered by the last use
+///   soon    - its next use is within the window, ordered by that use (a streamed page's, see
+///   above) idle    - no use within the window, ordered by the last use
 class ReplacementPolicy {
  public:
   /// `plan` must outlive the policy, or be replaced through set_plan.
   ReplacementPolicy(const PagePlan& plan, std::uint32_t pages, std::uint32_t window);
 
-  /// Starts over at `position` of another plan; the pages stay tracked.
-  void set_plan(const PagePlan& plan, Position position);
+  /// Starts over at `position` of another plan; the pages stay tracked. `streamed` is by page;
+  /// empty if none is.
+  void set_plan(const PagePlan& plan, Position position, std::vector<bool> streamed = {});
   /// Moves to `position`; moving to the present one starts another use of it. Advancing by one step
   /// or by none is cheap, any other move looks at every tracked page.
   void advance_to(Position position);
@@ -106,11 +119,12 @@ class ReplacementPolicy {
   enum class Place : std::uint8_t { none, current, soon, idle };
   struct Entry {
     Place place = Place::none;
-    Position next_use = kNever;  // the key in soon_
+    Position worth = kNever;     // the key in soon_
     std::uint64_t last_use = 0;  // the key in idle_; kept while the page is not tracked
   };
   using Order = std::set<std::pair<std::uint64_t, std::uint32_t>>;
 
+  Position worth(PageIndex page) const;
   void place(PageIndex page);
   void unplace(PageIndex page);
   void settle_current();
@@ -118,6 +132,7 @@ class ReplacementPolicy {
 
   const PagePlan* plan_;
   std::uint32_t window_;
+  std::vector<bool> streamed_;
   Position position_ = 0;
   std::uint64_t clock_ = 1;  // counts moves, so that last uses are ordered without a plan, too
   std::vector<Entry> entries_;
@@ -134,7 +149,10 @@ class OptimalLoads {
  public:
   OptimalLoads(const PagePlan& plan, std::uint32_t pages, std::uint32_t frames);
 
-  void set_plan(const PagePlan& plan, Position position) { policy_.set_plan(plan, position); }
+  /// With streamed pages it counts what ReplacementPolicy copies then, instead of Belady's rule.
+  void set_plan(const PagePlan& plan, Position position, std::vector<bool> streamed = {}) {
+    policy_.set_plan(plan, position, std::move(streamed));
+  }
   void set_frames(std::uint32_t frames) { frames_ = frames; }
   /// The step at `position` reads `pages`; returns those that had to be copied.
   std::vector<PageIndex> access(Position position, std::span<const PageIndex> pages);
