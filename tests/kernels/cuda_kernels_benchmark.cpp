@@ -187,8 +187,8 @@ void products_of(Bench& bench, std::size_t rows, std::size_t cols, std::size_t t
   const std::string shape =
       std::to_string(rows) + "x" + std::to_string(cols) + ", " + std::to_string(tokens) + " tokens";
   bench.operations("multiply alone " + shape, count, [&](cudaStream_t stream) {
-    products.multiply({rows, cols, tokens, operand_w.as<void>(), operand_x.as<void>()}, out, {},
-                      scratch, stream);
+    products.multiply(operand_w.as<Operand>(), rows, {operand_x.as<Operand>(), tokens, cols}, out,
+                      {}, scratch, stream);
   });
   bench.operations("matmul Q4_K " + shape, count, [&](cudaStream_t stream) {
     products.matmul({type, weights.as<std::byte>(), rows, cols}, {x.as<float>(), tokens, cols}, out,

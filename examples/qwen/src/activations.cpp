@@ -5,20 +5,34 @@
 namespace tensor_pager::qwen {
 namespace {
 
-// Buffers begin at multiples of 64 bytes: a cache line, and a vector register.
-constexpr std::size_t kAlignment = 16;
+// Buffers begin at multiples of what kernels ask of their addresses.
+constexpr Bytes kAlignment{256};
 
 // Logits are taken in pieces of about this many floats, so that a long prompt needs no more memory
 // for them than a short one, and products are still large.
 constexpr std::size_t kLogitsFloats = std::size_t{4} << 20;
 
-std::size_t aligned(std::size_t floats) {
-  return (floats + kAlignment - 1) / kAlignment * kAlignment;
+Bytes floats(std::size_t count) {
+  return round_up(Bytes{count * sizeof(float)}, kAlignment);
+}
+
+ActivationBytes or_float32(const ActivationBytes& bytes) {
+  if (bytes) return bytes;
+  return [](std::size_t rows, std::size_t cols) { return floats(rows * cols); };
+}
+
+float* floats_at(std::byte* data) {
+  return reinterpret_cast<float*>(data);
 }
 
 }  // namespace
 
-ActivationLayout::ActivationLayout(const loaders::ModelConfig& config, const PassSize& size) {
+ActivationLayout::ActivationLayout(const loaders::ModelConfig& config, const PassSize& size,
+                                   const ActivationBytes& activation_bytes) {
+  const auto activations = [bytes = or_float32(activation_bytes)](std::size_t rows,
+                                                                  std::size_t cols) {
+    return round_up(bytes(rows, cols), kAlignment);
+  };
   std::size_t heads = 0;
   std::size_t kv_heads = 0;
   std::size_t feed_forward = 0;
@@ -32,53 +46,71 @@ ActivationLayout::ActivationLayout(const loaders::ModelConfig& config, const Pas
   const std::size_t vocabulary = config.vocab_size;
   const std::size_t logit_rows = std::min<std::size_t>(
       {size.wanted, size.ubatch, std::max<std::size_t>(kLogitsFloats / vocabulary, 1)});
-  residual = aligned(size.tokens * embedding);
-  normed = aligned(size.ubatch * embedding);
-  projected = 2 * aligned(size.ubatch * kv_heads * config.key_length);
-  scratch = aligned(std::max({2 * aligned(size.ubatch * attention),
-                              2 * aligned(size.ubatch * feed_forward), logit_rows * vocabulary}));
-  vector = aligned(std::max(embedding, attention));
+  residual = floats(size.tokens * embedding);
+  normed = activations(size.ubatch, embedding);
+  projected = floats(size.ubatch * kv_heads * config.key_length) * 2;
+  scratch = std::max({floats(size.ubatch * attention) + activations(size.ubatch, attention),
+                      activations(size.ubatch, feed_forward) * 2, floats(logit_rows * vocabulary)});
+  vector = floats(std::max(embedding, attention));
 }
 
-Activations::Activations(const loaders::ModelConfig& config, const PassSize& size, Device& device)
+Activations::Activations(const loaders::ModelConfig& config, const PassSize& size,
+                         const ActivationBytes& activation_bytes, Device& device)
     : size_(size),
       width_(config.embedding_length),
-      layout_(config, size),
+      activation_bytes_(or_float32(activation_bytes)),
+      layout_(config, size, activation_bytes_),
       buffer_(device.allocate(layout_.bytes())) {}
 
 kernels::MatrixView Activations::residual(std::size_t first, std::size_t count) const {
-  return {buffer_.as<float>() + first * width_, count, width_, width_};
+  return {floats_at(buffer_.data()) + first * width_, count, width_, width_};
 }
 
-kernels::MatrixView Activations::normed(std::size_t tokens) const {
-  return {buffer_.as<float>() + layout_.residual, tokens, width_, width_};
+ActivationView Activations::normed(std::size_t tokens) const {
+  return {buffer_.data() + layout_.residual.count, tokens, width_};
 }
 
 kernels::MatrixView Activations::keys(std::size_t tokens, std::size_t width) const {
-  return {buffer_.as<float>() + layout_.residual + layout_.normed, tokens, width, width};
+  return {floats_at(buffer_.data() + (layout_.residual + layout_.normed).count), tokens, width,
+          width};
 }
 
 kernels::MatrixView Activations::values(std::size_t tokens, std::size_t width) const {
   kernels::MatrixView view = keys(tokens, width);
-  view.data += layout_.projected / 2;
+  view.data += layout_.projected.count / 2 / sizeof(float);
   return view;
 }
 
-kernels::MatrixView Activations::first(std::size_t tokens, std::size_t width) const {
-  return {buffer_.as<float>() + layout_.residual + layout_.normed + layout_.projected, tokens,
-          width, width};
+std::byte* Activations::scratch() const {
+  return buffer_.data() + (layout_.residual + layout_.normed + layout_.projected).count;
 }
 
-kernels::MatrixView Activations::second(std::size_t tokens, std::size_t first_width,
-                                        std::size_t width) const {
-  kernels::MatrixView view = first(tokens, width);
-  view.data += aligned(tokens * first_width);
-  return view;
+kernels::MatrixView Activations::queries(std::size_t tokens, std::size_t width) const {
+  return {floats_at(scratch()), tokens, width, width};
+}
+
+ActivationView Activations::attended(std::size_t tokens, std::size_t width) const {
+  return {scratch() + floats(tokens * width).count, tokens, width};
+}
+
+ActivationView Activations::gate(std::size_t tokens, std::size_t width) const {
+  return {scratch(), tokens, width};
+}
+
+ActivationView Activations::up(std::size_t tokens, std::size_t width) const {
+  return {scratch() + round_up(activation_bytes_(tokens, width), kAlignment).count, tokens, width};
+}
+
+kernels::MatrixView Activations::logits(std::size_t positions, std::size_t vocabulary) const {
+  return {floats_at(scratch()), positions, vocabulary, vocabulary};
+}
+
+std::size_t Activations::logit_rows(std::size_t width) const {
+  return std::min<std::size_t>(layout_.scratch.count / sizeof(float) / width, size_.ubatch);
 }
 
 float* Activations::vector() const {
-  return buffer_.as<float>() + layout_.residual + layout_.normed + layout_.projected +
-         layout_.scratch;
+  return floats_at(scratch() + layout_.scratch.count);
 }
 
 }  // namespace tensor_pager::qwen

@@ -48,9 +48,9 @@ Backend cuda_backend(const Model& model, const CudaBackendOptions& options) {
   backend.store = std::move(pinned.store);
   backend.store_description = std::move(pinned.description);
   backend.free_memory = cuda_free_memory(options.gpu);
-  // Weights cross the link once per ubatch where a layer does not fit the arena, and products of
-  // fewer tokens leave the tensor cores waiting.
-  backend.useful_ubatch = 2048;
+  // Weights cross the link once per ubatch where a layer does not fit the arena, they are
+  // dequantised once per ubatch, and products of fewer tokens leave the tensor cores waiting.
+  backend.useful_ubatch = 8192;
   return backend;
 }
 
@@ -71,8 +71,12 @@ MemoryRequest request_for(const Backend& backend, const Model& model, MemoryRequ
   request.useful_ubatch = backend.useful_ubatch;
   request.cache_type = backend.operations->cache_type();
   const Operations* const operations = backend.operations.get();
-  request.scratch = [operations, &model, context = request.context](const PassSize& size) {
-    return operations->scratch_bytes(model.config, size, context);
+  request.activation_bytes = [operations](std::size_t rows, std::size_t cols) {
+    return operations->activation_bytes(rows, cols);
+  };
+  request.scratch = [operations, &model, context = request.context,
+                     budget = request.vram](const PassSize& size) {
+    return operations->scratch_bytes(model.config, size, context, budget);
   };
   return request;
 }

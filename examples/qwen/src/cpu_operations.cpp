@@ -17,6 +17,10 @@ void copy_rows(const kernels::ConstMatrixView& from, const std::byte* cache, std
   for (std::size_t r = 0; r < from.rows; ++r) std::copy_n(from.row(r), from.cols, to + r * stride);
 }
 
+kernels::MatrixView floats(const ActivationView& a) {
+  return {reinterpret_cast<float*>(a.data), a.rows, a.cols, a.cols};
+}
+
 }  // namespace
 
 void CpuOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
@@ -24,14 +28,29 @@ void CpuOperations::prepare_positions(const kernels::RopeFrequencies& frequencie
   rope_table_.emplace(frequencies, first, count);
 }
 
-void CpuOperations::matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+void CpuOperations::matmul(const kernels::Weights& w, const ActivationView& x,
                            const kernels::MatrixView& y, const MatmulOptions& options) {
-  kernels::cpu::matmul(w, x, y, {.bias = options.bias, .accumulate = options.accumulate});
+  kernels::cpu::matmul(w, floats(x), y, {.bias = options.bias, .accumulate = options.accumulate});
+}
+
+void CpuOperations::matmul(const kernels::Weights& w, const ActivationView& x,
+                           const ActivationView& y, std::size_t first_col) {
+  const kernels::MatrixView all = floats(y);
+  kernels::cpu::matmul(w, floats(x), {all.data + first_col, all.rows, w.rows, all.stride});
 }
 
 void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
                              const kernels::MatrixView& out) {
   kernels::cpu::rms_norm(x, weight, epsilon, out);
+}
+
+void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                             const ActivationView& out) {
+  rms_norm(x, weight, epsilon, floats(out));
+}
+
+void CpuOperations::convert(const kernels::ConstMatrixView& x, const ActivationView& out) {
+  upload(x, floats(out));
 }
 
 void CpuOperations::rope(const kernels::MatrixView& x, std::size_t heads,
@@ -49,13 +68,13 @@ void CpuOperations::store(const kernels::ConstMatrixView& keys,
 
 void CpuOperations::attention(const kernels::AttentionShape& shape,
                               const kernels::ConstMatrixView& q, const kernels::KvCacheView& cache,
-                              const kernels::MatrixView& out) {
-  kernels::cpu::attention(shape, q, cache, out);
+                              const ActivationView& out) {
+  kernels::cpu::attention(shape, q, cache, floats(out));
 }
 
-void CpuOperations::swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
-                           const kernels::MatrixView& out) {
-  kernels::cpu::swiglu(gate, up, out);
+void CpuOperations::swiglu(const ActivationView& gate, const ActivationView& up,
+                           const ActivationView& out) {
+  kernels::cpu::swiglu(floats(gate), floats(up), floats(out));
 }
 
 void CpuOperations::dequantize(kernels::WeightType type, const std::byte* data, float* out,

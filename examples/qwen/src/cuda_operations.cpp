@@ -17,8 +17,10 @@ namespace tensor_pager::qwen {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
-// Rounded weights of one product take at most this much; larger products are done in pieces.
+// Rounded weights of one product take at most the larger of these, which is about what a large
+// matrix has; larger products are done in pieces.
 constexpr std::size_t kRoundedWeights = std::size_t{64} << 20;
+constexpr std::uint64_t kRoundedShare = 16;  // a sixteenth of the budget
 
 void check(cudaError_t status, const char* call, std::size_t bytes) {
   if (status == cudaSuccess) return;
@@ -33,14 +35,29 @@ std::size_t table_bytes(std::size_t positions, std::size_t pairs) {
   return aligned(positions * 2 * pairs * sizeof(float));
 }
 
-std::size_t product_bytes(std::size_t rows, std::size_t cols, std::size_t tokens) {
-  if (tokens == 1) return 0;
-  const std::size_t most = std::max<std::size_t>(kRoundedWeights / (2 * cols), 64);
-  return kernels::cuda::Products::scratch_bytes(std::min(rows, most), cols, tokens);
-}
-
 cudaStream_t cuda(StreamRef stream) {
   return static_cast<cudaStream_t>(stream.handle);
+}
+
+// Activations of several tokens: halves, then a factor for each row.
+std::size_t halves_bytes(std::size_t rows, std::size_t cols) {
+  return aligned(rows * kernels::cuda::operand_stride(cols) * sizeof(kernels::cuda::Operand));
+}
+
+kernels::cuda::OperandView operand(const ActivationView& a) {
+  return {
+      .data = reinterpret_cast<kernels::cuda::Operand*>(a.data), .rows = a.rows, .cols = a.cols};
+}
+
+kernels::cuda::OperandView with_factors(const ActivationView& a) {
+  kernels::cuda::OperandView view = operand(a);
+  view.factors = reinterpret_cast<float*>(a.data + halves_bytes(a.rows, a.cols));
+  return view;
+}
+
+// Activations of one token.
+kernels::MatrixView floats(const ActivationView& a) {
+  return {reinterpret_cast<float*>(a.data), a.rows, a.cols, a.cols};
 }
 
 }  // namespace
@@ -111,11 +128,21 @@ StreamRef CudaOperations::stream() const {
   return {stream_->handle()};
 }
 
+Bytes CudaOperations::activation_bytes(std::size_t rows, std::size_t cols) const {
+  if (rows == 1) return {aligned(cols * sizeof(float))};
+  return {halves_bytes(rows, cols) + aligned(rows * sizeof(float))};
+}
+
 Bytes CudaOperations::scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
-                                    std::uint32_t context) const {
+                                    std::uint32_t context, Bytes budget) const {
   const std::size_t embedding = config.embedding_length;
-  const std::size_t tokens = size.ubatch;
-  std::size_t most = product_bytes(config.vocab_size, embedding, tokens);
+  const std::size_t rounded = std::max<std::size_t>(kRoundedWeights, budget.count / kRoundedShare);
+  const auto product = [&](std::size_t rows, std::size_t cols) -> std::size_t {
+    if (size.ubatch == 1 || cols == 0) return 0;
+    const std::size_t fit = std::max<std::size_t>(rounded / (2 * cols), 64);
+    return kernels::cuda::Products::operand_scratch_bytes(std::min(rows, fit), cols);
+  };
+  std::size_t most = size.wanted == 1 ? 0 : product(config.vocab_size, embedding);
   for (const loaders::LayerConfig& layer : config.layers) {
     const std::size_t width = std::size_t{layer.head_count} * config.key_length;
     const std::size_t feed_forward = layer.feed_forward_length;
@@ -125,9 +152,8 @@ Bytes CudaOperations::scratch_bytes(const loaders::ModelConfig& config, const Pa
                                       .kv_heads = layer.head_count_kv,
                                       .head_dim = config.key_length,
                                       .past = std::max<std::size_t>(context, 1) - 1};
-    most = std::max({most, product_bytes(std::max(width, feed_forward), embedding, tokens),
-                     product_bytes(embedding, width, tokens),
-                     feed_forward == 0 ? 0 : product_bytes(embedding, feed_forward, tokens),
+    most = std::max({most, product(std::max(width, feed_forward), embedding),
+                     product(embedding, width), product(embedding, feed_forward),
                      kernels::cuda::attention_scratch_bytes(one, cache_type())});
   }
   return {table_bytes(size.tokens, config.rope_dimension_count / 2) + aligned(most)};
@@ -154,16 +180,53 @@ void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequenci
   scratch_ = {memory_.data + bytes, memory_.bytes - bytes};
 }
 
-void CudaOperations::matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
                             const kernels::MatrixView& y, const MatmulOptions& options) {
-  const kernels::cuda::MatmulOptions cuda_options{
-      .bias = options.bias, .accumulate = options.accumulate, .scale_rows = options.any_range};
-  products_.matmul(w, x, y, cuda_options, scratch_, cuda(stream()));
+  const kernels::cuda::MatmulOptions cuda_options{.bias = options.bias,
+                                                  .accumulate = options.accumulate};
+  if (x.rows == 1) {
+    products_.matmul(w, floats(x), y, cuda_options, scratch_, cuda(stream()));
+  } else {
+    products_.matmul(w, options.any_range ? with_factors(x) : operand(x), y, cuda_options, scratch_,
+                     cuda(stream()));
+  }
+}
+
+void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
+                            const ActivationView& y, std::size_t first_col) {
+  if (x.rows == 1) {
+    products_.matmul(w, floats(x), {floats(y).data + first_col, 1, w.rows}, {}, scratch_,
+                     cuda(stream()));
+    return;
+  }
+  kernels::cuda::OperandView columns = operand(y);
+  columns.data += first_col;
+  columns.cols = w.rows;
+  products_.matmul(w, operand(x), columns, scratch_, cuda(stream()));
 }
 
 void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
                               const kernels::MatrixView& out) {
   kernels::cuda::rms_norm(x, weight, epsilon, out, cuda(stream()));
+}
+
+void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                              const ActivationView& out) {
+  if (out.rows == 1) {
+    kernels::cuda::rms_norm(x, weight, epsilon, floats(out), cuda(stream()));
+  } else {
+    kernels::cuda::rms_norm(x, weight, epsilon, operand(out), cuda(stream()));
+  }
+}
+
+void CudaOperations::convert(const kernels::ConstMatrixView& x, const ActivationView& out) {
+  if (out.rows > 1) {
+    kernels::cuda::round_rows(x, operand(out), cuda(stream()));
+    return;
+  }
+  check(cudaMemcpyAsync(out.data, x.data, x.cols * sizeof(float), cudaMemcpyDeviceToDevice,
+                        cuda(stream())),
+        "cudaMemcpyAsync on the device", x.cols * sizeof(float));
 }
 
 void CudaOperations::rope(const kernels::MatrixView& x, std::size_t heads,
@@ -189,13 +252,21 @@ void CudaOperations::store(const kernels::ConstMatrixView& keys,
 
 void CudaOperations::attention(const kernels::AttentionShape& shape,
                                const kernels::ConstMatrixView& q, const kernels::KvCacheView& cache,
-                               const kernels::MatrixView& out) {
-  kernels::cuda::attention(shape, q, cache, out, scratch_, cuda(stream()));
+                               const ActivationView& out) {
+  if (out.rows == 1) {
+    kernels::cuda::attention(shape, q, cache, floats(out), scratch_, cuda(stream()));
+  } else {
+    kernels::cuda::attention(shape, q, cache, operand(out), scratch_, cuda(stream()));
+  }
 }
 
-void CudaOperations::swiglu(const kernels::ConstMatrixView& gate,
-                            const kernels::ConstMatrixView& up, const kernels::MatrixView& out) {
-  kernels::cuda::swiglu(gate, up, out, cuda(stream()));
+void CudaOperations::swiglu(const ActivationView& gate, const ActivationView& up,
+                            const ActivationView& out) {
+  if (out.rows == 1) {
+    kernels::cuda::swiglu(floats(gate), floats(up), floats(out), cuda(stream()));
+  } else {
+    kernels::cuda::swiglu(operand(gate), operand(up), with_factors(out), cuda(stream()));
+  }
 }
 
 void CudaOperations::dequantize(kernels::WeightType type, const std::byte* data, float* out,

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "qwen/embedding.hpp"
 #include "qwen/error.hpp"
@@ -60,6 +62,37 @@ ForwardPass::ForwardPass(const PassResources& resources, const Activations& acti
       resources.graph, {.ubatches = ubatches(size), .ubatch_tokens = size.ubatch}));
 }
 
+void ForwardPass::rehearse() {
+  if (!resources_.operations.worth_rehearsing()) return;
+  const PassSize& size = activations_.size();
+  resources_.operations.prepare_positions(frequencies_, 0, size.tokens);
+  stand_in_ = activations_.memory().data();
+  std::set<std::vector<std::uint64_t>> seen;
+  for (const loaders::Step& step : resources_.graph.steps) {
+    std::vector<std::uint64_t> kind{static_cast<std::uint64_t>(step.op), step.first_slice,
+                                    step.last_slice};
+    bool readable = true;
+    for (const loaders::WeightSlice& slice : step.weights) {
+      const loaders::TensorInfo& tensor = resources_.model.gguf.tensors()[slice.tensor];
+      kind.insert(kind.end(), {static_cast<std::uint64_t>(slice.role), tensor.ne[0], slice.rows,
+                               static_cast<std::uint64_t>(tensor.type)});
+      readable = readable && slice.bytes.size <= activations_.memory().size();
+    }
+    if (readable && seen.insert(std::move(kind)).second) run_on_nothing(step);
+  }
+  stand_in_ = nullptr;
+}
+
+// With the first ubatch, and the last if it is a shorter one.
+void ForwardPass::run_on_nothing(const loaders::Step& step) {
+  class NoLogits final : public LogitsSink {
+    void take(std::size_t, std::size_t, const kernels::ConstMatrixView&) override {}
+  } nowhere;
+  const std::uint32_t last = ubatches(activations_.size()) - 1;
+  run_step(step, ubatch(0, 0), nowhere);
+  if (ubatch(last, 0).count != ubatch(0, 0).count) run_step(step, ubatch(last, 0), nowhere);
+}
+
 void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
                       const PassProgress& progress) {
   if (tokens.size() != activations_.size().tokens) {
@@ -112,14 +145,14 @@ void ForwardPass::run_step(const loaders::Step& step, const Ubatch& ubatch, Logi
 }
 
 void ForwardPass::attention_input(const loaders::Step& step, const Ubatch& ubatch) {
-  const kernels::MatrixView h = activations_.normed(ubatch.count);
+  const ActivationView h = activations_.normed(ubatch.count);
   if (step.first_slice) {
     norm(step, WeightRole::attn_norm, activations_.residual(ubatch.first, ubatch.count), h);
   }
   const std::size_t head_dim = resources_.model.config.key_length;
   const std::size_t width = layer(step).head_count * head_dim;
   const std::size_t kv_width = layer(step).head_count_kv * head_dim;
-  project(step, WeightRole::q, WeightRole::q_bias, h, activations_.first(ubatch.count, width));
+  project(step, WeightRole::q, WeightRole::q_bias, h, activations_.queries(ubatch.count, width));
   project(step, WeightRole::k, WeightRole::k_bias, h, activations_.keys(ubatch.count, kv_width));
   project(step, WeightRole::v, WeightRole::v_bias, h, activations_.values(ubatch.count, kv_width));
   if (step.last_slice) finish_heads(step, ubatch);
@@ -129,7 +162,7 @@ void ForwardPass::finish_heads(const loaders::Step& step, const Ubatch& ubatch) 
   const loaders::LayerConfig& sizes = layer(step);
   const std::size_t head_dim = resources_.model.config.key_length;
   const std::size_t kv_width = sizes.head_count_kv * head_dim;
-  const kernels::MatrixView q = activations_.first(ubatch.count, sizes.head_count * head_dim);
+  const kernels::MatrixView q = activations_.queries(ubatch.count, sizes.head_count * head_dim);
   const kernels::MatrixView k = activations_.keys(ubatch.count, kv_width);
   if (loaders::traits(resources_.model.config.architecture).qk_norm) {
     norm_heads(step, WeightRole::q_norm, q);
@@ -145,7 +178,7 @@ void ForwardPass::attention_output(const loaders::Step& step, const Ubatch& ubat
   const loaders::LayerConfig& sizes = layer(step);
   const std::size_t head_dim = resources_.model.config.key_length;
   const std::size_t width = sizes.head_count * head_dim;
-  const kernels::MatrixView a = activations_.second(ubatch.count, width, width);
+  const ActivationView a = activations_.attended(ubatch.count, width);
   if (step.first_slice) {
     const kernels::AttentionShape shape{.tokens = ubatch.count,
                                         .heads = sizes.head_count,
@@ -153,33 +186,32 @@ void ForwardPass::attention_output(const loaders::Step& step, const Ubatch& ubat
                                         .head_dim = head_dim,
                                         .past = ubatch.past,
                                         .scale = 1.0F / std::sqrt(static_cast<float>(head_dim))};
-    resources_.operations.attention(shape, activations_.first(ubatch.count, width),
+    resources_.operations.attention(shape, activations_.queries(ubatch.count, width),
                                     resources_.cache.view(step.layer), a);
   }
   const loaders::WeightSlice& slice = find(step, WeightRole::attn_output);
   const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
-  resources_.operations.matmul(weights(slice), a, columns(x, slice),
-                               {.accumulate = true, .any_range = true});
+  resources_.operations.matmul(weights(slice), a, columns(x, slice), {.accumulate = true});
 }
 
 void ForwardPass::ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch) {
-  const kernels::MatrixView h = activations_.normed(ubatch.count);
+  const ActivationView h = activations_.normed(ubatch.count);
   if (step.first_slice) {
     norm(step, WeightRole::ffn_norm, activations_.residual(ubatch.first, ubatch.count), h);
   }
   const std::size_t width = layer(step).feed_forward_length;
   const loaders::WeightSlice& gate = find(step, WeightRole::gate);
   const loaders::WeightSlice& up = find(step, WeightRole::up);
-  const kernels::MatrixView f = columns(activations_.first(ubatch.count, width), gate);
-  const kernels::MatrixView u = activations_.second(ubatch.count, width, up.rows);
-  resources_.operations.matmul(weights(gate), h, f, {});
-  resources_.operations.matmul(weights(up), h, u, {});
-  resources_.operations.swiglu(f, u, f);
+  const ActivationView g = activations_.gate(ubatch.count, width);
+  const ActivationView u = activations_.up(ubatch.count, width);
+  resources_.operations.matmul(weights(gate), h, g, gate.first_row);
+  resources_.operations.matmul(weights(up), h, u, up.first_row);
+  if (step.last_slice) resources_.operations.swiglu(g, u, g);
 }
 
 void ForwardPass::ffn_down(const loaders::Step& step, const Ubatch& ubatch) {
   const loaders::WeightSlice& slice = find(step, WeightRole::down);
-  const kernels::MatrixView f = activations_.first(ubatch.count, layer(step).feed_forward_length);
+  const ActivationView f = activations_.gate(ubatch.count, layer(step).feed_forward_length);
   const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
   resources_.operations.matmul(weights(slice), f, columns(x, slice),
                                {.accumulate = true, .any_range = true});
@@ -195,16 +227,17 @@ void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {
   const std::size_t piece = activations_.logit_rows(slice.rows);
   for (std::size_t first = 0; first < size.wanted; first += piece) {
     const std::size_t count = std::min<std::size_t>(piece, size.wanted - first);
-    const kernels::MatrixView logits = activations_.first(count, slice.rows);
-    resources_.operations.matmul(weights(slice), activations_.residual(first_wanted + first, count),
-                                 logits, {});
+    const ActivationView x = activations_.normed(count);
+    resources_.operations.convert(activations_.residual(first_wanted + first, count), x);
+    const kernels::MatrixView logits = activations_.logits(count, slice.rows);
+    resources_.operations.matmul(weights(slice), x, logits, {});
     sink.take(first, slice.first_row, resources_.operations.download(logits));
   }
 }
 
 // A slice may begin and end in any of q, k and v.
 void ForwardPass::project(const loaders::Step& step, WeightRole weight, WeightRole bias,
-                          const kernels::ConstMatrixView& x, const kernels::MatrixView& y) {
+                          const ActivationView& x, const kernels::MatrixView& y) {
   const loaders::WeightSlice* slice = step.find(weight);
   if (slice == nullptr) return;
   const loaders::WeightSlice* offsets = step.find(bias);
@@ -212,8 +245,9 @@ void ForwardPass::project(const loaders::Step& step, WeightRole weight, WeightRo
                                {.bias = offsets == nullptr ? nullptr : vector(*offsets)});
 }
 
+template <class Out>
 void ForwardPass::norm(const loaders::Step& step, WeightRole role, const kernels::MatrixView& x,
-                       const kernels::MatrixView& out) {
+                       const Out& out) {
   resources_.operations.rms_norm(x, vector(find(step, role)), resources_.model.config.rms_epsilon,
                                  out);
 }
@@ -227,17 +261,19 @@ void ForwardPass::norm_heads(const loaders::Step& step, WeightRole role,
 
 kernels::Weights ForwardPass::weights(const loaders::WeightSlice& slice) const {
   const loaders::TensorInfo& tensor = resources_.model.gguf.tensors()[slice.tensor];
-  return {weight_type(resources_.model.gguf, tensor), resources_.pager.address(slice.bytes.offset),
-          slice.rows, tensor.ne[0]};
+  return {weight_type(resources_.model.gguf, tensor), data(slice), slice.rows, tensor.ne[0]};
+}
+
+const std::byte* ForwardPass::data(const loaders::WeightSlice& slice) const {
+  return stand_in_ != nullptr ? stand_in_ : resources_.pager.address(slice.bytes.offset);
 }
 
 // A vector as float32. Nearly all files store them so; of the others, one is converted at a time.
 const float* ForwardPass::vector(const loaders::WeightSlice& slice) {
   const loaders::TensorInfo& tensor = resources_.model.gguf.tensors()[slice.tensor];
   const kernels::WeightType type = weight_type(resources_.model.gguf, tensor);
-  const std::byte* data = resources_.pager.address(slice.bytes.offset);
-  if (type == kernels::WeightType::f32) return reinterpret_cast<const float*>(data);
-  resources_.operations.dequantize(type, data, activations_.vector(), slice.rows);
+  if (type == kernels::WeightType::f32) return reinterpret_cast<const float*>(data(slice));
+  resources_.operations.dequantize(type, data(slice), activations_.vector(), slice.rows);
   return activations_.vector();
 }
 

@@ -16,14 +16,19 @@ Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
       operations_(std::move(backend.operations)),
       pager_(std::move(backend.device), store_,
              {.arena = plan_.arena, .page = plan_.layout.page, .policy = policy, .trace = trace}),
-      cache_(model.config, plan_.context, plan_.cache_type, pager_.device()) {}
+      cache_(model.config, plan_.context, plan_.cache_type, pager_.device()) {
+  begin_prefill();
+  pass_->rehearse();
+}
+
+void Inference::begin_prefill() {
+  decoding_ = false;
+  begin_phase(plan_.prefill, plan_.arena, plan_.scratch);
+}
 
 void Inference::prefill(std::span<const loaders::TokenId> tokens, LogitsSink& sink,
                         const PassProgress& progress) {
-  if (!pass_ || decoding_) {
-    decoding_ = false;
-    begin_phase(plan_.prefill, plan_.arena, plan_.scratch);
-  }
+  if (decoding_) begin_prefill();
   pass_->run(tokens, 0, sink, progress);
   position_ = static_cast<std::uint32_t>(tokens.size());
 }
@@ -49,7 +54,10 @@ void Inference::begin_phase(const PassSize& size, Bytes arena, Bytes scratch) {
   scratch_ = {};
   const Bytes present = pager_.statistics().arena;
   if (arena < present) pager_.set_arena(arena);
-  activations_.emplace(model_.config, size, pager_.device());
+  const auto activation_bytes = [this](std::size_t rows, std::size_t cols) {
+    return operations_->activation_bytes(rows, cols);
+  };
+  activations_.emplace(model_.config, size, activation_bytes, pager_.device());
   scratch_ = pager_.device().allocate(scratch);
   operations_->use_scratch(scratch_);
   if (arena > present) pager_.set_arena(arena);

@@ -15,7 +15,7 @@ namespace {
 
 // A step is at most this share of the arena, so that the next ones can be brought in beside it.
 constexpr std::uint64_t kStepsInArena = 8;
-constexpr Bytes kLargestStep = MiB(64);
+constexpr Bytes kLargestStep = MiB(128);
 // What grows with the ubatch gets at most this share of the memory: a quarter.
 constexpr std::uint64_t kActivationShare = 4;
 
@@ -134,7 +134,7 @@ class Planner {
 
   // What a phase needs beside weights and cache.
   Bytes phase_bytes(const PassSize& size) const {
-    return ActivationLayout(model_.config, size).bytes() + scratch(size);
+    return ActivationLayout(model_.config, size, request_.activation_bytes).bytes() + scratch(size);
   }
 
   Bytes scratch(const PassSize& size) const {
@@ -185,10 +185,6 @@ class Planner {
 };
 
 }  // namespace
-
-Bytes MemoryPlan::total(const loaders::ModelConfig& config) const {
-  return arena + kv_cache + scratch + ActivationLayout(config, prefill).bytes();
-}
 
 MemoryPlan plan_memory(const Model& model, const MemoryRequest& request) {
   return Planner(model, request).plan();

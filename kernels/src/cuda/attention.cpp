@@ -7,6 +7,7 @@
 
 #include "cuda/attention_kernels.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/operand_rows.hpp"
 #include "cuda/shapes.hpp"
 #include "kernels/cuda/kv_cache.hpp"
 
@@ -28,8 +29,7 @@ std::size_t converted_elements(const AttentionShape& s) {
   return (s.past + s.tokens) * s.kv_heads * s.head_dim;
 }
 
-void require_valid(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
-                   const MatrixView& out) {
+void require_valid(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache) {
   if (s.kv_heads == 0 || s.heads == 0 || s.heads % s.kv_heads != 0) {
     throw Error("cuda attention: " + std::to_string(s.heads) + " heads do not divide among " +
                 std::to_string(s.kv_heads) + " key/value heads");
@@ -43,9 +43,8 @@ void require_valid(const AttentionShape& s, const ConstMatrixView& q, const KvCa
                 " positions are more than 2^30");
   }
   require_shape("cuda attention: q", q, s.tokens, s.heads * s.head_dim);
-  require_shape("cuda attention: out", out, s.tokens, s.heads * s.head_dim);
-  if (!aligned(q.data) || q.stride % 4 != 0 || out.stride % 2 != 0 || !aligned(out.data)) {
-    throw Error("cuda attention: rows of q and out must begin at multiples of 16 and 8 bytes");
+  if (!aligned(q.data) || q.stride % 4 != 0) {
+    throw Error("cuda attention: rows of q must begin at multiples of 16 bytes");
   }
   if (cache.position_stride < s.kv_heads * s.head_dim) {
     throw Error("cuda attention: cache positions are " + std::to_string(cache.position_stride) +
@@ -85,17 +84,9 @@ void set_cache(AttentionProblem& p, const AttentionShape& s, const KvCacheView& 
   p.values = values;
 }
 
-}  // namespace
-
-std::size_t attention_scratch_bytes(const AttentionShape& shape, WeightType cache_type) {
-  const std::size_t halves = cache_type == WeightType::f32 ? 2 * converted_elements(shape) : 0;
-  return partial_bytes(shape) + halves * sizeof(__half);
-}
-
-void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
-               const MatrixView& out, const Scratch& scratch, cudaStream_t stream) {
-  require_valid(s, q, cache, out);
-  if (s.tokens == 0) return;
+// Everything but where the result goes.
+AttentionProblem problem(const AttentionShape& s, const ConstMatrixView& q,
+                         const KvCacheView& cache, const Scratch& scratch, cudaStream_t stream) {
   const std::size_t needed = attention_scratch_bytes(s, cache.type);
   if (scratch.bytes < needed || (needed > 0 && !aligned(scratch.data))) {
     throw Error("cuda attention: " + std::to_string(s.tokens) + " tokens after " +
@@ -106,19 +97,53 @@ void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheV
   AttentionProblem p{};
   p.q = q.data;
   p.q_stride = q.stride;
-  p.out = out.data;
-  p.out_stride = out.stride;
   p.tokens = static_cast<int>(s.tokens);
   p.heads = static_cast<int>(s.heads);
   p.kv_heads = static_cast<int>(s.kv_heads);
   p.past = static_cast<int>(s.past);
   p.scale = s.scale * std::numbers::log2e_v<float>;
   set_cache(p, s, cache, scratch.data + partial_bytes(s), stream);
+  return p;
+}
+
+}  // namespace
+
+std::size_t attention_scratch_bytes(const AttentionShape& shape, WeightType cache_type) {
+  const std::size_t halves = cache_type == WeightType::f32 ? 2 * converted_elements(shape) : 0;
+  return partial_bytes(shape) + halves * sizeof(__half);
+}
+
+void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
+               const MatrixView& out, const Scratch& scratch, cudaStream_t stream) {
+  require_valid(s, q, cache);
+  require_shape("cuda attention: out", out, s.tokens, s.heads * s.head_dim);
+  if (out.stride % 2 != 0 || !aligned(out.data)) {
+    throw Error("cuda attention: rows of out must begin at multiples of 8 bytes");
+  }
+  if (s.tokens == 0) return;
+  AttentionProblem p = problem(s, q, cache, scratch, stream);
+  p.out = out.data;
+  p.out_stride = out.stride;
   if (s.tokens == 1) {
     launch_attention_splits(p, s.head_dim, reinterpret_cast<float*>(scratch.data), stream);
   } else {
     launch_attention_tiles(p, s.head_dim, stream);
   }
+  check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
+}
+
+void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
+               const OperandView& out, const Scratch& scratch, cudaStream_t stream) {
+  require_valid(s, q, cache);
+  require_operand("cuda attention: out", out, s.tokens, s.heads * s.head_dim);
+  if (s.tokens == 1) {
+    throw Error("cuda attention: a single token's result is float32, not an operand");
+  }
+  if (s.tokens == 0) return;
+  AttentionProblem p = problem(s, q, cache, scratch, stream);
+  p.operands = out.data;
+  p.out_stride = out.stride;
+  launch_attention_tiles(p, s.head_dim, stream);
   check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
 }
 

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 
+#include "kernels/cuda/operand.hpp"
+
 namespace tensor_pager::kernels::cuda {
 
 /// What both kernels of attention work on. Strides are in elements.
@@ -14,7 +16,8 @@ struct AttentionProblem {
   const __half* keys;
   const __half* values;
   std::size_t position_stride;
-  float* out;
+  float* out;  // or null: the result is kept as operands
+  Operand* operands;
   std::size_t out_stride;
   int tokens, heads, kv_heads, past;
   float scale;  // times log2 e: weights are powers of two

@@ -1,5 +1,6 @@
 #include "cuda/attention_kernels.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/rounding.cuh"
 #include "cuda/tensor_core.cuh"
 
 // Causal attention of many tokens (Dao, FlashAttention-2, 2023): a block of threads holds the
@@ -236,13 +237,17 @@ __device__ void store(const AttentionProblem& p, Sums<T>& sums, int first, int h
       const float inverse = 1.0F / weights;
       const int row = first + 16 * set + lane / 4 + 8 * half;
       if (row >= p.tokens) continue;
-      float* out = p.out + static_cast<std::size_t>(row) * p.out_stride + head * T::kHeadDim +
-                   2 * (lane % 4);
+      const std::size_t at = static_cast<std::size_t>(row) * p.out_stride +
+                             static_cast<std::size_t>(head * T::kHeadDim + 2 * (lane % 4));
 #pragma unroll
       for (int tile = 0; tile < T::kValueTiles; ++tile) {
-        const float2 pair{sums.values[set][tile][2 * half] * inverse,
-                          sums.values[set][tile][2 * half + 1] * inverse};
-        *reinterpret_cast<float2*>(out + 8 * tile) = pair;
+        const float pair[2] = {sums.values[set][tile][2 * half] * inverse,
+                               sums.values[set][tile][2 * half + 1] * inverse};
+        if (p.out != nullptr) {
+          store_together<2>(p.out + at + 8 * tile, pair);
+        } else {
+          store_together<2>(p.operands + at + 8 * tile, pair);
+        }
       }
     }
   }

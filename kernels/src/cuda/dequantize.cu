@@ -2,6 +2,7 @@
 
 #include "cuda/formats.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/rounding.cuh"
 #include "kernels/cuda/dequantize.hpp"
 
 namespace tensor_pager::kernels::cuda {
@@ -14,24 +15,9 @@ __device__ void store_run(float* out, const float (&v)[8]) {
   reinterpret_cast<float4*>(out)[1] = {v[4], v[5], v[6], v[7]};
 }
 
-__device__ void store_run(__half* out, const float (&v)[8]) {
-  union {
-    __half2 halves[4];
-    uint4 word;
-  } run;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) run.halves[i] = __floats2half2_rn(v[2 * i], v[2 * i + 1]);
-  *reinterpret_cast<uint4*>(out) = run.word;
-}
-
-[[maybe_unused]] __device__ void store_run(__nv_bfloat16* out, const float (&v)[8]) {
-  union {
-    __nv_bfloat162 pairs[4];
-    uint4 word;
-  } run;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) run.pairs[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
-  *reinterpret_cast<uint4*>(out) = run.word;
+template <class Out>
+__device__ void store_run(Out* out, const float (&v)[8]) {
+  store_together<8>(out, v);
 }
 
 // One unit of 16 elements per thread. Threads that follow each other write eight elements that
@@ -57,25 +43,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__device__ float to_float(float v) {
-  return v;
-}
-__device__ float to_float(__half v) {
-  return __half2float(v);
-}
-__device__ float to_float(__nv_bfloat16 v) {
-  return __bfloat162float(v);
-}
-__device__ void convert(float v, float& out) {
-  out = v;
-}
-__device__ void convert(float v, __half& out) {
-  out = __float2half_rn(v);
-}
-[[maybe_unused]] __device__ void convert(float v, __nv_bfloat16& out) {
-  out = __float2bfloat16_rn(v);
-}
-
 // A row of unquantised weights, and zeros up to the stride; four elements per thread.
 template <class In, class Out>
 __global__ void __launch_bounds__(kThreads)
@@ -91,7 +58,8 @@ __global__ void __launch_bounds__(kThreads)
   const In* from = in + row * cols + col;
   Four four;
 #pragma unroll
-  for (std::size_t e = 0; e < 4; ++e) convert(col + e < cols ? to_float(from[e]) : 0.0F, four.v[e]);
+  for (std::size_t e = 0; e < 4; ++e)
+    store_rounded(four.v + e, col + e < cols ? to_float(from[e]) : 0.0F);
   if (i + 4 <= total) {
     *reinterpret_cast<Four*>(out + i) = four;
   } else {

@@ -1,4 +1,6 @@
 #include "cuda/launch.hpp"
+#include "cuda/operand_rows.hpp"
+#include "cuda/rounding.cuh"
 #include "cuda/shapes.hpp"
 #include "kernels/cuda/norm.hpp"
 
@@ -10,13 +12,15 @@ constexpr std::size_t kWarpRow = 512;
 constexpr unsigned kWarpsPerBlock = 4;
 constexpr unsigned kRowThreads = 512;
 
+template <class Out>
 struct Norm {
   const float* x;
   const float* weight;
-  float* out;
+  Out* out;
   std::size_t x_stride, out_stride;
   std::size_t rows;
   unsigned cols;
+  unsigned out_cols;  // what follows cols becomes zeros
   float epsilon;
 };
 
@@ -43,29 +47,34 @@ __device__ float squares(const float* x, unsigned cols, unsigned thread, unsigne
   return sum;
 }
 
-template <bool kFour>
-__device__ void scale_row(const Norm& p, std::size_t row, float sum, unsigned thread,
+template <bool kFour, class Out>
+__device__ void scale_row(const Norm<Out>& p, std::size_t row, float sum, unsigned thread,
                           unsigned threads) {
   const float mean = sum / static_cast<float>(p.cols);
   const float scale = 1.0F / sqrtf(mean + p.epsilon);
   const float* x = p.x + row * p.x_stride;
-  float* out = p.out + row * p.out_stride;
+  Out* out = p.out + row * p.out_stride;
   if constexpr (kFour) {
-    for (unsigned i = thread; i < p.cols / 4; i += threads) {
-      const float4 v = reinterpret_cast<const float4*>(x)[i];
-      const float4 w = reinterpret_cast<const float4*>(p.weight)[i];
-      const float4 result{v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z,
-                          v.w * scale * w.w};
-      reinterpret_cast<float4*>(out)[i] = result;
+    for (unsigned i = thread; i < p.out_cols / 4; i += threads) {
+      float result[4] = {};
+      if (4 * i < p.cols) {
+        const float4 v = reinterpret_cast<const float4*>(x)[i];
+        const float4 w = reinterpret_cast<const float4*>(p.weight)[i];
+        result[0] = v.x * scale * w.x, result[1] = v.y * scale * w.y;
+        result[2] = v.z * scale * w.z, result[3] = v.w * scale * w.w;
+      }
+      store_four(out + 4 * i, result);
     }
   } else {
-    for (unsigned i = thread; i < p.cols; i += threads) out[i] = x[i] * scale * p.weight[i];
+    for (unsigned i = thread; i < p.out_cols; i += threads) {
+      store_rounded(out + i, i < p.cols ? x[i] * scale * p.weight[i] : 0.0F);
+    }
   }
 }
 
 // A whole warp returns together, so the shuffles see all its threads.
-template <bool kFour>
-__global__ void __launch_bounds__(32 * kWarpsPerBlock) norm_by_warp(const Norm p) {
+template <bool kFour, class Out>
+__global__ void __launch_bounds__(32 * kWarpsPerBlock) norm_by_warp(const Norm<Out> p) {
   const std::size_t row = std::size_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / 32;
   if (row >= p.rows) return;
   const unsigned lane = threadIdx.x % 32;
@@ -73,8 +82,8 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) norm_by_warp(const Norm p
   scale_row<kFour>(p, row, sum, lane, 32);
 }
 
-template <bool kFour>
-__global__ void __launch_bounds__(kRowThreads) norm_by_block(const Norm p) {
+template <bool kFour, class Out>
+__global__ void __launch_bounds__(kRowThreads) norm_by_block(const Norm<Out> p) {
   __shared__ float sums[kRowThreads / 32];
   const std::size_t row = blockIdx.x;
   const float own =
@@ -87,13 +96,32 @@ __global__ void __launch_bounds__(kRowThreads) norm_by_block(const Norm p) {
   scale_row<kFour>(p, row, sum, threadIdx.x, kRowThreads);
 }
 
-template <bool kFour>
-void run(const Norm& p, cudaStream_t stream) {
+template <bool kFour, class Out>
+void run(const Norm<Out>& p, cudaStream_t stream) {
   if (p.cols <= kWarpRow) {
     norm_by_warp<kFour><<<blocks_for(p.rows, kWarpsPerBlock), 32 * kWarpsPerBlock, 0, stream>>>(p);
   } else {
     norm_by_block<kFour><<<static_cast<unsigned>(p.rows), kRowThreads, 0, stream>>>(p);
   }
+}
+
+template <class Out>
+void run_checked(const ConstMatrixView& x, const Norm<Out>& p, bool aligned_out,
+                 cudaStream_t stream) {
+  if (x.rows * x.cols == 0) return;
+  // The order of the sum must depend on the number of columns only, so a row of a multiple of four
+  // columns that is not aligned is an error of the caller.
+  const bool aligned_weight = reinterpret_cast<std::uintptr_t>(p.weight) % 16 == 0;
+  if (x.cols % 4 != 0) {
+    run<false>(p, stream);
+  } else if (rows_of_float4(x) && aligned_out && aligned_weight) {
+    run<true>(p, stream);
+  } else {
+    throw Error("cuda rms_norm: rows of " + std::to_string(x.cols) +
+                " columns must begin at multiples of 16 bytes; strides are " +
+                std::to_string(x.stride) + " and " + std::to_string(p.out_stride));
+  }
+  check_launch("rms_norm", {x.rows, x.cols});
 }
 
 }  // namespace
@@ -102,23 +130,22 @@ void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, cons
               cudaStream_t stream) {
   require_shape("cuda rms_norm: x", x, x.rows, x.cols);
   require_shape("cuda rms_norm: out", out, x.rows, x.cols);
-  if (x.rows * x.cols == 0) return;
-  const Norm p{
-      x.data, weight, out.data, x.stride, out.stride, x.rows, static_cast<unsigned>(x.cols),
-      epsilon};
-  // The order of the sum must depend on the number of columns only, so a row of a multiple of four
-  // columns that is not aligned is an error of the caller.
-  const bool aligned_weight = reinterpret_cast<std::uintptr_t>(weight) % 16 == 0;
-  if (x.cols % 4 != 0) {
-    run<false>(p, stream);
-  } else if (rows_of_float4(x) && rows_of_float4(out) && aligned_weight) {
-    run<true>(p, stream);
-  } else {
-    throw Error("cuda rms_norm: rows of " + std::to_string(x.cols) +
-                " columns must begin at multiples of 16 bytes; strides are " +
-                std::to_string(x.stride) + " and " + std::to_string(out.stride));
-  }
-  check_launch("rms_norm", {x.rows, x.cols});
+  const auto cols = static_cast<unsigned>(x.cols);
+  run_checked(
+      x, Norm<float>{x.data, weight, out.data, x.stride, out.stride, x.rows, cols, cols, epsilon},
+      rows_of_float4(out), stream);
+}
+
+void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const OperandView& out,
+              cudaStream_t stream) {
+  require_shape("cuda rms_norm: x", x, x.rows, x.cols);
+  require_operand("cuda rms_norm: out", out, x.rows, x.cols);
+  const auto cols = static_cast<unsigned>(x.cols);
+  const auto stride = static_cast<unsigned>(out.stride);
+  run_checked(
+      x,
+      Norm<Operand>{x.data, weight, out.data, x.stride, out.stride, x.rows, cols, stride, epsilon},
+      true, stream);
 }
 
 }  // namespace tensor_pager::kernels::cuda

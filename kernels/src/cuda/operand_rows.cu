@@ -1,59 +1,13 @@
 #include "cuda/launch.hpp"
 #include "cuda/operand_rows.hpp"
+#include "cuda/rounding.cuh"
 #include "cuda/shapes.hpp"
+#include "kernels/cuda/activation.hpp"
 
 namespace tensor_pager::kernels::cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
-
-[[maybe_unused]] __device__ void round_to(float v, __half& out) {
-  out = __float2half_rn(v);
-}
-[[maybe_unused]] __device__ void round_to(float v, __nv_bfloat16& out) {
-  out = __float2bfloat16_rn(v);
-}
-
-struct Rows {
-  const float* x;
-  std::size_t x_stride;
-  unsigned cols;
-  Operand* out;
-  unsigned stride;  // a multiple of 8
-  float* factors;
-};
-
-// Row times `scale` to operands, followed by zeros; returns the largest magnitude that this thread
-// saw.
-template <bool kFour>
-__device__ float round_row(const Rows& p, float scale) {
-  struct alignas(8) Four {
-    Operand v[4];
-  };
-  const float* x = p.x + blockIdx.x * p.x_stride;
-  Operand* out = p.out + std::size_t{blockIdx.x} * p.stride;
-  float largest = 0.0F;
-  for (unsigned i = threadIdx.x; i < p.stride / 4; i += kThreads) {
-    float v[4] = {};
-    if constexpr (kFour) {
-      if (4 * i < p.cols) {
-        const float4 four = reinterpret_cast<const float4*>(x)[i];
-        v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
-      }
-    } else {
-#pragma unroll
-      for (unsigned e = 0; e < 4; ++e) v[e] = 4 * i + e < p.cols ? x[4 * i + e] : 0.0F;
-    }
-    Four rounded;
-#pragma unroll
-    for (unsigned e = 0; e < 4; ++e) {
-      largest = fmaxf(largest, fabsf(v[e]));
-      round_to(v[e] * scale, rounded.v[e]);
-    }
-    reinterpret_cast<Four*>(out)[i] = rounded;
-  }
-  return largest;
-}
 
 // The largest of all threads' values.
 __device__ float block_largest(float v) {
@@ -70,19 +24,112 @@ __device__ float block_largest(float v) {
   return v;
 }
 
+// The power of two by which a row with this largest magnitude is divided.
+__device__ float row_factor(float largest) {
+  const bool out_of_range = largest >= 32768.0F || (largest > 0.0F && largest < 0.00390625F);
+  if (!out_of_range || largest > 3.0e38F) return 1.0F;
+  unsigned exponent = __float_as_uint(largest) >> 23;
+  exponent = exponent < 1 ? 1 : exponent > 253 ? 253 : exponent;
+  return __uint_as_float(exponent << 23);
+}
+
+__device__ float inverse_of_power(float factor) {
+  return __uint_as_float((254U << 23) - __float_as_uint(factor));
+}
+
+struct Rows {
+  const float* x;
+  std::size_t x_stride;
+  unsigned cols;
+  Operand* out;
+  std::size_t stride;
+  unsigned out_cols;  // a multiple of 8
+  float* factors;
+};
+
+// Row times `scale` to operands, followed by zeros; returns the largest magnitude that this thread
+// saw.
+template <bool kFour>
+__device__ float round_row(const Rows& p, float scale) {
+  const float* x = p.x + blockIdx.x * p.x_stride;
+  Operand* out = p.out + blockIdx.x * p.stride;
+  float largest = 0.0F;
+  for (unsigned i = threadIdx.x; i < p.out_cols / 4; i += kThreads) {
+    float v[4] = {};
+    if constexpr (kFour) {
+      if (4 * i < p.cols) {
+        const float4 four = reinterpret_cast<const float4*>(x)[i];
+        v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+      }
+    } else {
+#pragma unroll
+      for (unsigned e = 0; e < 4; ++e) v[e] = 4 * i + e < p.cols ? x[4 * i + e] : 0.0F;
+    }
+#pragma unroll
+    for (unsigned e = 0; e < 4; ++e) {
+      largest = fmaxf(largest, fabsf(v[e]));
+      v[e] *= scale;
+    }
+    store_four(out + 4 * i, v);
+  }
+  return largest;
+}
+
 // Rows are first converted as they are, since nearly all can be; a row out of range is read again.
 template <bool kFour>
 __global__ void __launch_bounds__(kThreads) round_all(const Rows p) {
   float largest = round_row<kFour>(p, 1.0F);
   if (p.factors == nullptr) return;
   largest = block_largest(largest);
-  float factor = 1.0F;
-  const bool out_of_range = largest >= 32768.0F || (largest > 0.0F && largest < 0.00390625F);
-  if (out_of_range && largest <= 3.0e38F) {
-    unsigned exponent = __float_as_uint(largest) >> 23;
-    exponent = exponent < 1 ? 1 : exponent > 253 ? 253 : exponent;
-    factor = __uint_as_float(exponent << 23);
-    round_row<kFour>(p, __uint_as_float((254 - exponent) << 23));  // each thread its own elements
+  const float factor = row_factor(largest);
+  if (factor != 1.0F) round_row<kFour>(p, inverse_of_power(factor));  // each thread its own
+  if (threadIdx.x == 0) p.factors[blockIdx.x] = factor;
+}
+
+struct Gated {
+  const Operand* gate;
+  const Operand* up;
+  std::size_t stride;
+  unsigned cols;
+  Operand* out;
+  std::size_t out_stride;
+  unsigned out_cols;  // a multiple of 8
+  float* factors;
+};
+
+struct alignas(16) Eight {
+  Operand v[8];
+};
+
+// silu(gate) * up of eight columns; zeros behind the last one.
+__device__ void gate_eight(const Gated& p, unsigned col, float (&out)[8]) {
+  const Eight gate = *reinterpret_cast<const Eight*>(p.gate + blockIdx.x * p.stride + col);
+  const Eight up = *reinterpret_cast<const Eight*>(p.up + blockIdx.x * p.stride + col);
+#pragma unroll
+  for (unsigned e = 0; e < 8; ++e) {
+    const float g = to_float(gate.v[e]) * (1.0F / kProductScale);
+    const float u = to_float(up.v[e]) * (1.0F / kProductScale);
+    out[e] = col + e < p.cols ? g / (1.0F + __expf(-g)) * u : 0.0F;
+  }
+}
+
+// Rows are read twice, from the cache the second time: the factor must be known before the first
+// element is rounded, and out may be gate.
+__global__ void __launch_bounds__(kThreads) gate_all(const Gated p) {
+  float largest = 0.0F;
+  float v[8];
+  for (unsigned col = 8 * threadIdx.x; col < p.out_cols; col += 8 * kThreads) {
+    gate_eight(p, col, v);
+#pragma unroll
+    for (unsigned e = 0; e < 8; ++e) largest = fmaxf(largest, fabsf(v[e]));
+  }
+  const float factor = row_factor(block_largest(largest));
+  const float inverse = inverse_of_power(factor);
+  for (unsigned col = 8 * threadIdx.x; col < p.out_cols; col += 8 * kThreads) {
+    gate_eight(p, col, v);
+#pragma unroll
+    for (unsigned e = 0; e < 8; ++e) v[e] *= inverse;
+    store_together<8>(p.out + blockIdx.x * p.out_stride + col, v);
   }
   if (threadIdx.x == 0) p.factors[blockIdx.x] = factor;
 }
@@ -119,17 +166,52 @@ Scaling scaling(const MatrixView& y, const float* factors, const float* bias) {
 
 }  // namespace
 
-void round_rows(const ConstMatrixView& x, Operand* out, std::size_t stride, float* factors,
-                cudaStream_t stream) {
-  const Rows p{x.data, x.stride, static_cast<unsigned>(x.cols), out, static_cast<unsigned>(stride),
-               factors};
+void require_operand(const char* what, const OperandView& m, std::size_t rows, std::size_t cols) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0 && m.stride % 8 == 0;
+  if (m.rows == rows && m.cols == cols && m.stride >= operand_stride(cols) && aligned) return;
+  throw Error(std::string(what) + " is [" + std::to_string(m.rows) + ", " + std::to_string(m.cols) +
+              "] with stride " + std::to_string(m.stride) + ", but must be [" +
+              std::to_string(rows) + ", " + std::to_string(cols) +
+              "] with rows at multiples of 16 bytes");
+}
+
+void round_rows(const ConstMatrixView& x, const OperandView& out, cudaStream_t stream) {
+  require_shape("cuda round_rows: x", x, x.rows, x.cols);
+  require_operand("cuda round_rows: out", out, x.rows, x.cols);
+  if (x.rows * x.cols == 0) return;
+  const Rows p{x.data,     x.stride,   static_cast<unsigned>(x.cols),
+               out.data,   out.stride, static_cast<unsigned>(operand_stride(x.cols)),
+               out.factors};
   const auto grid = static_cast<unsigned>(x.rows);
   if (rows_of_float4(x)) {
     round_all<true><<<grid, kThreads, 0, stream>>>(p);
   } else {
     round_all<false><<<grid, kThreads, 0, stream>>>(p);
   }
-  check_launch("round_rows", {x.rows, x.cols, stride});
+  check_launch("round_rows", {x.rows, x.cols, out.stride});
+}
+
+void swiglu(const OperandView& gate, const OperandView& up, const OperandView& out,
+            cudaStream_t stream) {
+  require_operand("cuda swiglu: gate", gate, out.rows, out.cols);
+  require_operand("cuda swiglu: up", up, out.rows, out.cols);
+  require_operand("cuda swiglu: out", out, out.rows, out.cols);
+  if (gate.stride != up.stride || out.factors == nullptr) {
+    throw Error("cuda swiglu: rows of gate and up are " + std::to_string(gate.stride) + " and " +
+                std::to_string(up.stride) +
+                " elements apart, which must be equal, and the result must have factors");
+  }
+  if (out.rows * out.cols == 0) return;
+  const Gated p{gate.data,
+                up.data,
+                gate.stride,
+                static_cast<unsigned>(out.cols),
+                out.data,
+                out.stride,
+                static_cast<unsigned>(operand_stride(out.cols)),
+                out.factors};
+  gate_all<<<static_cast<unsigned>(out.rows), kThreads, 0, stream>>>(p);
+  check_launch("swiglu", {out.rows, out.cols});
 }
 
 void divide_rows(const MatrixView& y, const float* factors, cudaStream_t stream) {

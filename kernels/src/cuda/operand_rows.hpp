@@ -9,11 +9,8 @@
 
 namespace tensor_pager::kernels::cuda {
 
-/// Rows of x rounded to operands, `stride` apart, followed by zeros. If `factors` is not null,
-/// factors[t] becomes 1, or the power of two by which row t was divided to bring its largest
-/// element into [1, 2); see MatmulOptions::scale_rows.
-void round_rows(const ConstMatrixView& x, Operand* out, std::size_t stride, float* factors,
-                cudaStream_t stream);
+/// Throws Error unless the view has this shape, is aligned, and has rows of its stride.
+void require_operand(const char* what, const OperandView& m, std::size_t rows, std::size_t cols);
 
 /// y[t, r] /= factors[t]. Exact but for underflow.
 void divide_rows(const MatrixView& y, const float* factors, cudaStream_t stream);

@@ -31,10 +31,6 @@ std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-std::size_t padded(std::size_t cols) {
-  return (cols + 7) / 8 * 8;
-}
-
 void check(cublasStatus_t status, const char* call, std::initializer_list<std::size_t> sizes) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   std::string text = std::string(call) + "(";
@@ -46,49 +42,71 @@ void check(cublasStatus_t status, const char* call, std::initializer_list<std::s
   throw Error(text + ") failed: " + cublasLtGetStatusName(status));
 }
 
-// How the scratch memory of one product is divided.
+std::size_t input_bytes(std::size_t cols, std::size_t tokens) {
+  return aligned(tokens * sizeof(float)) + aligned(tokens * operand_stride(cols) * sizeof(Operand));
+}
+
+std::size_t row_bytes_of(std::size_t cols) {
+  return operand_stride(cols) * sizeof(Operand);
+}
+
+// How the scratch memory of a product of operands is divided.
 struct Parts {
-  std::byte* workspace;
-  float* factors;
-  Operand* x;
+  Scratch workspace;
   Operand* weights;
-  std::size_t rows;  // of weights that fit
+  std::size_t rows;  // of weights that are multiplied together
 };
 
-std::size_t input_bytes(std::size_t cols, std::size_t tokens) {
-  return kWorkspace + aligned(tokens * sizeof(float)) +
-         aligned(tokens * padded(cols) * sizeof(Operand));
+void require_scratch(const Scratch& scratch, std::size_t least, std::size_t rows, std::size_t cols,
+                     std::size_t tokens) {
+  if (scratch.bytes >= least && reinterpret_cast<std::uintptr_t>(scratch.data) % kAlignment == 0) {
+    return;
+  }
+  throw Error("cuda matmul: [" + std::to_string(rows) + ", " + std::to_string(cols) + "] for " +
+              std::to_string(tokens) + " tokens needs at least " + std::to_string(least) +
+              " bytes of scratch memory at a multiple of 256, but has " +
+              std::to_string(scratch.bytes));
 }
 
 Parts divide(const Scratch& scratch, std::size_t rows, std::size_t cols, std::size_t tokens) {
-  const std::size_t inputs = input_bytes(cols, tokens);
-  const std::size_t row = padded(cols) * sizeof(Operand);
-  const std::size_t least = inputs + std::min(rows, kFewestRows) * row;
-  if (scratch.bytes < least || reinterpret_cast<std::uintptr_t>(scratch.data) % kAlignment != 0) {
-    throw Error("cuda matmul: [" + std::to_string(rows) + ", " + std::to_string(cols) + "] for " +
-                std::to_string(tokens) + " tokens needs at least " + std::to_string(least) +
-                " bytes of scratch memory at a multiple of 256, but has " +
-                std::to_string(scratch.bytes));
-  }
-  Parts parts{};
-  parts.workspace = scratch.data;
-  parts.factors = reinterpret_cast<float*>(scratch.data + kWorkspace);
-  std::byte* x = scratch.data + kWorkspace + aligned(tokens * sizeof(float));
-  parts.x = reinterpret_cast<Operand*>(x);
-  parts.weights = reinterpret_cast<Operand*>(scratch.data + inputs);
-  const std::size_t fit = (scratch.bytes - inputs) / row;
-  parts.rows = fit >= rows ? rows : fit / kFewestRows * kFewestRows;
-  return parts;
+  const std::size_t row = row_bytes_of(cols);
+  require_scratch(scratch, kWorkspace + std::min(rows, kFewestRows) * row, rows, cols, tokens);
+  const std::size_t fit = (scratch.bytes - kWorkspace) / row;
+  // Pieces of about equal size, in whole tiles.
+  const std::size_t pieces = (rows + fit - 1) / fit;
+  const std::size_t even = (rows + pieces - 1) / pieces;
+  const std::size_t tiles = std::min((even + kFewestRows - 1) / kFewestRows, fit / kFewestRows);
+  return {{scratch.data, kWorkspace},
+          reinterpret_cast<Operand*>(scratch.data + kWorkspace),
+          fit >= rows ? rows : tiles * kFewestRows};
 }
+
+// Where a product goes, and as what.
+struct Output {
+  void* data;
+  cudaDataType_t type;
+  std::size_t stride;
+  float scale = 1.0F;
+
+  explicit Output(const MatrixView& y) : data(y.data), type(CUDA_R_32F), stride(y.stride) {}
+  explicit Output(const OperandView& y)
+      : data(y.data), type(kOperandType), stride(y.stride), scale(kProductScale) {}
+
+  std::uint32_t alignment() const {
+    const std::size_t element = type == CUDA_R_32F ? sizeof(float) : sizeof(Operand);
+    const bool whole = (reinterpret_cast<std::uintptr_t>(data) | stride * element) % 16 == 0;
+    return whole ? 16U : static_cast<std::uint32_t>(element);
+  }
+};
 
 // A product as cuBLASLt sees it. Its matrices are column-major, so that the weights are a
 // transposed [cols, rows], the inputs [cols, tokens] and the output [rows, tokens].
 class Description {
  public:
-  Description(std::size_t rows, std::size_t cols, std::size_t tokens, std::size_t y_stride,
-              const float* bias) {
+  Description(std::size_t rows, std::size_t cols, std::size_t tokens, std::size_t x_stride,
+              const Output& out, const float* bias) {
     const auto k = static_cast<std::uint64_t>(cols);
-    const auto ld = static_cast<std::int64_t>(cols);
+    const auto ld = [](std::size_t stride) { return static_cast<std::int64_t>(stride); };
     const cublasOperation_t transposed = CUBLAS_OP_T;
     check(cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "MatmulDescInit", {});
     set(CUBLASLT_MATMUL_DESC_TRANSA, transposed);
@@ -99,11 +117,12 @@ class Description {
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     }
-    check(cublasLtMatrixLayoutInit(&weights, kOperandType, k, rows, ld), "MatrixLayoutInit", {});
-    check(cublasLtMatrixLayoutInit(&x, kOperandType, k, tokens, ld), "MatrixLayoutInit", {});
-    check(
-        cublasLtMatrixLayoutInit(&y, CUDA_R_32F, rows, tokens, static_cast<std::int64_t>(y_stride)),
-        "MatrixLayoutInit", {});
+    check(cublasLtMatrixLayoutInit(&weights, kOperandType, k, rows, ld(cols)), "MatrixLayoutInit",
+          {});
+    check(cublasLtMatrixLayoutInit(&x, kOperandType, k, tokens, ld(x_stride)), "MatrixLayoutInit",
+          {});
+    check(cublasLtMatrixLayoutInit(&y, out.type, rows, tokens, ld(out.stride)), "MatrixLayoutInit",
+          {});
   }
 
   cublasLtMatmulDescOpaque_t operation;
@@ -146,38 +165,39 @@ class Products::Library {
   Library& operator=(const Library&) = delete;
 
   /// False if the library has no kernel that adds this bias.
-  bool multiply(const RoundedProduct& p, const MatrixView& y, const float* bias, bool accumulate,
-                const Scratch& workspace, cudaStream_t stream) {
-    Description d(p.rows, p.cols, p.tokens, y.stride, bias);
-    const auto address = reinterpret_cast<std::uintptr_t>(y.data);
-    const Key key{p.rows,
-                  p.cols,
-                  p.tokens,
+  bool multiply(const Operand* weights, std::size_t rows, const OperandView& x, const Output& y,
+                const MatmulOptions& options, const Scratch& workspace, cudaStream_t stream) {
+    const Key key{rows,
+                  operand_stride(x.cols),
+                  x.rows,
+                  x.stride,
                   y.stride,
-                  (address | y.stride * sizeof(float)) % 16 == 0 ? 16U : 4U,
-                  bias != nullptr,
+                  y.type,
+                  y.alignment(),
+                  options.bias != nullptr,
                   std::min(workspace.bytes, kWorkspace)};
+    Description d(rows, key.cols, key.tokens, key.x_stride, y, options.bias);
     const auto found = algorithms_.find(key);
     const std::optional<cublasLtMatmulAlgo_t> algorithm =
         found != algorithms_.end() ? found->second
                                    : algorithms_.emplace(key, choose(key, d)).first->second;
     if (!algorithm) {
-      if (bias != nullptr) return false;
-      throw Error("cuda matmul: cuBLASLt has no algorithm for [" + std::to_string(p.rows) + ", " +
-                  std::to_string(p.cols) + "] and " + std::to_string(p.tokens) + " tokens");
+      if (options.bias != nullptr) return false;
+      throw Error("cuda matmul: cuBLASLt has no algorithm for [" + std::to_string(rows) + ", " +
+                  std::to_string(key.cols) + "] and " + std::to_string(key.tokens) + " tokens");
     }
-    const float one = 1.0F;
-    const float beta = accumulate ? 1.0F : 0.0F;
-    check(
-        cublasLtMatmul(handle_, &d.operation, &one, p.weights, &d.weights, p.x, &d.x, &beta, y.data,
-                       &d.y, y.data, &d.y, &*algorithm, workspace.data, key.workspace, stream),
-        "cublasLtMatmul", {p.rows, p.cols, p.tokens});
+    const float beta = options.accumulate ? 1.0F : 0.0F;
+    check(cublasLtMatmul(handle_, &d.operation, &y.scale, weights, &d.weights, x.data, &d.x, &beta,
+                         y.data, &d.y, y.data, &d.y, &*algorithm, workspace.data, key.workspace,
+                         stream),
+          "cublasLtMatmul", {rows, key.cols, key.tokens});
     return true;
   }
 
  private:
   struct Key {
-    std::size_t rows, cols, tokens, y_stride;
+    std::size_t rows, cols, tokens, x_stride, y_stride;
+    cudaDataType_t y_type;
     std::uint32_t y_alignment;
     bool bias;
     std::size_t workspace;
@@ -195,12 +215,14 @@ class Products::Library {
   }
 
   Algorithm usual_algorithm(const Key& key) {
-    const std::tuple usual{key.cols, key.bias, key.workspace};
+    const std::tuple usual{key.cols, key.y_type, key.bias, key.workspace};
     const auto found = usual_.find(usual);
     if (found != usual_.end()) return found->second;
     // The heuristic does not read the bias, but wants an address.
     const float* bias = key.bias ? reinterpret_cast<const float*>(kAlignment) : nullptr;
-    Description d(kUsualRows, key.cols, kUsualTokens, kUsualRows, bias);
+    Output y(MatrixView{nullptr, kUsualTokens, kUsualRows, kUsualRows});
+    y.type = key.y_type;
+    Description d(kUsualRows, key.cols, kUsualTokens, key.cols, y, bias);
     return usual_.emplace(usual, best(key, d)).first->second;
   }
 
@@ -238,7 +260,7 @@ class Products::Library {
 
   cublasLtHandle_t handle_ = nullptr;
   std::map<Key, Algorithm> algorithms_;
-  std::map<std::tuple<std::size_t, bool, std::size_t>, Algorithm> usual_;
+  std::map<std::tuple<std::size_t, cudaDataType_t, bool, std::size_t>, Algorithm> usual_;
 };
 
 Products::Products() : library_(std::make_unique<Library>()) {}
@@ -247,22 +269,61 @@ Products::Products(Products&&) noexcept = default;
 Products& Products::operator=(Products&&) noexcept = default;
 
 std::size_t Products::scratch_bytes(std::size_t rows, std::size_t cols, std::size_t tokens) {
-  return aligned(input_bytes(cols, tokens) + rows * padded(cols) * sizeof(Operand));
+  return aligned(input_bytes(cols, tokens) + operand_scratch_bytes(rows, cols));
 }
 
-void Products::multiply(const RoundedProduct& product, const MatrixView& y,
-                        const MatmulOptions& options, const Scratch& workspace,
+std::size_t Products::operand_scratch_bytes(std::size_t rows, std::size_t cols) {
+  return aligned(kWorkspace + rows * row_bytes_of(cols));
+}
+
+void Products::multiply(const Operand* weights, std::size_t rows, const OperandView& x,
+                        const MatrixView& y, const MatmulOptions& options, const Scratch& workspace,
                         cudaStream_t stream) {
-  require_shape("cuda multiply: y", y, product.tokens, product.rows);
+  require_shape("cuda multiply: y", y, x.rows, rows);
   // The library reads a bias sixteen bytes at a time.
   const bool fused =
       options.bias == nullptr || reinterpret_cast<std::uintptr_t>(options.bias) % 16 == 0;
-  if (fused &&
-      library_->multiply(product, y, options.bias, options.accumulate, workspace, stream)) {
-    return;
-  }
-  library_->multiply(product, y, nullptr, options.accumulate, workspace, stream);
+  if (fused && library_->multiply(weights, rows, x, Output(y), options, workspace, stream)) return;
+  MatmulOptions without = options;
+  without.bias = nullptr;
+  library_->multiply(weights, rows, x, Output(y), without, workspace, stream);
   finish_rows(y, nullptr, options.bias, stream);
+}
+
+void Products::matmul(const Weights& w, const OperandView& x, const MatrixView& y,
+                      const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream) {
+  require_operand("cuda matmul: x", x, x.rows, w.cols);
+  require_shape("cuda matmul: y", y, x.rows, w.rows);
+  if (x.rows == 0 || w.rows == 0) return;
+  const Parts parts = divide(scratch, w.rows, w.cols, x.rows);
+  if (x.factors != nullptr && options.accumulate) divide_rows(y, x.factors, stream);
+  // A bias is added after the rows have been scaled back.
+  const float* bias = x.factors == nullptr ? options.bias : nullptr;
+  for (std::size_t first = 0; first < w.rows; first += parts.rows) {
+    const std::size_t rows = std::min(parts.rows, w.rows - first);
+    dequantize_rows(w.slice(first, rows), parts.weights, operand_stride(w.cols), stream);
+    multiply(parts.weights, rows, x, {y.data + first, x.rows, rows, y.stride},
+             {.bias = bias == nullptr ? nullptr : bias + first, .accumulate = options.accumulate},
+             parts.workspace, stream);
+  }
+  if (x.factors != nullptr) finish_rows(y, x.factors, options.bias, stream);
+}
+
+void Products::matmul(const Weights& w, const OperandView& x, const OperandView& y,
+                      const Scratch& scratch, cudaStream_t stream) {
+  require_operand("cuda matmul: x", x, x.rows, w.cols);
+  require_operand("cuda matmul: y", y, x.rows, w.rows);
+  if (x.factors != nullptr) {
+    throw Error("cuda matmul: a product of rows with factors cannot be kept as operands");
+  }
+  if (x.rows == 0 || w.rows == 0) return;
+  const Parts parts = divide(scratch, w.rows, w.cols, x.rows);
+  for (std::size_t first = 0; first < w.rows; first += parts.rows) {
+    const std::size_t rows = std::min(parts.rows, w.rows - first);
+    dequantize_rows(w.slice(first, rows), parts.weights, operand_stride(w.cols), stream);
+    library_->multiply(parts.weights, rows, x, Output({y.data + first, x.rows, rows, y.stride}), {},
+                       parts.workspace, stream);
+  }
 }
 
 void Products::matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
@@ -272,22 +333,17 @@ void Products::matmul(const Weights& w, const ConstMatrixView& x, const MatrixVi
   if (x.rows == 0 || w.rows == 0) return;
   if (x.rows == 1) return matvec(w, x.data, y.data, options.bias, options.accumulate, stream);
 
-  const std::size_t tokens = x.rows;
-  const std::size_t cols = padded(w.cols);
-  const Parts parts = divide(scratch, w.rows, w.cols, tokens);
-  float* factors = options.scale_rows ? parts.factors : nullptr;
-  round_rows(x, parts.x, cols, factors, stream);
-  if (factors != nullptr && options.accumulate) divide_rows(y, factors, stream);
-  // A bias is added after the rows have been scaled back.
-  const float* bias = factors == nullptr ? options.bias : nullptr;
-  for (std::size_t first = 0; first < w.rows; first += parts.rows) {
-    const std::size_t rows = std::min(parts.rows, w.rows - first);
-    dequantize_rows(w.slice(first, rows), parts.weights, cols, stream);
-    multiply({rows, cols, tokens, parts.weights, parts.x}, {y.data + first, tokens, rows, y.stride},
-             {.bias = bias == nullptr ? nullptr : bias + first, .accumulate = options.accumulate},
-             {parts.workspace, kWorkspace}, stream);
-  }
-  if (factors != nullptr) finish_rows(y, factors, options.bias, stream);
+  const std::size_t inputs = input_bytes(w.cols, x.rows);
+  const std::size_t least =
+      inputs + kWorkspace + std::min(w.rows, kFewestRows) * row_bytes_of(w.cols);
+  require_scratch(scratch, least, w.rows, w.cols, x.rows);
+  OperandView rounded{
+      .data = reinterpret_cast<Operand*>(scratch.data + aligned(x.rows * sizeof(float))),
+      .rows = x.rows,
+      .cols = w.cols};
+  if (options.scale_rows) rounded.factors = reinterpret_cast<float*>(scratch.data);
+  round_rows(x, rounded, stream);
+  matmul(w, rounded, y, options, {scratch.data + inputs, scratch.bytes - inputs}, stream);
 }
 
 }  // namespace tensor_pager::kernels::cuda

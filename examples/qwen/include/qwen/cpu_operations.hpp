@@ -13,24 +13,33 @@ class CpuOperations final : public Operations {
   StreamRef stream() const override { return {}; }
   std::uint64_t host_waits() const override { return 0; }
   kernels::WeightType cache_type() const override { return kernels::WeightType::f32; }
+  Bytes activation_bytes(std::size_t rows, std::size_t cols) const override {
+    return {rows * cols * sizeof(float)};
+  }
   Bytes scratch_bytes(const loaders::ModelConfig& /*config*/, const PassSize& /*size*/,
-                      std::uint32_t /*context*/) const override {
+                      std::uint32_t /*context*/, Bytes /*budget*/) const override {
     return {};
   }
+  bool worth_rehearsing() const override { return false; }
   void use_scratch(const DeviceBuffer& /*scratch*/) override {}
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                          std::size_t count) override;
-  void matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
-              const kernels::MatrixView& y, const MatmulOptions& options) override;
+  void matmul(const kernels::Weights& w, const ActivationView& x, const kernels::MatrixView& y,
+              const MatmulOptions& options) override;
+  void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
+              std::size_t first_col) override;
   void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
                 const kernels::MatrixView& out) override;
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                const ActivationView& out) override;
+  void convert(const kernels::ConstMatrixView& x, const ActivationView& out) override;
   void rope(const kernels::MatrixView& x, std::size_t heads, std::size_t first_position) override;
   void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
              const kernels::KvCacheView& cache, std::size_t first_position) override;
   void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
-                 const kernels::KvCacheView& cache, const kernels::MatrixView& out) override;
-  void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
-              const kernels::MatrixView& out) override;
+                 const kernels::KvCacheView& cache, const ActivationView& out) override;
+  void swiglu(const ActivationView& gate, const ActivationView& up,
+              const ActivationView& out) override;
   void dequantize(kernels::WeightType type, const std::byte* data, float* out,
                   std::size_t elements) override;
   void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) override;

@@ -10,7 +10,8 @@
 namespace tensor_pager::qwen {
 
 /// Operations on an NVIDIA GPU, in a stream of their own; for the CUDA device. Keys and values are
-/// halves. Only download waits for the stream's work; upload waits at most for earlier uploads, in
+/// halves, and so are activations, unless they are those of one token, which stay float32. Only
+/// download waits for the stream's work; upload waits at most for earlier uploads, in
 /// order to reuse their staging memory.
 ///
 /// Every call comes from the thread that made the object, or from one whose current CUDA device is
@@ -22,23 +23,30 @@ class CudaOperations final : public Operations {
   StreamRef stream() const override;
   std::uint64_t host_waits() const override { return host_waits_; }
   kernels::WeightType cache_type() const override { return kernels::WeightType::f16; }
+  Bytes activation_bytes(std::size_t rows, std::size_t cols) const override;
   Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
-                      std::uint32_t context) const override;
+                      std::uint32_t context, Bytes budget) const override;
+  bool worth_rehearsing() const override { return true; }
   void use_scratch(const DeviceBuffer& scratch) override;
 
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                          std::size_t count) override;
-  void matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
-              const kernels::MatrixView& y, const MatmulOptions& options) override;
+  void matmul(const kernels::Weights& w, const ActivationView& x, const kernels::MatrixView& y,
+              const MatmulOptions& options) override;
+  void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
+              std::size_t first_col) override;
   void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
                 const kernels::MatrixView& out) override;
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                const ActivationView& out) override;
+  void convert(const kernels::ConstMatrixView& x, const ActivationView& out) override;
   void rope(const kernels::MatrixView& x, std::size_t heads, std::size_t first_position) override;
   void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
              const kernels::KvCacheView& cache, std::size_t first_position) override;
   void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
-                 const kernels::KvCacheView& cache, const kernels::MatrixView& out) override;
-  void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
-              const kernels::MatrixView& out) override;
+                 const kernels::KvCacheView& cache, const ActivationView& out) override;
+  void swiglu(const ActivationView& gate, const ActivationView& up,
+              const ActivationView& out) override;
   void dequantize(kernels::WeightType type, const std::byte* data, float* out,
                   std::size_t elements) override;
   void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) override;

@@ -40,6 +40,11 @@ class ForwardPass {
   /// Gives the pager the plan for passes of this size. The activations are made for the same size.
   ForwardPass(const PassResources& resources, const Activations& activations);
 
+  /// Runs every kind of step once on whatever is in memory, so that what happens at first use
+  /// (loading kernels, choosing algorithms) has happened. The results mean nothing; the next run
+  /// overwrites them.
+  void rehearse();
+
   /// Appends the tokens to the `past` ones in the cache, and hands the logits of the last `wanted`
   /// of them (PassSize) to `sink`. As many tokens as the PassSize says.
   void run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
@@ -56,6 +61,7 @@ class ForwardPass {
     std::size_t past = 0;  // positions in the cache before the first
   };
 
+  void run_on_nothing(const loaders::Step& step);
   void gather_embeddings(std::span<const loaders::TokenId> tokens);
   Ubatch ubatch(std::uint32_t index, std::size_t past) const;
   void run_step(const loaders::Step& step, const Ubatch& ubatch, LogitsSink& sink);
@@ -68,11 +74,13 @@ class ForwardPass {
   void output(const loaders::Step& step, LogitsSink& sink);
 
   void project(const loaders::Step& step, loaders::WeightRole weight, loaders::WeightRole bias,
-               const kernels::ConstMatrixView& x, const kernels::MatrixView& y);
+               const ActivationView& x, const kernels::MatrixView& y);
+  template <class Out>
   void norm(const loaders::Step& step, loaders::WeightRole role, const kernels::MatrixView& x,
-            const kernels::MatrixView& out);
+            const Out& out);
   void norm_heads(const loaders::Step& step, loaders::WeightRole role,
                   const kernels::MatrixView& x);
+  const std::byte* data(const loaders::WeightSlice& slice) const;
   kernels::Weights weights(const loaders::WeightSlice& slice) const;
   const float* vector(const loaders::WeightSlice& slice);
   const loaders::WeightSlice& find(const loaders::Step& step, loaders::WeightRole role) const;
@@ -83,6 +91,7 @@ class ForwardPass {
   kernels::RopeFrequencies frequencies_;
   std::vector<loaders::ScheduledStep> schedule_;
   std::chrono::nanoseconds compute_time_{};
+  const std::byte* stand_in_ = nullptr;  // for all weights, in a rehearsal
 };
 
 }  // namespace tensor_pager::qwen

@@ -49,6 +49,7 @@ class Inference {
   std::chrono::nanoseconds compute_time() const;
 
  private:
+  void begin_prefill();
   void begin_phase(const PassSize& size, Bytes arena, Bytes scratch);
 
   const Model& model_;

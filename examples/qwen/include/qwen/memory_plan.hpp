@@ -40,6 +40,8 @@ struct MemoryRequest {
   /// Beyond this many tokens an ubatch gains nothing: products are bound by arithmetic long before.
   std::uint32_t useful_ubatch = 512;
   kernels::WeightType cache_type = kernels::WeightType::f32;
+  /// Operations::activation_bytes; nothing: float32.
+  ActivationBytes activation_bytes{};
   /// What the operations need beside the activations (Operations::scratch_bytes); nothing: none.
   std::function<Bytes(const PassSize&)> scratch{};
 };
@@ -58,9 +60,6 @@ struct MemoryPlan {
   Bytes decode_arena;  ///< whole pages, once prefill's activations have been given back
   /// The pass, cut so that its steps fit the arena and the next one can be on its way.
   loaders::Graph graph;
-
-  /// Device memory of the prefill phase, the larger one unless the arena grows.
-  Bytes total(const loaders::ModelConfig& config) const;
 };
 
 /// The memory asked for is too small. The message names the option and its exact minimum.

@@ -10,6 +10,7 @@
 #include "kernels/weight_type.hpp"
 #include "loaders/model_config.hpp"
 #include "pager/device.hpp"
+#include "qwen/activation_view.hpp"
 #include "qwen/activations.hpp"
 
 namespace tensor_pager::qwen {
@@ -17,12 +18,16 @@ namespace tensor_pager::qwen {
 /// The operations that a forward pass consists of, on one kind of device. All pointers are the
 /// device's, except where `host` is said. Work is queued in stream(), in order; each operation is
 /// defined where its CPU version is, in kernels/.
+///
+/// The residual stream, queries, keys, values and logits are float32. What a product reads, and
+/// what the gated products leave, are activations: float32 on the CPU, narrower where products take
+/// them so.
 class Operations {
  public:
   struct MatmulOptions {
     const float* bias = nullptr;  ///< [rows]
     bool accumulate = false;      ///< y += product
-    bool any_range = false;       ///< x is not the output of a norm: it may be large
+    bool any_range = false;       ///< x is the result of swiglu, which may be large
   };
 
   Operations() = default;
@@ -37,10 +42,15 @@ class Operations {
 
   /// What keys and values are stored as.
   virtual kernels::WeightType cache_type() const = 0;
-  /// Device memory that the operations of a pass use between themselves. The caller provides it,
-  /// so that it counts as part of the run's memory, through use_scratch.
+  /// Memory that activations of this shape take.
+  virtual Bytes activation_bytes(std::size_t rows, std::size_t cols) const = 0;
+  /// Device memory that the operations of a pass use between themselves; more of it makes larger
+  /// products, and `budget`, all the memory of the run, says how much is reasonable. The caller
+  /// provides it, so that it counts as part of the run's memory, through use_scratch.
   virtual Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
-                              std::uint32_t context) const = 0;
+                              std::uint32_t context, Bytes budget) const = 0;
+  /// Whether first uses take time that a rehearsal saves (ForwardPass::rehearse).
+  virtual bool worth_rehearsing() const = 0;
   /// Valid until the next call. Without it, no operation may be called.
   virtual void use_scratch(const DeviceBuffer& scratch) = 0;
 
@@ -48,10 +58,17 @@ class Operations {
   virtual void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                                  std::size_t count) = 0;
 
-  virtual void matmul(const kernels::Weights& w, const kernels::ConstMatrixView& x,
+  virtual void matmul(const kernels::Weights& w, const ActivationView& x,
                       const kernels::MatrixView& y, const MatmulOptions& options) = 0;
+  /// Columns [first_col, first_col + w.rows) of y, which swiglu reads.
+  virtual void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
+                      std::size_t first_col) = 0;
   virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
                         const kernels::MatrixView& out) = 0;
+  virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+                        const ActivationView& out) = 0;
+  /// The result of a norm, as activations.
+  virtual void convert(const kernels::ConstMatrixView& x, const ActivationView& out) = 0;
   /// Positions must have been prepared.
   virtual void rope(const kernels::MatrixView& x, std::size_t heads,
                     std::size_t first_position) = 0;
@@ -59,9 +76,10 @@ class Operations {
   virtual void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
                      const kernels::KvCacheView& cache, std::size_t first_position) = 0;
   virtual void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
-                         const kernels::KvCacheView& cache, const kernels::MatrixView& out) = 0;
-  virtual void swiglu(const kernels::ConstMatrixView& gate, const kernels::ConstMatrixView& up,
-                      const kernels::MatrixView& out) = 0;
+                         const kernels::KvCacheView& cache, const ActivationView& out) = 0;
+  /// `out` may be `gate`.
+  virtual void swiglu(const ActivationView& gate, const ActivationView& up,
+                      const ActivationView& out) = 0;
   virtual void dequantize(kernels::WeightType type, const std::byte* data, float* out,
                           std::size_t elements) = 0;
 

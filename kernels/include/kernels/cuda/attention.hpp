@@ -28,4 +28,9 @@ namespace tensor_pager::kernels::cuda {
 void attention(const AttentionShape& shape, const ConstMatrixView& q, const KvCacheView& cache,
                const MatrixView& out, const Scratch& scratch, cudaStream_t stream);
 
+/// The same for two tokens or more, kept as the operand of a product. It needs no factors: what is
+/// averaged, the values, are halves.
+void attention(const AttentionShape& shape, const ConstMatrixView& q, const KvCacheView& cache,
+               const OperandView& out, const Scratch& scratch, cudaStream_t stream);
+
 }  // namespace tensor_pager::kernels::cuda

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "kernels/cuda/operand.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/matrix_view.hpp"
 
@@ -23,13 +24,6 @@ struct MatmulOptions {
 struct Scratch {
   std::byte* data = nullptr;  ///< at a multiple of 256
   std::size_t bytes = 0;
-};
-
-/// The operands of a product as the tensor cores take them.
-struct RoundedProduct {
-  std::size_t rows, cols, tokens;  ///< cols is a multiple of 8
-  const void* weights;             ///< Operand [rows, cols]
-  const void* x;                   ///< Operand [tokens, cols]
 };
 
 /// Matrix products on one device.
@@ -60,9 +54,21 @@ class Products {
   void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
               const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream);
 
-  /// The product alone, of operands that are rounded already; options.scale_rows has no effect.
-  void multiply(const RoundedProduct& product, const MatrixView& y, const MatmulOptions& options,
-                const Scratch& workspace, cudaStream_t stream);
+  /// Scratch for the same with inputs that are operands already.
+  [[nodiscard]] static std::size_t operand_scratch_bytes(std::size_t rows, std::size_t cols);
+
+  /// The same for inputs that are operands, with their factors if they have them;
+  /// options.scale_rows has no effect.
+  void matmul(const Weights& w, const OperandView& x, const MatrixView& y,
+              const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream);
+  /// The product times kProductScale, kept as operands; x has no factors.
+  void matmul(const Weights& w, const OperandView& x, const OperandView& y, const Scratch& scratch,
+              cudaStream_t stream);
+
+  /// The product alone, of weights [rows, operand_stride(x.cols)] that are operands already, too.
+  /// Factors and options.scale_rows have no effect.
+  void multiply(const Operand* weights, std::size_t rows, const OperandView& x, const MatrixView& y,
+                const MatmulOptions& options, const Scratch& workspace, cudaStream_t stream);
 
  private:
   class Library;
