@@ -50,7 +50,8 @@ ActivationLayout::ActivationLayout(const loaders::ModelConfig& config, const Pas
   normed = activations(size.ubatch, embedding);
   projected = floats(size.ubatch * kv_heads * config.key_length) * 2;
   scratch = std::max({floats(size.ubatch * attention) + activations(size.ubatch, attention),
-                      activations(size.ubatch, feed_forward) * 2, floats(logit_rows * vocabulary)});
+                      activations(size.ubatch, feed_forward) * 2, floats(logit_rows * vocabulary),
+                      floats(embedding)});
   vector = floats(std::max(embedding, attention));
 }
 
@@ -81,28 +82,30 @@ kernels::MatrixView Activations::values(std::size_t tokens, std::size_t width) c
   return view;
 }
 
-std::byte* Activations::scratch() const {
-  return buffer_.data() + (layout_.residual + layout_.normed + layout_.projected).count;
+std::span<std::byte> Activations::scratch() const {
+  const Bytes before = layout_.residual + layout_.normed + layout_.projected;
+  return {buffer_.data() + before.count, layout_.scratch.count};
 }
 
 kernels::MatrixView Activations::queries(std::size_t tokens, std::size_t width) const {
-  return {floats_at(scratch()), tokens, width, width};
+  return {floats_at(scratch().data()), tokens, width, width};
 }
 
 ActivationView Activations::attended(std::size_t tokens, std::size_t width) const {
-  return {scratch() + floats(tokens * width).count, tokens, width};
+  return {scratch().data() + floats(tokens * width).count, tokens, width};
 }
 
 ActivationView Activations::gate(std::size_t tokens, std::size_t width) const {
-  return {scratch(), tokens, width};
+  return {scratch().data(), tokens, width};
 }
 
 ActivationView Activations::up(std::size_t tokens, std::size_t width) const {
-  return {scratch() + round_up(activation_bytes_(tokens, width), kAlignment).count, tokens, width};
+  return {scratch().data() + round_up(activation_bytes_(tokens, width), kAlignment).count, tokens,
+          width};
 }
 
 kernels::MatrixView Activations::logits(std::size_t positions, std::size_t vocabulary) const {
-  return {floats_at(scratch()), positions, vocabulary, vocabulary};
+  return {floats_at(scratch().data()), positions, vocabulary, vocabulary};
 }
 
 std::size_t Activations::logit_rows(std::size_t width) const {
@@ -110,7 +113,7 @@ std::size_t Activations::logit_rows(std::size_t width) const {
 }
 
 float* Activations::vector() const {
-  return floats_at(scratch() + layout_.scratch.count);
+  return floats_at(scratch().data() + layout_.scratch.count);
 }
 
 }  // namespace tensor_pager::qwen

@@ -50,7 +50,8 @@ void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* wei
 }
 
 void CpuOperations::convert(const kernels::ConstMatrixView& x, const ActivationView& out) {
-  upload(x, floats(out));
+  const kernels::MatrixView copy = floats(out);
+  for (std::size_t r = 0; r < x.rows; ++r) std::copy_n(x.row(r), x.cols, copy.row(r));
 }
 
 void CpuOperations::rope(const kernels::MatrixView& x, std::size_t heads,
@@ -82,11 +83,10 @@ void CpuOperations::dequantize(kernels::WeightType type, const std::byte* data, 
   kernels::cpu::dequantize(type, data, out, elements);
 }
 
-void CpuOperations::upload(const kernels::ConstMatrixView& host,
-                           const kernels::MatrixView& device) {
-  for (std::size_t r = 0; r < host.rows; ++r) {
-    std::copy_n(host.row(r), host.cols, device.row(r));
-  }
+void CpuOperations::embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
+                          const kernels::MatrixView& out) {
+  read({raw, out.rows * kernels::row_bytes(type, out.cols)});
+  kernels::cpu::dequantize(type, raw, out.data, out.rows * out.cols);
 }
 
 kernels::ConstMatrixView CpuOperations::download(const kernels::ConstMatrixView& device) {

@@ -92,21 +92,20 @@ class CudaOperations::Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  /// Memory for this many floats, once no copy uses it any more. `waits` counts if that takes time.
-  float* claim(std::size_t floats, std::uint64_t& waits) {
+  /// Memory of this size, once no copy uses it any more. `waits` counts if that takes time.
+  std::byte* claim(std::size_t bytes, std::uint64_t& waits) {
     if (cudaEventQuery(used_) == cudaErrorNotReady) {
       ++waits;
       check(cudaEventSynchronize(used_), "cudaEventSynchronize", 0);
     }
-    if (floats > size_) {
+    if (bytes > size_) {
       cudaFreeHost(data_);
       data_ = nullptr;
       size_ = 0;
       void* data = nullptr;
-      check(cudaMallocHost(&data, floats * sizeof(float)), "cudaMallocHost",
-            floats * sizeof(float));
-      data_ = static_cast<float*>(data);
-      size_ = floats;
+      check(cudaMallocHost(&data, bytes), "cudaMallocHost", bytes);
+      data_ = static_cast<std::byte*>(data);
+      size_ = bytes;
     }
     return data_;
   }
@@ -114,7 +113,7 @@ class CudaOperations::Staging {
   void release(cudaStream_t stream) { check(cudaEventRecord(used_, stream), "cudaEventRecord", 0); }
 
  private:
-  float* data_ = nullptr;
+  std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   cudaEvent_t used_ = nullptr;
 };
@@ -175,7 +174,10 @@ void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequenci
   }
   const std::size_t width = 2 * table.pairs();
   auto* values = reinterpret_cast<float*>(memory_.data);
-  if (count > 0) upload({table.at(first), count, width}, {values, count, width});
+  const auto copy = [&](std::span<std::byte> rows) {
+    std::ranges::copy(std::as_bytes(std::span(table.at(first), count * width)), rows.begin());
+  };
+  if (count > 0) upload(copy, count * width * sizeof(float), memory_.data);
   rope_table_ = {values, first, count, table.pairs()};
   scratch_ = {memory_.data + bytes, memory_.bytes - bytes};
 }
@@ -274,24 +276,25 @@ void CudaOperations::dequantize(kernels::WeightType type, const std::byte* data,
   kernels::cuda::dequantize(type, data, out, elements, cuda(stream()));
 }
 
-void CudaOperations::upload(const kernels::ConstMatrixView& host,
-                            const kernels::MatrixView& device) {
-  const std::size_t row = host.cols * sizeof(float);
+void CudaOperations::embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
+                           const kernels::MatrixView& out) {
+  upload(read, out.rows * kernels::row_bytes(type, out.cols), raw);
+  kernels::cuda::dequantize(type, raw, out.data, out.rows * out.cols, cuda(stream()));
+}
+
+void CudaOperations::upload(const RowReader& read, std::size_t bytes, std::byte* device) {
   Staging& staging = *uploads_[next_upload_];
   next_upload_ = (next_upload_ + 1) % uploads_.size();
-  float* rows = staging.claim(host.rows * host.cols, host_waits_);
-  for (std::size_t r = 0; r < host.rows; ++r) {
-    std::copy_n(host.row(r), host.cols, rows + r * host.cols);
-  }
-  check(cudaMemcpy2DAsync(device.data, device.stride * sizeof(float), rows, row, row, host.rows,
-                          cudaMemcpyHostToDevice, cuda(stream())),
-        "cudaMemcpy2DAsync to the device", row * host.rows);
+  std::byte* const rows = staging.claim(bytes, host_waits_);
+  read({rows, bytes});
+  check(cudaMemcpyAsync(device, rows, bytes, cudaMemcpyHostToDevice, cuda(stream())),
+        "cudaMemcpyAsync to the device", bytes);
   staging.release(cuda(stream()));
 }
 
 kernels::ConstMatrixView CudaOperations::download(const kernels::ConstMatrixView& device) {
   const std::size_t row = device.cols * sizeof(float);
-  float* rows = downloads_->claim(device.rows * device.cols, host_waits_);
+  auto* const rows = reinterpret_cast<float*>(downloads_->claim(device.rows * row, host_waits_));
   check(cudaMemcpy2DAsync(rows, row, device.data, device.stride * sizeof(float), row, device.rows,
                           cudaMemcpyDeviceToHost, cuda(stream())),
         "cudaMemcpy2DAsync to the host", row * device.rows);

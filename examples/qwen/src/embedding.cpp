@@ -1,8 +1,8 @@
 #include "qwen/embedding.hpp"
 
 #include <fmt/format.h>
+#include <tbb/parallel_for.h>
 
-#include "kernels/dequantize.hpp"
 #include "qwen/error.hpp"
 #include "qwen/model.hpp"
 
@@ -10,23 +10,22 @@ namespace tensor_pager::qwen {
 
 EmbeddingTable::EmbeddingTable(const loaders::GgufModel& gguf, std::uint32_t tensor,
                                const BackingStore& store)
-    : tensor_(gguf.tensors().at(tensor)),
-      store_(store),
-      type_(weight_type(gguf, tensor_)),
-      row_(tensor_.row_bytes().count) {}
+    : tensor_(gguf.tensors().at(tensor)), store_(store), type_(weight_type(gguf, tensor_)) {}
 
-kernels::ConstMatrixView EmbeddingTable::gather(std::span<const loaders::TokenId> tokens) {
-  const std::size_t width = tensor_.ne[0];
-  rows_.resize(tokens.size() * width);
+void EmbeddingTable::require_tokens(std::span<const loaders::TokenId> tokens) const {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] >= tensor_.rows()) {
-      throw Error(fmt::format("token {} at position {} is outside the vocabulary of {} tokens",
-                              tokens[i], i, tensor_.rows()));
-    }
-    store_.read(tensor_.bytes.offset + tensor_.row_bytes() * tokens[i], row_);
-    kernels::cpu::dequantize(type_, row_.data(), rows_.data() + i * width, width);
+    if (tokens[i] < tensor_.rows()) continue;
+    throw Error(fmt::format("token {} at position {} is outside the vocabulary of {} tokens",
+                            tokens[i], i, tensor_.rows()));
   }
-  return {rows_.data(), tokens.size(), width, width};
+}
+
+void EmbeddingTable::gather(std::span<const loaders::TokenId> tokens,
+                            std::span<std::byte> rows) const {
+  const Bytes row = row_bytes();
+  tbb::parallel_for(std::size_t{0}, tokens.size(), [&](std::size_t i) {
+    store_.read(tensor_.bytes.offset + row * tokens[i], rows.subspan(i * row.count, row.count));
+  });
 }
 
 }  // namespace tensor_pager::qwen

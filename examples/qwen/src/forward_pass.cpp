@@ -110,14 +110,21 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
   }
 }
 
-// Rows go to the device in pieces, so that the host holds few of them at a time.
+// Rows go to the device as they lie in the file, in pieces, so that one is read while another is
+// copied.
 void ForwardPass::gather_embeddings(std::span<const loaders::TokenId> tokens) {
-  constexpr std::size_t kPiece = 256;
-  EmbeddingTable table(resources_.model.gguf, resources_.graph.token_embedding, resources_.store);
-  for (std::size_t first = 0; first < tokens.size(); first += kPiece) {
-    const std::size_t count = std::min(kPiece, tokens.size() - first);
-    resources_.operations.upload(table.gather(tokens.subspan(first, count)),
-                                 activations_.residual(first, count));
+  constexpr std::size_t kPiece = 1024;
+  const EmbeddingTable table(resources_.model.gguf, resources_.graph.token_embedding,
+                             resources_.store);
+  table.require_tokens(tokens);
+  const std::span<std::byte> raw = activations_.scratch();
+  const std::size_t piece =
+      std::clamp<std::size_t>(raw.size() / table.row_bytes().count, 1, kPiece);
+  for (std::size_t first = 0; first < tokens.size(); first += piece) {
+    const auto part = tokens.subspan(first, std::min(piece, tokens.size() - first));
+    resources_.operations.embed(
+        table.type(), [&](std::span<std::byte> rows) { table.gather(part, rows); }, raw.data(),
+        activations_.residual(first, part.size()));
   }
 }
 

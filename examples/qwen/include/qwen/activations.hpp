@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 
 #include "kernels/matrix_view.hpp"
 #include "loaders/graph.hpp"
@@ -33,9 +34,9 @@ struct ActivationLayout {
   Bytes residual;   ///< [tokens, embedding_length]
   Bytes normed;     ///< activations [ubatch, embedding_length]
   Bytes projected;  ///< keys, then values, each [ubatch, kv_heads * head_dim]
-  /// Shared by what is never alive together: q [ubatch, heads * head_dim] and attention, as
-  /// activations; gate and up, activations [ubatch, feed_forward_length] each; logits [a few
-  /// positions, vocabulary].
+  /// Shared by what is never alive together: rows of the embedding table; q [ubatch, heads *
+  /// head_dim] and attention, as activations; gate and up, activations [ubatch,
+  /// feed_forward_length] each; logits [a few positions, vocabulary].
   Bytes scratch;
   Bytes vector;  ///< a norm's weights or a bias that is not stored as float32
 };
@@ -63,10 +64,10 @@ class Activations {
   /// How many positions of `width` logits there is room for.
   std::size_t logit_rows(std::size_t width) const;
   float* vector() const;
+  /// All of the scratch memory, at least one row of float32.
+  std::span<std::byte> scratch() const;
 
  private:
-  std::byte* scratch() const;
-
   PassSize size_;
   std::size_t width_;
   ActivationBytes activation_bytes_;

@@ -42,7 +42,8 @@ class CpuOperations final : public Operations {
               const ActivationView& out) override;
   void dequantize(kernels::WeightType type, const std::byte* data, float* out,
                   std::size_t elements) override;
-  void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) override;
+  void embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
+             const kernels::MatrixView& out) override;
   kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
 
  private:

@@ -49,12 +49,15 @@ class CudaOperations final : public Operations {
               const ActivationView& out) override;
   void dequantize(kernels::WeightType type, const std::byte* data, float* out,
                   std::size_t elements) override;
-  void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) override;
+  void embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
+             const kernels::MatrixView& out) override;
   kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
 
  private:
   class Stream;
   class Staging;
+
+  void upload(const RowReader& read, std::size_t bytes, std::byte* device);
 
   // Shared pointers, since they can be destroyed where the types are not complete.
   std::shared_ptr<Stream> stream_;

@@ -1,10 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
-#include "kernels/matrix_view.hpp"
 #include "kernels/weight_type.hpp"
 #include "loaders/gguf.hpp"
 #include "loaders/tokenizer.hpp"
@@ -18,16 +17,19 @@ class EmbeddingTable {
   /// `tensor` is the index of token_embd.weight. Model and store outlive the table.
   EmbeddingTable(const loaders::GgufModel& gguf, std::uint32_t tensor, const BackingStore& store);
 
-  /// The tokens' rows as float32, [tokens, embedding_length]; valid until the next call.
-  /// Throws Error for a token outside the table, StoreError if a row cannot be read.
-  kernels::ConstMatrixView gather(std::span<const loaders::TokenId> tokens);
+  kernels::WeightType type() const { return type_; }
+  Bytes row_bytes() const { return tensor_.row_bytes(); }
+
+  /// Throws Error for the first of the tokens that is outside the table.
+  void require_tokens(std::span<const loaders::TokenId> tokens) const;
+  /// The tokens' rows as they lie in the file, one after another, read in parallel. Throws
+  /// StoreError if a row cannot be read.
+  void gather(std::span<const loaders::TokenId> tokens, std::span<std::byte> rows) const;
 
  private:
   const loaders::TensorInfo& tensor_;
   const BackingStore& store_;
   kernels::WeightType type_;
-  std::vector<std::byte> row_;
-  std::vector<float> rows_;
 };
 
 }  // namespace tensor_pager::qwen

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 
 #include "kernels/attention.hpp"
 #include "kernels/matmul.hpp"
@@ -24,6 +26,9 @@ namespace tensor_pager::qwen {
 /// them so.
 class Operations {
  public:
+  /// Fills host memory with the bytes of rows.
+  using RowReader = std::function<void(std::span<std::byte> rows)>;
+
   struct MatmulOptions {
     const float* bias = nullptr;  ///< [rows]
     bool accumulate = false;      ///< y += product
@@ -83,8 +88,10 @@ class Operations {
   virtual void dequantize(kernels::WeightType type, const std::byte* data, float* out,
                           std::size_t elements) = 0;
 
-  /// Copies host rows to the device; `host` may be reused on return.
-  virtual void upload(const kernels::ConstMatrixView& host, const kernels::MatrixView& device) = 0;
+  /// Rows of a table in host memory to float32, in out [rows, cols] without gaps. `read` is called
+  /// once, for the bytes of all rows; `raw` is device memory that is as large, for the way.
+  virtual void embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
+                     const kernels::MatrixView& out) = 0;
   /// The device matrix in host memory, once all work queued so far is done. Valid until the next
   /// operation.
   virtual kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) = 0;
