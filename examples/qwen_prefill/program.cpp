@@ -110,18 +110,19 @@ class Run {
   void finish();
 
  private:
-  // Measures what happens during `work`.
+  // Measures what happens during `work`. With `settled` all of it is counted, and the next phase
+  // begins when it is over.
   template <class Work>
-  PhaseReport measured(std::uint64_t tokens, const Work& work) {
+  PhaseReport measured(std::uint64_t tokens, bool settled, const Work& work) {
     const Statistics before = inference_.statistics();
-    const auto compute = inference_.compute_time();
     const auto begin = Clock::now();
     work();
     PhaseReport phase;
     phase.tokens = tokens;
     phase.time = Clock::now() - begin;
+    if (settled) inference_.settle();  // stalls are known when the stream has passed them
     const Statistics after = inference_.statistics();
-    phase.compute = inference_.compute_time() - compute;
+    phase.stalled = after.stalled - before.stalled;
     phase.copied = after.link.copied - before.link.copied;
     phase.optimal = after.core.optimal - before.core.optimal;
     phase.link_busy = after.link.busy - before.link.busy;
@@ -152,7 +153,7 @@ class Run {
 
 void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink) {
   ProgressBar bar(!options_.quiet, "prefill", static_cast<double>(tokens.size()), "token");
-  report_.prefill.add(measured(tokens.size(), [&] {
+  report_.prefill.add(measured(tokens.size(), /*settled=*/true, [&] {
     inference_.prefill(tokens, sink, [&](std::size_t done, std::size_t total) {
       if (!report_.first_step) report_.first_step = process_age();
       bar.update(done, total);
@@ -186,7 +187,7 @@ void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogit
                  inference_.context(), generated, options_.predict);
       break;
     }
-    report_.decode.add(measured(1, [&] { inference_.decode(token, logits); }));
+    report_.decode.add(measured(1, /*settled=*/false, [&] { inference_.decode(token, logits); }));
     token = sampler.choose(logits.values());
   }
   out.finish();

@@ -54,7 +54,7 @@ double PhaseReport::link_rate() const {
 void PhaseReport::add(const PhaseReport& other) {
   tokens += other.tokens;
   time += other.time;
-  compute += other.compute;
+  stalled += other.stalled;
   copied += other.copied;
   optimal += other.optimal;
   link_busy += other.link_busy;
@@ -63,7 +63,7 @@ void PhaseReport::add(const PhaseReport& other) {
 Bound bound(const PhaseReport& prefill) {
   Bound bound;
   bound.link_s = ratio(count(prefill.optimal), prefill.link_rate());
-  bound.compute_s = prefill.compute.count();
+  bound.compute_s = std::max((prefill.time - prefill.stalled).count(), 0.0);
   bound.fraction = ratio(std::max(bound.link_s, bound.compute_s), prefill.time.count());
   return bound;
 }

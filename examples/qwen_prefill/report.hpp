@@ -20,7 +20,7 @@ using Seconds = std::chrono::duration<double>;
 struct PhaseReport {
   std::uint64_t tokens = 0;
   Seconds time{};
-  Seconds compute{};  ///< of it, time in steps whose weights were there
+  Seconds stalled{};  ///< of it, time for which there was nothing to do but wait for weights
   /// What the link carried, and what Belady's rule would have copied, during the phase.
   Bytes copied;
   Bytes optimal;
@@ -36,7 +36,7 @@ struct PhaseReport {
 /// How fast a prefill can be at best with the rates measured in it: it takes at least
 ///   link_s = (bytes that Belady's rule copies) / (bytes copied / time the link was busy)
 /// to bring in the weights, and at least
-///   compute_s = operations / (operations / time in compute) = time in compute
+///   compute_s = time - time stalled
 /// to multiply with them. The two overlap, so the bound is the larger one, and
 ///   fraction = max(link_s, compute_s) / time of the prefill
 /// says how close the run came; 1 is perfect overlap.

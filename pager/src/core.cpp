@@ -144,13 +144,33 @@ void Core::copy_failed(PageIndex page, const std::string& reason) {
     if (std::count(lease.residencies.begin(), lease.residencies.end(), id) != 0)
       lease.failure = reason;
   }
-  if (pages_[page.value].residency == id) {
-    pages_[page.value].residency = kNone;
-    if (policy_.contains(page)) policy_.remove(page);
-    if (residency.in_limbo) leave_limbo(id);
-    enter_limbo(id, /*first=*/true);
-  }
+  if (pages_[page.value].residency == id) forget(id);
   rollback();
+  settle();
+}
+
+/// The page is not in this frame any more; the frame is the next to be used.
+void Core::forget(ResidencyId id) {
+  const PageIndex page = residencies_[id].page;
+  pages_[page.value].residency = kNone;
+  if (policy_.contains(page)) policy_.remove(page);
+  if (residencies_[id].in_limbo) leave_limbo(id);
+  enter_limbo(id, /*first=*/true);
+}
+
+void Core::evict_all() {
+  rollback();
+  optimal_ = OptimalLoads(plan_, options_.layout.page_count(), budget_);
+  optimal_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
+  for (ResidencyId id = 0; id < residencies_.size(); ++id) {
+    Residency& residency = residencies_[id];
+    if (residency.state != ResidencyState::resident || residency.pins != 0 ||
+        residency.fences != 0 || pages_[residency.page.value].residency != id)
+      continue;
+    residency.state = ResidencyState::failed;
+    ++counters_.evictions;
+    forget(id);
+  }
   settle();
 }
 

@@ -79,6 +79,7 @@ class Pager::Impl {
   LeaseId acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream);
   void release(LeaseId lease, StreamRef stream) noexcept;
   void set_arena(Bytes arena);
+  void evict_all();
   void settle();
   Statistics statistics() const;
   Bytes minimum_arena() const;
@@ -501,6 +502,14 @@ void Pager::Impl::set_arena(Bytes arena) {
   if (fatal_) std::rethrow_exception(fatal_);
 }
 
+void Pager::Impl::evict_all() {
+  Lock lock(mutex_);
+  throw_pending();
+  changed_.wait(lock, [&] { return fatal_ || fences_.empty(); });
+  core_.evict_all();
+  wake_.notify_all();
+}
+
 void Pager::Impl::settle() {
   Lock lock(mutex_);
   changed_.wait(lock, [&] {
@@ -551,6 +560,9 @@ Lease Pager::acquire(std::span<const ByteRange> ranges, StreamRef stream) {
 
 void Pager::set_arena(Bytes arena) {
   impl_->set_arena(arena);
+}
+void Pager::evict_all() {
+  impl_->evict_all();
 }
 void Pager::settle() {
   impl_->settle();

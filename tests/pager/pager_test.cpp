@@ -213,6 +213,30 @@ TEST_F(PagerTest, ArenaShrinksAndGrowsWhileInUse) {
   }
 }
 
+TEST_F(PagerTest, EvictingAllCopiesEverythingAgainAndHeldPagesStay) {
+  const auto pager = make(kPages, {.window = kWholePass, .prefetch_depth = 2});
+  pager->set_plan(cycle(kPages));
+  const auto pass = [&] {
+    for (std::uint32_t step = 0; step < kPages; ++step) {
+      const Lease lease = pager->acquire(StepIndex{step});
+      ASSERT_TRUE(WordStore::correct(pager->address(kPage * step), step));
+    }
+  };
+  pass();
+  EXPECT_EQ(pager->statistics().core.loads, kPages);
+  {
+    const Lease held = pager->acquire(StepIndex{0});
+    pager->evict_all();
+    EXPECT_TRUE(WordStore::correct(pager->address(Bytes{0}), 0));
+  }
+  pass();
+  pager->settle();
+  const Statistics statistics = pager->statistics();
+  EXPECT_EQ(statistics.core.loads, 2U * kPages - 1);
+  EXPECT_EQ(statistics.core.evictions, kPages - 1U);
+  EXPECT_EQ(statistics.link.copied, statistics.core.loaded);
+}
+
 TEST_F(PagerTest, BudgetThatIsTooSmallNamesTheMinimumAndTheMinimumWorks) {
   AccessPlan plan = cycle(kPages);
   plan.steps.push_back({.reads = {{Bytes{0}, kPage * 7}}});

@@ -229,7 +229,8 @@ class Simulation {
     if (pick < 75) return end_copy();
     if (pick < 92) return pass_fence(random_.in(0, streams_ - 1));
     if (pick < 96) return host_page();
-    if (pick < 98) return change_budget();
+    if (pick < 97) return change_budget();
+    if (pick < 98) return evict_all();
     if (pick < 99) return change_plan();
     return acquire_outside();
   }
@@ -343,6 +344,11 @@ class Simulation {
       require(error.minimum() == kPage * core_.minimum_frames() && budget < core_.minimum_frames(),
               "a budget is refused that the plan fits");
     }
+    return true;
+  }
+
+  bool evict_all() {
+    core_.evict_all();
     return true;
   }
 

@@ -16,7 +16,6 @@ namespace {
 
 using loaders::Op;
 using loaders::WeightRole;
-using Clock = std::chrono::steady_clock;
 
 kernels::RopeFrequencies frequencies(const loaders::ModelConfig& config) {
   const loaders::RopeScaling& scaling = config.rope_scaling;
@@ -103,9 +102,7 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
   for (std::uint32_t i = 0; i < schedule_.size(); ++i) {
     const loaders::Step& step = resources_.graph.steps[schedule_[i].step];
     const Lease lease = resources_.pager.acquire(StepIndex{i}, {}, resources_.operations.stream());
-    const auto begin = Clock::now();
     run_step(step, ubatch(schedule_[i].ubatch, past), sink);
-    compute_time_ += Clock::now() - begin;
     if (progress) progress(i + 1, schedule_.size());
   }
 }

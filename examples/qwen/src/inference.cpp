@@ -48,7 +48,6 @@ void Inference::decode(loaders::TokenId token, LogitsSink& sink) {
 
 // Memory changes hands such that the sum never exceeds the budget: what shrinks goes first.
 void Inference::begin_phase(const PassSize& size, Bytes arena, Bytes scratch) {
-  former_compute_time_ = compute_time();
   pass_.reset();
   activations_.reset();
   scratch_ = {};
@@ -63,10 +62,6 @@ void Inference::begin_phase(const PassSize& size, Bytes arena, Bytes scratch) {
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
                 *activations_);
-}
-
-std::chrono::nanoseconds Inference::compute_time() const {
-  return former_compute_time_ + (pass_ ? pass_->compute_time() : std::chrono::nanoseconds{});
 }
 
 }  // namespace tensor_pager::qwen

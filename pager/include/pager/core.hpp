@@ -157,6 +157,10 @@ class Core {
   /// Throws BudgetError, and changes nothing, if the plan's largest step would not fit.
   void set_budget(std::uint32_t frames);
 
+  /// Forgets every resident page that nobody reads, as if it had never been brought in. What the
+  /// plan asks for next is brought in again.
+  void evict_all();
+
   Commands take_commands();
   bool has_commands() const { return !commands_.empty(); }
 
@@ -281,6 +285,7 @@ class Core {
   void free_residency(ResidencyId id);
   void enter_limbo(ResidencyId id, bool first);
   void leave_limbo(ResidencyId id);
+  void forget(ResidencyId id);
   void choose_spread();
   std::uint32_t depth_of(bool spread) const;
   std::uint32_t limbo_frames() const {

@@ -92,6 +92,10 @@ class Pager {
   /// largest step would not fit.
   void set_arena(Bytes arena);
 
+  /// Forgets every page that no lease holds, once no queued work reads it, so that what follows
+  /// begins as after loading. For measurements.
+  void evict_all();
+
   /// Returns when nothing is under way: copies that were started, for pages ahead, have ended.
   /// Statistics taken then are those of a whole: what was commanded was copied.
   void settle();

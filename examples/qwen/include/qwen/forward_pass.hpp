@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -50,9 +49,6 @@ class ForwardPass {
   void run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
            const PassProgress& progress = {});
 
-  /// Time that steps took once their weights were there, so far.
-  std::chrono::nanoseconds compute_time() const { return compute_time_; }
-
  private:
   // The tokens that a step works on: [first, first + count) of the pass.
   struct Ubatch {
@@ -90,7 +86,6 @@ class ForwardPass {
   const Activations& activations_;
   kernels::RopeFrequencies frequencies_;
   std::vector<loaders::ScheduledStep> schedule_;
-  std::chrono::nanoseconds compute_time_{};
   const std::byte* stand_in_ = nullptr;  // for all weights, in a rehearsal
 };
 

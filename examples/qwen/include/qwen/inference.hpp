@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -45,8 +44,8 @@ class Inference {
   /// Operations::host_waits.
   std::uint64_t host_waits() const { return operations_->host_waits(); }
   DeviceInfo device() { return pager_.device().info(); }
-  /// Time that steps took once their weights were there, so far.
-  std::chrono::nanoseconds compute_time() const;
+  /// Pager::evict_all.
+  void evict_all() { pager_.evict_all(); }
 
  private:
   void begin_prefill();
@@ -61,7 +60,6 @@ class Inference {
   std::optional<Activations> activations_;
   DeviceBuffer scratch_;
   std::optional<ForwardPass> pass_;
-  std::chrono::nanoseconds former_compute_time_{};
   bool decoding_ = false;
   std::uint32_t position_ = 0;
 };
