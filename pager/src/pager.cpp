@@ -505,7 +505,10 @@ void Pager::Impl::set_arena(Bytes arena) {
 void Pager::Impl::evict_all() {
   Lock lock(mutex_);
   throw_pending();
-  changed_.wait(lock, [&] { return fatal_ || fences_.empty(); });
+  changed_.wait(lock, [&] {
+    return fatal_ ||
+           (fences_.empty() && in_flight_.empty() && !core_.has_commands() && !executing_);
+  });
   core_.evict_all();
   wake_.notify_all();
 }
