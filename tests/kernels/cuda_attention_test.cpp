@@ -178,6 +178,18 @@ TYPED_TEST(CudaAttention, AgreesWithTheCpu) {
   }
 }
 
+// On Hopper the two overloads are different kernels; here a multiprocessor does six tiles of
+// queries one after the other.
+TEST_F(CudaTest, AttentionOfHalvesAgreesWithThatOfFloats) {
+  const AttentionShape shape{
+      .tokens = 5000, .heads = 20, .kv_heads = 4, .head_dim = 128, .past = 77};
+  const Problem<FloatValues> p(shape);
+  const Problem<HalfValues> of_halves(shape);
+  EXPECT_TRUE(close(of_halves.run(stream, shape.tokens), p.run(stream, shape.tokens),
+                    HalfValues::kTolerance, p.row()))
+      << p.text();
+}
+
 TYPED_TEST(CudaAttention, OneTokenAgreesWithTheCpu) {
   for (const std::size_t head_dim : {64U, 128U, 256U}) {
     for (const std::size_t past : {0U, 1U, 255U, 256U, 257U, 1000U, 5000U}) {

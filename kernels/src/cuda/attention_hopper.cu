@@ -28,9 +28,6 @@ struct Tile {
   static constexpr int kPanels = kHeadDim / kPanelColumns;
   // The sums of 256 dimensions leave registers for the scores of 64 keys.
   static constexpr int kKeys = kHeadDim <= 128 ? 128 : 64;
-  // Values are multiplied in groups of up to 128 dimensions.
-  static constexpr int kGroup = kHeadDim <= 128 ? kHeadDim : 128;
-  static constexpr int kGroups = kHeadDim / kGroup;
 
   static constexpr int kQueryPanel = kQueries * kPanelColumns * 2;  // bytes
   static constexpr int kKeyPanel = kKeys * kPanelColumns * 2;
@@ -44,6 +41,16 @@ struct HopperProblem {
   AttentionProblem<__half, __half> p;
   int query_tiles;
 };
+
+// Eight bytes each, in shared memory. A panel that is `full` has been copied; one that is `empty`
+// has been read by all warps that multiply.
+struct Barriers {
+  std::uint64_t queries_full, queries_empty;
+  std::uint64_t keys_full[kStages], keys_empty[kStages];
+  std::uint64_t values_full[kStages], values_empty[kStages];
+};
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL  // what follows is for sm_90a only
 
 // What a block of threads does next: all keys for some queries of a head.
 struct Work {
@@ -67,14 +74,6 @@ __device__ int work_index(int round) {
   return round * blocks + (round % 2 == 0 ? turn : blocks - 1 - turn);
 }
 
-// Eight bytes each, in shared memory. A panel that is `full` has been copied; one that is `empty`
-// has been read by all warps that multiply.
-struct Barriers {
-  std::uint64_t queries_full, queries_empty;
-  std::uint64_t keys_full[kStages], keys_empty[kStages];
-  std::uint64_t values_full[kStages], values_empty[kStages];
-};
-
 // A stage of a ring, and the parity of the phase in which it is filled.
 struct RingPlace {
   std::uint32_t stage = 0;
@@ -92,21 +91,22 @@ struct Places {
   std::uint32_t queries, keys, values;
   std::uint32_t queries_full, queries_empty;
   std::uint32_t keys_full, keys_empty, values_full, values_empty;  // of stage 0
-
-  template <class T>
-  __device__ static Places of(const char* tiles, const Barriers& b, T /*tile*/) {
-    const std::uint32_t base = shared_address(tiles);
-    return {base,
-            base + T::kQueryBytes,
-            base + T::kQueryBytes + kStages * T::kKeyBytes,
-            shared_address(&b.queries_full),
-            shared_address(&b.queries_empty),
-            shared_address(b.keys_full),
-            shared_address(b.keys_empty),
-            shared_address(b.values_full),
-            shared_address(b.values_empty)};
-  }
 };
+
+template <class T>
+__device__ Places places_of(const char* tiles, const Barriers& b) {
+  const std::uint32_t queries = shared_address(tiles);
+  const std::uint32_t keys = queries + T::kQueryBytes;
+  return {queries,
+          keys,
+          keys + kStages * T::kKeyBytes,
+          shared_address(&b.queries_full),
+          shared_address(&b.queries_empty),
+          shared_address(b.keys_full),
+          shared_address(b.keys_empty),
+          shared_address(b.values_full),
+          shared_address(b.values_empty)};
+}
 
 __device__ void init_barriers(const Places& s) {
   constexpr std::uint32_t kReaders = 4 * kConsumers;  // warps
@@ -174,6 +174,10 @@ struct Producer {
 // of every eight columns 2 (l % 4) and the next: those are the two halves of its registers' fours.
 template <class T>
 struct Consumer {
+  // Values are multiplied in groups of up to 128 dimensions.
+  static constexpr int kGroup = T::kHeadDim <= 128 ? T::kHeadDim : 128;
+  static constexpr int kGroups = T::kHeadDim / kGroup;
+
   const HopperProblem& a;
   const Places& s;
   const std::uint32_t number;  // 0 or 1
@@ -183,7 +187,7 @@ struct Consumer {
 
   float scores[T::kKeys / 2];
   std::uint32_t weights[T::kKeys / 16][4];  // of the block before, as halves
-  float sums[T::kGroups][T::kGroup / 2];    // of weighted values
+  float sums[kGroups][kGroup / 2];          // of weighted values
   float largest[2];
   float weight_sums[2];  // this thread's columns only, until the end
   float corrections[2];
@@ -308,8 +312,8 @@ struct Consumer {
 #pragma unroll
     for (int k = 0; k < T::kKeys / 16; ++k) {
 #pragma unroll
-      for (int group = 0; group < T::kGroups; ++group) {
-        const int panel = group * T::kGroup / kPanelColumns;
+      for (int group = 0; group < kGroups; ++group) {
+        const int panel = group * kGroup / kPanelColumns;
         hopper::multiply_rows(
             sums[group], weights[k],
             hopper::advance(values, panel * T::kKeyPanel + k * 16 * kPanelColumns * 2));
@@ -380,7 +384,7 @@ struct Consumer {
 #pragma unroll
     for (auto& group : sums) {
 #pragma unroll
-      for (int i = 0; i < T::kGroup / 2; ++i) group[i] *= corrections[i / 2 % 2];
+      for (int i = 0; i < kGroup / 2; ++i) group[i] *= corrections[i / 2 % 2];
     }
   }
 
@@ -398,7 +402,7 @@ struct Consumer {
                     lane % 4 * 8;
 #pragma unroll
       for (int column = 0; column < T::kHeadDim; column += 32) {
-        const float* four = &sums[column / T::kGroup][column % T::kGroup / 2 + 2 * half];
+        const float* four = &sums[column / kGroup][column % kGroup / 2 + 2 * half];
         std::uint32_t words[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -429,14 +433,15 @@ struct Consumer {
   }
 };
 
-// Blocks of threads of a whole GPU; the code is there only if it was compiled for sm_90a.
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_hopper(const __grid_constant__ HopperProblem a) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) char tiles[];
   __shared__ Barriers barriers;
-  const Places places = Places::of(tiles, barriers, T{});
+  const Places places = places_of<T>(tiles, barriers);
   // The same for a whole warp, which the compiler does not see otherwise.
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
   if (threadIdx.x == 0) {
@@ -457,19 +462,20 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-// Whether this device is a Hopper GPU, and whether its code was compiled.
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0;
+  int value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice", {});
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute", {});
+  return value;
+}
+
+// Whether this device is a Hopper GPU, and whether the kernel was compiled for it: compiled for
+// anything but sm_90a it is empty, and so has no barriers.
 template <class T>
 bool available() {
-  int device = 0;
-  int major = 0;
-  int minor = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice", {});
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-        "cudaDeviceGetAttribute", {});
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
-        "cudaDeviceGetAttribute", {});
-  if (major != 9 || minor != 0) return false;
-  // Compiled for anything but sm_90a the kernel is empty, and so has no barriers.
+  if (device_attribute(cudaDevAttrComputeCapabilityMajor) != 9) return false;
+  if (device_attribute(cudaDevAttrComputeCapabilityMinor) != 0) return false;
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, attention_hopper<T>), "cudaFuncGetAttributes", {});
   return attributes.sharedSizeBytes >= sizeof(Barriers);
@@ -478,11 +484,6 @@ bool available() {
 template <class T>
 bool launch(const AttentionProblem<__half, __half>& p, cudaStream_t stream) {
   if (!available<T>()) return false;
-  int device = 0;
-  int processors = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice", {});
-  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute", {});
   const auto tokens = static_cast<std::size_t>(p.tokens);
   const auto positions = static_cast<std::size_t>(p.past) + tokens;
   const auto width = static_cast<std::size_t>(p.heads) * T::kHeadDim;
@@ -495,7 +496,8 @@ bool launch(const AttentionProblem<__half, __half>& p, cudaStream_t stream) {
   check(cudaFuncSetAttribute(attention_hopper<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              T::kSharedBytes),
         "attention: cudaFuncSetAttribute", {T::kSharedBytes});
-  const int blocks = std::min(processors, problem.query_tiles * p.heads);
+  const int blocks =
+      std::min(device_attribute(cudaDevAttrMultiProcessorCount), problem.query_tiles * p.heads);
   attention_hopper<T>
       <<<static_cast<unsigned>(blocks), kThreads, T::kSharedBytes, stream>>>(problem);
   return true;
