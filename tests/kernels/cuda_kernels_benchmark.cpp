@@ -210,15 +210,19 @@ void attention_of(Bench& bench, const AttentionShape& shape) {
   DeviceMemory half_q(shape.tokens * width * sizeof(__half));
   DeviceMemory out(shape.tokens * width * sizeof(float));
   DeviceMemory source(positions * kv_width * sizeof(float));
-  DeviceMemory cache(positions * kv_width * sizeof(__half));
+  DeviceMemory keys(positions * kv_width * sizeof(__half));
+  DeviceMemory values(positions * kv_width * sizeof(__half));
   fill_normal(q);
   fill_normal(source);
   store_as_half({q.as<float>(), shape.tokens, width}, half_q.as<__half>(), width, nullptr);
-  store_as_half({source.as<float>(), positions, kv_width}, cache.as<__half>(), kv_width, nullptr);
+  for (const DeviceMemory* cache : {&keys, &values}) {
+    store_as_half({source.as<float>(), positions, kv_width}, cache->as<__half>(), kv_width,
+                  nullptr);
+  }
   require(cudaDeviceSynchronize(), "store_as_half");
   DeviceMemory memory(attention_scratch_bytes(shape, WeightType::f16) + 1);
   const Scratch scratch{memory.as<std::byte>(), memory.bytes()};
-  const KvCacheView view{WeightType::f16, cache.as<std::byte>(), cache.as<std::byte>(), kv_width};
+  const KvCacheView view{WeightType::f16, keys.as<std::byte>(), values.as<std::byte>(), kv_width};
   const auto run = [&](cudaStream_t stream) {
     attention(shape, ConstMatrixView{q.as<float>(), shape.tokens, width}, view,
               MatrixView{out.as<float>(), shape.tokens, width}, scratch, stream);
@@ -234,8 +238,8 @@ void attention_of(Bench& bench, const AttentionShape& shape) {
     bench.bytes("attention " + what, 4.0 * static_cast<double>(positions * kv_width), run);
     return;
   }
-  const double keys = static_cast<double>(shape.past) + 0.5 * static_cast<double>(shape.tokens + 1);
-  const double count = 4.0 * keys * static_cast<double>(shape.tokens * width);
+  const double seen = static_cast<double>(shape.past) + 0.5 * static_cast<double>(shape.tokens + 1);
+  const double count = 4.0 * seen * static_cast<double>(shape.tokens * width);
   bench.operations("attention f32 " + what, count, run);
   bench.operations("attention f16 " + what, count, run_halves);
 }

@@ -36,8 +36,8 @@ constexpr std::size_t partial_floats(std::size_t head_dim) {
 template <class Query, class Out>
 bool launch_attention_tiles(const AttentionProblem<Query, Out>& p, std::size_t head_dim,
                             cudaStream_t stream);
-template <class Query, class Out>
-bool launch_attention_splits(const AttentionProblem<Query, Out>& p, std::size_t head_dim,
+template <class Value>
+bool launch_attention_splits(const AttentionProblem<Value, Value>& p, std::size_t head_dim,
                              float* partials, cudaStream_t stream);
 
 /// False if there is no kernel for this head_dim, if the current device is not of compute
