@@ -158,6 +158,19 @@ Bytes CudaOperations::scratch_bytes(const loaders::ModelConfig& config, const Pa
   return {table_bytes(size.tokens, config.rope_dimension_count / 2) + aligned(most)};
 }
 
+bool CudaOperations::begin_rehearsal() {
+  products_.rehearse(true);
+  return true;
+}
+
+void CudaOperations::end_rehearsal() {
+  products_.rehearse(false);
+}
+
+void CudaOperations::begin_step() {
+  products_.weights_arrive(cuda(stream()));
+}
+
 void CudaOperations::use_scratch(const DeviceBuffer& scratch) {
   memory_ = {scratch.data(), scratch.size().count};
   scratch_ = {};

@@ -62,7 +62,7 @@ ForwardPass::ForwardPass(const PassResources& resources, const Activations& acti
 }
 
 void ForwardPass::rehearse() {
-  if (!resources_.operations.worth_rehearsing()) return;
+  if (!resources_.operations.begin_rehearsal()) return;
   const PassSize& size = activations_.size();
   resources_.operations.prepare_positions(frequencies_, 0, size.tokens);
   stand_in_ = activations_.memory().data();
@@ -80,6 +80,7 @@ void ForwardPass::rehearse() {
     if (readable && seen.insert(std::move(kind)).second) run_on_nothing(step);
   }
   stand_in_ = nullptr;
+  resources_.operations.end_rehearsal();
 }
 
 // With the first ubatch, and the last if it is a shorter one.
@@ -102,6 +103,7 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
   for (std::uint32_t i = 0; i < schedule_.size(); ++i) {
     const loaders::Step& step = resources_.graph.steps[schedule_[i].step];
     const Lease lease = resources_.pager.acquire(StepIndex{i}, {}, resources_.operations.stream());
+    resources_.operations.begin_step();
     run_step(step, ubatch(schedule_[i].ubatch, past), sink);
     if (progress) progress(i + 1, schedule_.size());
   }

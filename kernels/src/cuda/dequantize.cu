@@ -25,9 +25,9 @@ __device__ void store_run(Out* out, const float (&v)[8]) {
 template <class Format, int kAlign, class Out>
 __global__ void __launch_bounds__(kThreads)
     dequantize_units(const std::uint8_t* __restrict__ blocks, Out* __restrict__ out,
-                     std::size_t units) {
-  constexpr int kUnits = Format::kElements / 16;
-  const std::size_t i = std::size_t{blockIdx.x} * kThreads + threadIdx.x;
+                     unsigned units) {
+  constexpr unsigned kUnits = Format::kElements / 16;
+  const unsigned i = blockIdx.x * kThreads + threadIdx.x;
   if (i >= units) return;
   const std::size_t block = i / kUnits;
   const int unit = static_cast<int>(i % kUnits);
@@ -81,7 +81,7 @@ void run_convert(const std::byte* in, Out* out, std::size_t rows, std::size_t co
 template <class Format, class Out>
 void run_units(const std::byte* in, Out* out, std::size_t elements, cudaStream_t stream) {
   const auto* blocks = reinterpret_cast<const std::uint8_t*>(in);
-  const std::size_t units = elements / 16;
+  const auto units = static_cast<unsigned>(elements / 16);
   const unsigned grid = blocks_for(units, kThreads);
   constexpr int kAlign = kBlockAlignment<Format>;
   if (reinterpret_cast<std::uintptr_t>(in) % kAlign == 0) {

@@ -20,7 +20,9 @@ class CpuOperations final : public Operations {
                       std::uint32_t /*context*/, Bytes /*budget*/) const override {
     return {};
   }
-  bool worth_rehearsing() const override { return false; }
+  bool begin_rehearsal() override { return false; }
+  void end_rehearsal() override {}
+  void begin_step() override {}
   void use_scratch(const DeviceBuffer& /*scratch*/) override {}
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                          std::size_t count) override;

@@ -26,7 +26,9 @@ class CudaOperations final : public Operations {
   Bytes activation_bytes(std::size_t rows, std::size_t cols) const override;
   Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
                       std::uint32_t context, Bytes budget) const override;
-  bool worth_rehearsing() const override { return true; }
+  bool begin_rehearsal() override;
+  void end_rehearsal() override;
+  void begin_step() override;
   void use_scratch(const DeviceBuffer& scratch) override;
 
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,

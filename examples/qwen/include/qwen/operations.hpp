@@ -54,14 +54,20 @@ class Operations {
   /// provides it, so that it counts as part of the run's memory, through use_scratch.
   virtual Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
                               std::uint32_t context, Bytes budget) const = 0;
-  /// Whether first uses take time that a rehearsal saves (ForwardPass::rehearse).
-  virtual bool worth_rehearsing() const = 0;
+  /// Begins a rehearsal (ForwardPass::rehearse) if first uses take time that it saves, and says
+  /// so. Until it ends, operations leave results of no use, also in what they otherwise only read.
+  virtual bool begin_rehearsal() = 0;
+  virtual void end_rehearsal() = 0;
   /// Valid until the next call. Without it, no operation may be called.
   virtual void use_scratch(const DeviceBuffer& scratch) = 0;
 
   /// Prepares rotations for positions [first, first + count), until the next call.
   virtual void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                                  std::size_t count) = 0;
+
+  /// A step begins, whose weights have been acquired in stream(): they may be read ahead of the
+  /// operations that use them.
+  virtual void begin_step() = 0;
 
   virtual void matmul(const kernels::Weights& w, const ActivationView& x,
                       const kernels::MatrixView& y, const MatmulOptions& options) = 0;

@@ -45,14 +45,27 @@ class Products {
   ///
   /// One token is multiplied in float32, straight from the weights' blocks. For more, weights and
   /// inputs are rounded to half, and the products summed in float32 by one algorithm for all shapes
-  /// with the same number of columns, so that the bits of y[t, r] depend neither on the tokens
-  /// multiplied together nor on how the rows are sliced into calls. (A y whose rows are not at
-  /// multiples of 16 bytes gets another algorithm, chosen for its shape.)
+  /// with the same number of columns, or by others that give its bits (rehearse), so that the bits
+  /// of y[t, r] depend neither on the tokens multiplied together nor on how the rows are sliced
+  /// into calls. (A y whose rows are not at multiples of 16 bytes gets another algorithm, chosen
+  /// for its shape.)
+  ///
+  /// Weights are rounded in a stream beside `stream`, which waits for it before it multiplies.
   ///
   /// Throws Error if the shapes do not agree, if the scratch is too small (naming the minimum), or
   /// if a call fails.
   void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
               const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream);
+
+  /// The weights of the products that follow are there once the work queued in `stream` so far is
+  /// done: they may be rounded ahead of the products before them. The caller calls it again when
+  /// that is not so any more; without it, weights are read in the order of the stream.
+  void weights_arrive(cudaStream_t stream);
+
+  /// Between on and off, products choose the fastest algorithm for their shape among those that
+  /// give the same bits. Their results are of no use then, their inputs that are operands are
+  /// overwritten, and the host waits for them.
+  void rehearse(bool on);
 
   /// Scratch for the same with inputs that are operands already.
   [[nodiscard]] static std::size_t operand_scratch_bytes(std::size_t rows, std::size_t cols);
@@ -71,8 +84,8 @@ class Products {
                 const MatmulOptions& options, const Scratch& workspace, cudaStream_t stream);
 
  private:
-  class Library;
-  std::unique_ptr<Library> library_;
+  class Pipeline;
+  std::unique_ptr<Pipeline> pipeline_;
 };
 
 }  // namespace tensor_pager::kernels::cuda
