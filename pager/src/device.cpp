@@ -4,6 +4,13 @@
 
 namespace tensor_pager {
 
+void Device::map_run(PageIndex first, std::span<const FrameIndex> frames) {
+  for (const FrameIndex frame : frames) {
+    map(first, frame);
+    ++first;
+  }
+}
+
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
     : device_(std::exchange(other.device_, nullptr)),
       data_(std::exchange(other.data_, nullptr)),

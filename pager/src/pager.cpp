@@ -112,6 +112,7 @@ class Pager::Impl {
   void observe_copies();
   void observe_fences();
   void carry_out(const Commands& commands, Lock& lock);
+  void carry_out(std::span<const Remap> remaps);
   void carry_out(const Remap& remap);
   Copy start_copy(PageRun pages);
   void wake_thread();
@@ -164,7 +165,7 @@ Pager::Impl::Impl(std::unique_ptr<Device> device, std::shared_ptr<const BackingS
       trace_(options.trace),
       core_(core_options(layout_, options)) {
   device_->reserve(layout_);
-  for (const Remap& remap : core_.take_commands().remaps) carry_out(remap);
+  carry_out(core_.take_commands().remaps);
   peak_frames_ = core_.frames();
   for (std::uint32_t page = 0; page < layout_.page_count(); ++page) {
     missing_.push_back(layout_.bytes_of({page}).size.count);
@@ -260,7 +261,7 @@ void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   std::exception_ptr failure;
   lock.unlock();
   try {
-    for (const Remap& remap : commands.remaps) carry_out(remap);
+    carry_out(commands.remaps);
     for (const PageRun& run : commands.copies) started.push_back(start_copy(run));
   } catch (...) {
     failure = std::current_exception();
@@ -276,11 +277,32 @@ void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   changed_.notify_all();
 }
 
+/// Neighbouring pages that are mapped one after another are mapped together.
+void Pager::Impl::carry_out(std::span<const Remap> remaps) {
+  while (!remaps.empty()) {
+    std::vector<FrameIndex> frames;
+    PageIndex first{};
+    for (const Remap& remap : remaps) {
+      const auto* const map = std::get_if<MapPage>(&remap);
+      if (map == nullptr) break;
+      if (frames.empty()) first = map->page;
+      if (map->page.value != first.value + frames.size()) break;
+      frames.push_back(map->frame);
+    }
+    if (frames.empty()) {
+      carry_out(remaps.front());
+      remaps = remaps.subspan(1);
+    } else {
+      device_->map_run(first, frames);
+      remaps = remaps.subspan(frames.size());
+    }
+  }
+}
+
 void Pager::Impl::carry_out(const Remap& remap) {
   if (const auto* create = std::get_if<CreateFrame>(&remap)) device_->create_frame(create->frame);
   if (const auto* destroy = std::get_if<DestroyFrame>(&remap))
     device_->destroy_frame(destroy->frame);
-  if (const auto* map = std::get_if<MapPage>(&remap)) device_->map(map->page, map->frame);
   if (const auto* unmap = std::get_if<UnmapPage>(&remap)) device_->unmap(unmap->page);
 }
 

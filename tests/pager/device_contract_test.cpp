@@ -106,6 +106,18 @@ TEST_P(DeviceContract, RunOfPagesIsOneCopyIntoScatteredFrames) {
   EXPECT_EQ(device_->link().copied, page_ * 3 - Bytes{100});
 }
 
+TEST_P(DeviceContract, RunIsMappedOverWhatWasMappedThere) {
+  for (std::uint32_t frame = 0; frame < 4; ++frame) device_->create_frame({frame});
+  device_->map({2}, {3});
+  device_->map({4}, {0});
+  device_->map({5}, {1});
+  const std::vector<FrameIndex> frames = {{1}, {2}, {0}, {3}};
+  device_->unmap({2});
+  device_->map_run({2}, frames);
+  finish(device_->copy(*store_, {{2}, 4}));
+  EXPECT_TRUE(holds(2) && holds(3) && holds(4) && holds(5));
+}
+
 TEST_P(DeviceContract, FormerMappingIsReplaced) {
   device_->create_frame({0});
   device_->create_frame({1});

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "pager/backing_store.hpp"
@@ -104,6 +105,9 @@ class Device {
   /// Points the page's address to the frame, and no longer to the frame that it pointed to. No work
   /// uses either.
   virtual void map(PageIndex page, FrameIndex frame) = 0;
+  /// The same for neighbouring pages, from `first` on, one frame for each: fewer calls where a call
+  /// costs the same for one page as for many.
+  virtual void map_run(PageIndex first, std::span<const FrameIndex> frames);
   virtual void unmap(PageIndex page) = 0;
 
   /// Starts to copy the pages' bytes from the store into the frames that they are mapped to.

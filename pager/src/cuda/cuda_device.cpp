@@ -93,7 +93,8 @@ class CudaDevice final : public Device {
   std::byte* base() const override { return range_.base(); }
   void create_frame(FrameIndex frame) override;
   void destroy_frame(FrameIndex frame) override;
-  void map(PageIndex page, FrameIndex frame) override;
+  void map(PageIndex page, FrameIndex frame) override { map_run(page, {&frame, 1}); }
+  void map_run(PageIndex first, std::span<const FrameIndex> frames) override;
   void unmap(PageIndex page) override;
 
   CopyId copy(const BackingStore& store, PageRun pages) override;
@@ -214,9 +215,9 @@ void CudaDevice::destroy_frame(FrameIndex frame) {
   remove_memory(layout_.page);
 }
 
-void CudaDevice::map(PageIndex page, FrameIndex frame) {
+void CudaDevice::map_run(PageIndex first, std::span<const FrameIndex> frames) {
   gpu_.select();
-  range_.map(page, frame);
+  range_.map_run(first, frames);
 }
 
 void CudaDevice::unmap(PageIndex page) {

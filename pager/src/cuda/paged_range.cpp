@@ -1,5 +1,6 @@
 #include "paged_range.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace tensor_pager::cuda {
@@ -56,13 +57,37 @@ void PagedRange::destroy_frame(FrameIndex frame) {
                 with_bytes("cuMemRelease", page_));
 }
 
-void PagedRange::map(PageIndex page, FrameIndex frame) {
-  if (mapped_.at(page.value)) unmap(page);
-  driver_.check(driver_.map(address(page), page_.count, 0, frames_.at(frame.value).value(), 0),
-                with_bytes("cuMemMap", page_));
-  mapped_[page.value] = true;
-  driver_.check(driver_.set_access(address(page), page_.count, &access_, 1),
-                with_bytes("cuMemSetAccess", page_));
+/// Unmapping and granting access take as long for a run of pages as for one, and while they do,
+/// other threads cannot launch kernels.
+void PagedRange::map_run(PageIndex first, std::span<const FrameIndex> frames) {
+  unmap_run(first, frames.size());
+  PageIndex page = first;
+  for (const FrameIndex frame : frames) {
+    driver_.check(driver_.map(address(page), page_.count, 0, frames_.at(frame.value).value(), 0),
+                  with_bytes("cuMemMap", page_));
+    mapped_[page.value] = true;
+    ++page;
+  }
+  const Bytes size = page_ * frames.size();
+  driver_.check(driver_.set_access(address(first), size.count, &access_, 1),
+                with_bytes("cuMemSetAccess", size));
+}
+
+/// What is mapped of these pages, a stretch at a time.
+void PagedRange::unmap_run(PageIndex first, std::size_t count) {
+  const std::size_t end = first.value + count;
+  for (std::size_t begin = first.value; begin < end;) {
+    std::size_t stretch = begin;
+    while (stretch < end && mapped_.at(stretch)) ++stretch;
+    if (stretch > begin) {
+      const Bytes size = page_ * (stretch - begin);
+      driver_.check(driver_.unmap(address({static_cast<std::uint32_t>(begin)}), size.count),
+                    with_bytes("cuMemUnmap", size));
+      std::fill(mapped_.begin() + static_cast<std::ptrdiff_t>(begin),
+                mapped_.begin() + static_cast<std::ptrdiff_t>(stretch), false);
+    }
+    begin = stretch + 1;
+  }
 }
 
 void PagedRange::unmap(PageIndex page) {

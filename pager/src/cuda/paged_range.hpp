@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "check.hpp"
@@ -19,12 +20,13 @@ class PagedRange {
   void reserve(const PageLayout& layout);
   void create_frame(FrameIndex frame);
   void destroy_frame(FrameIndex frame);
-  void map(PageIndex page, FrameIndex frame);
+  void map_run(PageIndex first, std::span<const FrameIndex> frames);
   void unmap(PageIndex page);
 
   std::byte* base() const { return reinterpret_cast<std::byte*>(base_); }
 
  private:
+  void unmap_run(PageIndex first, std::size_t count);
   CUdeviceptr address(PageIndex page) const { return base_ + page_.count * page.value; }
 
   Driver driver_;
