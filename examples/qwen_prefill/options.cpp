@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -86,15 +85,6 @@ void add_output(CLI::App& app, Options& options) {
   app.add_flag("-q,--quiet", options.quiet, "Generated text alone: no banner, no progress bar");
 }
 
-template <class T>
-std::optional<T> parse_number(std::string_view text) {
-  T value{};
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc{} || rest != end) return std::nullopt;
-  return value;
-}
-
 PromptSource prompt_source(const Typed& typed) {
   const int given =
       int{typed.text.has_value()} + int{typed.file.has_value()} + int{typed.tokens.has_value()};
@@ -107,42 +97,15 @@ PromptSource prompt_source(const Typed& typed) {
   return TokensFile{*typed.tokens};
 }
 
-std::variant<Bytes, qwen::Percent> arena(std::string_view text) {
-  if (!text.ends_with('%')) return parse_size("--arena", text);
-  const auto percent = parse_number<double>(text.substr(0, text.size() - 1));
-  if (percent && *percent > 0 && *percent <= 100) return qwen::Percent{*percent};
-  throw UsageError(
-      fmt::format("--arena \"{}\" is not a share of the weights; give more than 0% "
-                  "and at most 100%",
-                  text));
-}
-
-// Least recently used looks nowhere ahead, whatever --lookahead says.
-PolicyOptions policy(const Typed& typed) {
-  PolicyOptions policy;
-  if (typed.lookahead && typed.lookahead != "pass") {
-    const auto steps = parse_number<std::uint32_t>(*typed.lookahead);
-    if (!steps) {
-      throw UsageError(fmt::format("--lookahead \"{}\" is neither a number of steps nor \"pass\"",
-                                   *typed.lookahead));
-    }
-    policy.window = *steps;
-  }
-  if (typed.policy == "lru") policy.window = 0;
-  return policy;
-}
-
 Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
-  options.device = typed.device == "cuda"   ? DeviceKind::cuda
-                   : typed.device == "host" ? DeviceKind::host
-                                            : DeviceKind::automatic;
+  options.device = command_line::parse_device(typed.device);
   options.pin_files = !typed.no_pin_file;
-  if (typed.vram != "auto") options.vram = parse_size("--vram", typed.vram);
-  if (typed.arena) options.arena = arena(*typed.arena);
-  if (typed.page) options.page = parse_size("--page", *typed.page);
+  if (typed.vram != "auto") options.vram = command_line::parse_size("--vram", typed.vram);
+  if (typed.arena) options.arena = command_line::parse_arena(*typed.arena);
+  if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
   if (typed.page && options.page.count == 0) throw UsageError("--page must be more than 0");
-  options.policy = policy(typed);
+  options.policy = command_line::parse_policy(typed.policy, typed.lookahead);
   if (!std::isfinite(options.temperature) || options.temperature < 0) {
     throw UsageError("--temp must be 0 or more");
   }

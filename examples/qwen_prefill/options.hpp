@@ -3,24 +3,18 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <stdexcept>
 #include <string>
-#include <string_view>
 #include <variant>
 
+#include "command_line/values.hpp"
 #include "pager/policy.hpp"
 #include "pager/types.hpp"
 #include "qwen/memory_plan.hpp"
 
 namespace tensor_pager::qwen_prefill {
 
-/// The command line makes no sense. The message is one line that names the option.
-class UsageError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-enum class DeviceKind { automatic, cuda, host };
+using command_line::DeviceKind;
+using command_line::UsageError;
 
 /// Where the prompt comes from; exactly one of the three is given.
 struct PromptText {
@@ -58,9 +52,5 @@ struct Options {
 
 /// The options, or the help text if it was asked for. Throws UsageError.
 std::variant<Options, std::string> parse_options(int argc, const char* const* argv);
-
-/// "4096", "64KiB", "1.5 GiB", "2G" (the letter alone is binary), "2GB" (decimal). Throws
-/// UsageError, which names `option`.
-Bytes parse_size(std::string_view option, std::string_view text);
 
 }  // namespace tensor_pager::qwen_prefill

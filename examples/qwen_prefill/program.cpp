@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "command_line/progress_bar.hpp"
 #include "output_file.hpp"
 #include "pager/trace.hpp"
 #include "process_age.hpp"
-#include "progress_bar.hpp"
 #include "prompt.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/perplexity.hpp"
@@ -152,7 +152,8 @@ class Run {
 };
 
 void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink) {
-  ProgressBar bar(!options_.quiet, "prefill", static_cast<double>(tokens.size()), "token");
+  command_line::ProgressBar bar(!options_.quiet, "prefill", static_cast<double>(tokens.size()),
+                                "token");
   report_.prefill.add(measured(tokens.size(), /*settled=*/true, [&] {
     inference_.prefill(tokens, sink, [&](std::size_t done, std::size_t total) {
       if (!report_.first_step) report_.first_step = process_age();

@@ -3,23 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
-#include <string_view>
 #include <utility>
 
 #include "topology.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
-
-// general.file_type of the GGUF specification: what most matrices of a file are stored as.
-constexpr std::array<std::pair<std::uint32_t, std::string_view>, 24> kFileTypes = {
-    {{0, "F32"},     {1, "F16"},      {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},
-     {8, "Q5_0"},    {9, "Q5_1"},     {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"},
-     {13, "Q3_K_L"}, {14, "Q4_K_S"},  {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"},
-     {18, "Q6_K"},   {19, "IQ2_XXS"}, {20, "IQ2_XS"}, {21, "Q2_K_S"}, {24, "IQ1_S"},
-     {25, "IQ4_NL"}, {26, "IQ3_S"},   {30, "IQ4_XS"}, {32, "BF16"}}};
 
 constexpr double kGiga = 1e9;
 
@@ -68,14 +58,6 @@ Bound bound(const PhaseReport& prefill) {
   return bound;
 }
 
-std::string file_type(const loaders::GgufModel& model) {
-  const auto number = model.metadata().get_optional<std::uint32_t>("general.file_type");
-  if (!number) return "unknown";
-  const auto* const found =
-      std::ranges::find(kFileTypes, *number, &std::pair<std::uint32_t, std::string_view>::first);
-  return found == kFileTypes.end() ? fmt::format("{}", *number) : std::string(found->second);
-}
-
 std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
                    const RunReport& report) {
   const std::string& name = model.config.name;
@@ -86,7 +68,7 @@ std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
       "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
       "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n",
       name.empty() ? model.gguf.files().front().path.filename().string() : name,
-      architecture(model), file_type(model.gguf), model.config.block_count(),
+      architecture(model), qwen::file_type(model.gguf), model.config.block_count(),
       to_string(model.gguf.weights_bytes()), model.gguf.tensors().size(), report.device.kind,
       report.device.name, describe_processor(), report.store, to_string(plan.arena), 100 * share,
       plan.arena / plan.layout.page, to_string(plan.layout.page), to_string(plan.kv_cache),
@@ -129,7 +111,7 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
   nlohmann::ordered_json json;
   json["model"] = {{"name", model.config.name},
                    {"architecture", architecture(model)},
-                   {"file_type", file_type(model.gguf)},
+                   {"file_type", qwen::file_type(model.gguf)},
                    {"bytes", file_bytes(model.gguf).count},
                    {"weights_bytes", model.gguf.weights_bytes().count},
                    {"tensors", model.gguf.tensors().size()}};

@@ -67,7 +67,4 @@ std::string summary(const qwen::MemoryPlan& plan, const RunReport& report);
 nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::MemoryPlan& plan,
                                        const RunReport& report);
 
-/// "Q4_K_M": the name of general.file_type, or its number, or "unknown".
-std::string file_type(const loaders::GgufModel& model);
-
 }  // namespace tensor_pager::qwen_prefill

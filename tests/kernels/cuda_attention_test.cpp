@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "cuda_test_device.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/cuda/attention.hpp"
@@ -18,12 +20,52 @@ std::vector<float> floats(const std::vector<__half>& values) {
   return result;
 }
 
+// Views of either overload of attention().
+struct FloatValues {
+  using Value = float;
+  using ConstView = ConstMatrixView;
+  using View = MatrixView;
+  // Weights are rounded to halves, 2^-12 of each at most, and outputs are averages of unit normals
+  // with those weights: at most 2^-12 times the mean of |v|, which for the first positions is up to
+  // about 4. One key more or less out of 300 would change outputs by about 3e-3.
+  static constexpr double kTolerance = 8e-4;
+  static constexpr double kOneTokenTolerance = 3e-6;  // float32 throughout
+};
+struct HalfValues {
+  using Value = __half;
+  using ConstView = ConstHalfMatrixView;
+  using View = HalfMatrixView;
+  // Outputs of up to 4 are rounded to halves besides.
+  static constexpr double kTolerance = FloatValues::kTolerance + 1e-3;
+  static constexpr double kOneTokenTolerance = 1e-3;
+};
+
+template <class Value>
+std::vector<Value> as(const std::vector<float>& values) {
+  if constexpr (std::is_same_v<Value, float>) {
+    return values;
+  } else {
+    return halves(values);
+  }
+}
+std::vector<float> as_floats(const std::vector<float>& values) {
+  return values;
+}
+std::vector<float> as_floats(const std::vector<__half>& values) {
+  return floats(values);
+}
+
 // Queries, keys and values that are halves already, so that the CPU computes with the same.
+template <class Types>
 struct Problem {
+  using Value = typename Types::Value;
+  using ConstView = typename Types::ConstView;
+  using View = typename Types::View;
+
   AttentionShape shape;
   std::vector<float> q;
   std::vector<__half> keys, values;
-  DeviceArray<float> device_q;
+  DeviceArray<Value> device_q;
   DeviceArray<__half> device_keys, device_values;
 
   explicit Problem(const AttentionShape& s, float query_scale = 1.0F)
@@ -31,7 +73,7 @@ struct Problem {
         q(queries(s, query_scale)),
         keys(cached(s, 2)),
         values(cached(s, 3)),
-        device_q(q),
+        device_q(as<Value>(q)),
         device_keys(keys),
         device_values(values) {
     shape.scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
@@ -59,7 +101,7 @@ struct Problem {
 
   // The prompt in ubatches of at most `ubatch` tokens.
   [[nodiscard]] std::vector<float> run(cudaStream_t stream, std::size_t ubatch) const {
-    const DeviceArray<float> out(q.size());
+    const DeviceArray<Value> out(q.size());
     AttentionShape longest = shape;
     longest.past += shape.tokens;
     longest.tokens = 1;
@@ -68,11 +110,11 @@ struct Problem {
       AttentionShape part = shape;
       part.past = shape.past + first;
       part.tokens = std::min(ubatch, shape.tokens - first);
-      attention(part, {device_q.data() + first * row(), part.tokens, row()}, cache(),
-                {out.data() + first * row(), part.tokens, row()}, {scratch.data(), scratch.size()},
-                stream);
+      attention(part, ConstView{device_q.data() + first * row(), part.tokens, row()}, cache(),
+                View{out.data() + first * row(), part.tokens, row()},
+                {scratch.data(), scratch.size()}, stream);
     }
-    return out.get();
+    return as_floats(out.get());
   }
 
   [[nodiscard]] std::vector<float> on_cpu() const {
@@ -92,14 +134,22 @@ struct Problem {
   }
 };
 
-class CudaAttention : public CudaTest {};
+template <class Types>
+class CudaAttention : public CudaTest {
+ protected:
+  using P = Problem<Types>;
+};
 
-// Tolerance: weights are rounded to halves, 2^-12 of each at most, and outputs are averages of unit
-// normals with those weights: at most 2^-12 times the mean of |v|, which for the first positions is
-// up to about 4. One key more or less out of 300 would change outputs by about 3e-3.
-constexpr double kTolerance = 8e-4;
+struct TypeNames {
+  template <class Types>
+  static std::string GetName(int /*index*/) {
+    return std::is_same_v<Types, FloatValues> ? "Floats" : "Halves";
+  }
+};
+using ValueTypes = testing::Types<FloatValues, HalfValues>;
+TYPED_TEST_SUITE(CudaAttention, ValueTypes, TypeNames);
 
-TEST_F(CudaAttention, AgreesWithTheCpu) {
+TYPED_TEST(CudaAttention, AgreesWithTheCpu) {
   const AttentionShape shapes[] = {
       {.tokens = 2, .heads = 1, .kv_heads = 1, .head_dim = 64},
       {.tokens = 2, .heads = 1, .kv_heads = 1, .head_dim = 128},
@@ -115,100 +165,144 @@ TEST_F(CudaAttention, AgreesWithTheCpu) {
       {.tokens = 300, .heads = 4, .kv_heads = 2, .head_dim = 128, .past = 3},
       {.tokens = 300, .heads = 14, .kv_heads = 2, .head_dim = 64, .past = 5},
       {.tokens = 300, .heads = 2, .kv_heads = 2, .head_dim = 256, .past = 31},
+      {.tokens = 3, .heads = 8, .kv_heads = 1, .head_dim = 128, .past = 6000},
+      {.tokens = 255, .heads = 7, .kv_heads = 1, .head_dim = 64, .past = 4097},
+      {.tokens = 200, .heads = 8, .kv_heads = 1, .head_dim = 256, .past = 1983},
+      {.tokens = 700, .heads = 40, .kv_heads = 8, .head_dim = 128, .past = 300},  // many tiles
   };
   for (const AttentionShape& shape : shapes) {
-    const Problem p(shape);
-    EXPECT_TRUE(close(p.run(stream, shape.tokens), p.on_cpu(), kTolerance, p.row())) << p.text();
+    const typename TestFixture::P p(shape);
+    EXPECT_TRUE(
+        close(p.run(this->stream, shape.tokens), p.on_cpu(), TypeParam::kTolerance, p.row()))
+        << p.text();
   }
 }
 
-// Tolerance: float32 throughout.
-TEST_F(CudaAttention, OneTokenAgreesWithTheCpu) {
+// On Hopper the two overloads are different kernels; here a multiprocessor does six tiles of
+// queries one after the other.
+TEST_F(CudaTest, AttentionOfHalvesAgreesWithThatOfFloats) {
+  const AttentionShape shape{
+      .tokens = 5000, .heads = 20, .kv_heads = 4, .head_dim = 128, .past = 77};
+  const Problem<FloatValues> p(shape);
+  const Problem<HalfValues> of_halves(shape);
+  EXPECT_TRUE(close(of_halves.run(stream, shape.tokens), p.run(stream, shape.tokens),
+                    HalfValues::kTolerance, p.row()))
+      << p.text();
+}
+
+TYPED_TEST(CudaAttention, OneTokenAgreesWithTheCpu) {
   for (const std::size_t head_dim : {64U, 128U, 256U}) {
     for (const std::size_t past : {0U, 1U, 255U, 256U, 257U, 1000U, 5000U}) {
       for (const auto& [heads, kv_heads] :
            {std::pair<std::size_t, std::size_t>{1, 1}, {10, 2}, {9, 1}, {6, 6}}) {
-        const Problem p({.tokens = 1,
-                         .heads = heads,
-                         .kv_heads = kv_heads,
-                         .head_dim = head_dim,
-                         .past = past});
-        EXPECT_TRUE(close(p.run(stream, 1), p.on_cpu(), 3e-6, p.row())) << p.text();
+        const typename TestFixture::P p({.tokens = 1,
+                                         .heads = heads,
+                                         .kv_heads = kv_heads,
+                                         .head_dim = head_dim,
+                                         .past = past});
+        EXPECT_TRUE(
+            close(p.run(this->stream, 1), p.on_cpu(), TypeParam::kOneTokenTolerance, p.row()))
+            << p.text();
       }
     }
   }
 }
 
-TEST_F(CudaAttention, BitsDoNotDependOnHowThePromptIsCut) {
+TYPED_TEST(CudaAttention, BitsDoNotDependOnHowThePromptIsCut) {
   for (const std::size_t head_dim : {64U, 128U, 256U}) {
-    const Problem p({.tokens = 390, .heads = 6, .kv_heads = 2, .head_dim = head_dim, .past = 10});
-    const auto whole = p.run(stream, 390);
-    for (const std::size_t ubatch : {2U, 6U, 64U, 100U, 128U, 256U}) {
-      EXPECT_TRUE(equal_bits(p.run(stream, ubatch), whole, p.row()))
+    const typename TestFixture::P p(
+        {.tokens = 390, .heads = 6, .kv_heads = 2, .head_dim = head_dim, .past = 11});
+    const auto whole = p.run(this->stream, 390);
+    for (const std::size_t ubatch : {2U, 3U, 6U, 37U, 64U, 100U, 128U, 129U, 256U, 387U}) {
+      EXPECT_TRUE(equal_bits(p.run(this->stream, ubatch), whole, p.row()))
           << p.text() << ", " << ubatch << " tokens at a time";
     }
   }
 }
 
-TEST_F(CudaAttention, TwentyRunsGiveTheSameBits) {
+TYPED_TEST(CudaAttention, BitsOfALongPromptDoNotDependOnHowItIsCut) {
+  const typename TestFixture::P p(
+      {.tokens = 3000, .heads = 14, .kv_heads = 2, .head_dim = 128, .past = 1333});
+  const auto whole = p.run(this->stream, 3000);
+  for (const std::size_t ubatch : {512U, 777U, 2048U}) {
+    EXPECT_TRUE(equal_bits(p.run(this->stream, ubatch), whole, p.row()))
+        << p.text() << ", " << ubatch << " tokens at a time";
+  }
+}
+
+TYPED_TEST(CudaAttention, TwentyRunsGiveTheSameBits) {
   for (const std::size_t tokens : {1U, 1000U}) {
-    const Problem p({.tokens = tokens, .heads = 10, .kv_heads = 2, .head_dim = 128, .past = 3000});
-    const auto first = p.run(stream, tokens);
+    const typename TestFixture::P p(
+        {.tokens = tokens, .heads = 10, .kv_heads = 2, .head_dim = 128, .past = 3000});
+    const auto first = p.run(this->stream, tokens);
     for (int run = 1; run < 20; ++run) {
-      ASSERT_TRUE(equal_bits(p.run(stream, tokens), first, p.row())) << p.text() << ", run " << run;
+      ASSERT_TRUE(equal_bits(p.run(this->stream, tokens), first, p.row()))
+          << p.text() << ", run " << run;
     }
   }
 }
 
 // The softmax is then nearly one-hot; scores are of the order of 10^4.
-TEST_F(CudaAttention, LargeScoresDoNotOverflow) {
+TYPED_TEST(CudaAttention, LargeScoresDoNotOverflow) {
   for (const std::size_t tokens : {1U, 70U}) {
-    const Problem p({.tokens = tokens, .heads = 2, .kv_heads = 1, .head_dim = 64, .past = 100},
-                    1000.0F);
+    const typename TestFixture::P p(
+        {.tokens = tokens, .heads = 2, .kv_heads = 1, .head_dim = 64, .past = 100}, 1000.0F);
     // Scores are exact to about 1e-3, and so are the weights of keys that nearly tie.
-    EXPECT_TRUE(close(p.run(stream, tokens), p.on_cpu(), 2e-2, p.row())) << p.text();
+    EXPECT_TRUE(close(p.run(this->stream, tokens), p.on_cpu(), 2e-2, p.row())) << p.text();
   }
 }
 
-TEST_F(CudaAttention, CacheOfFloatsGivesTheBitsOfItsHalves) {
+TYPED_TEST(CudaAttention, CacheOfFloatsGivesTheBitsOfItsHalves) {
   for (const std::size_t tokens : {1U, 40U}) {
-    const Problem p({.tokens = tokens, .heads = 4, .kv_heads = 2, .head_dim = 64, .past = 300});
+    const typename TestFixture::P p(
+        {.tokens = tokens, .heads = 4, .kv_heads = 2, .head_dim = 64, .past = 300});
     const DeviceArray<float> keys(floats(p.keys));
     const DeviceArray<float> values(floats(p.values));
-    const DeviceArray<float> out(p.q.size());
+    const DeviceArray<typename TypeParam::Value> out(p.q.size());
     const DeviceArray<std::byte> scratch(attention_scratch_bytes(p.shape, WeightType::f32));
-    attention(p.shape, {p.device_q.data(), tokens, p.row()},
+    attention(p.shape, typename TypeParam::ConstView{p.device_q.data(), tokens, p.row()},
               KvCacheView::of(keys.data(), values.data(), p.stride()),
-              {out.data(), tokens, p.row()}, {scratch.data(), scratch.size()}, stream);
-    EXPECT_TRUE(equal_bits(out.get(), p.run(stream, tokens), p.row())) << p.text();
+              typename TypeParam::View{out.data(), tokens, p.row()},
+              {scratch.data(), scratch.size()}, this->stream);
+    EXPECT_TRUE(equal_bits(as_floats(out.get()), p.run(this->stream, tokens), p.row())) << p.text();
   }
 }
 
-TEST_F(CudaAttention, HonoursStrides) {
+TYPED_TEST(CudaAttention, HonoursStrides) {
   for (const std::size_t tokens : {1U, 33U}) {
-    const Problem p({.tokens = tokens, .heads = 2, .kv_heads = 1, .head_dim = 64, .past = 20});
-    const std::size_t stride = p.row() + 12;
+    const typename TestFixture::P p(
+        {.tokens = tokens, .heads = 2, .kv_heads = 1, .head_dim = 64, .past = 20});
+    using Value = typename TypeParam::Value;
+    const std::size_t stride = p.row() + 24;
     std::vector<float> wide(tokens * stride, NAN);
     for (std::size_t i = 0; i < p.q.size(); ++i) wide[i / p.row() * stride + i % p.row()] = p.q[i];
-    const DeviceArray<float> q(wide);
-    const DeviceArray<float> out(std::vector<float>(tokens * stride, 5.0F));
+    const DeviceArray<Value> q(as<Value>(wide));
+    const DeviceArray<Value> out(as<Value>(std::vector<float>(tokens * stride, 5.0F)));
     const DeviceArray<std::byte> scratch(attention_scratch_bytes(p.shape, WeightType::f16));
-    attention(p.shape, {q.data(), tokens, p.row(), stride}, p.cache(),
-              {out.data(), tokens, p.row(), stride}, {scratch.data(), scratch.size()}, stream);
-    const auto dense = p.run(stream, tokens);
+    attention(p.shape, typename TypeParam::ConstView{q.data(), tokens, p.row(), stride}, p.cache(),
+              typename TypeParam::View{out.data(), tokens, p.row(), stride},
+              {scratch.data(), scratch.size()}, this->stream);
+    const auto dense = p.run(this->stream, tokens);
     std::vector<float> expected(tokens * stride, 5.0F);
     for (std::size_t i = 0; i < dense.size(); ++i) {
       expected[i / p.row() * stride + i % p.row()] = dense[i];
     }
-    EXPECT_TRUE(equal_bits(out.get(), expected, stride)) << p.text();
+    EXPECT_TRUE(equal_bits(as_floats(out.get()), expected, stride)) << p.text();
   }
 }
 
-TEST_F(CudaAttention, RefusesWhatItCannotDo) {
-  const Problem p({.tokens = 2, .heads = 4, .kv_heads = 2, .head_dim = 64});
-  const DeviceArray<float> out(p.q.size());
+TYPED_TEST(CudaAttention, RefusesWhatItCannotDo) {
+  const typename TestFixture::P p({.tokens = 2, .heads = 4, .kv_heads = 2, .head_dim = 64});
+  using ConstView = typename TypeParam::ConstView;
+  using View = typename TypeParam::View;
+  const DeviceArray<typename TypeParam::Value> out(p.q.size() + 64);
+  const View rows{out.data(), 2, p.row()};
+  const auto run_with = [&](const AttentionShape& shape, const KvCacheView& cache,
+                            const View& result) {
+    attention(shape, ConstView{p.device_q.data(), 2, p.row()}, cache, result, {}, this->stream);
+  };
   const auto run = [&](const AttentionShape& shape, const KvCacheView& cache) {
-    attention(shape, {p.device_q.data(), 2, p.row()}, cache, {out.data(), 2, p.row()}, {}, stream);
+    run_with(shape, cache, rows);
   };
   run(p.shape, p.cache());
   AttentionShape shape = p.shape;
@@ -226,6 +320,8 @@ TEST_F(CudaAttention, RefusesWhatItCannotDo) {
   cache = p.cache();
   cache.type = WeightType::f32;
   EXPECT_THROW(run(p.shape, cache), Error) << "there is no scratch to convert it to";
+  EXPECT_THROW(run_with(p.shape, p.cache(), View{out.data(), 3, p.row()}), Error);
+  EXPECT_THROW(run_with(p.shape, p.cache(), View{out.data(), 2, p.row(), p.row() + 1}), Error);
 }
 
 }  // namespace

@@ -80,6 +80,39 @@ TEST_F(CudaRope, HasTheBitsOfTheCpu) {
   }
 }
 
+// The same values, rounded, at the beginning of each row.
+TEST_F(CudaRope, HalvesAreTheFloatsRounded) {
+  for (const std::size_t pairs : {32U, 64U}) {
+    const std::size_t tokens = 35;
+    const std::size_t heads = 5;
+    const std::size_t head_dim = 128;
+    const std::size_t cols = heads * head_dim;
+    RopeParameters parameters;
+    parameters.rotary_dims = 2 * pairs;
+    const RopeTable table(rope_frequencies(parameters), 7, tokens);
+    const DeviceArray<float> device_table(
+        std::vector<float>(table.at(7), table.at(7) + tokens * 2 * pairs));
+    const RopeTableView view{device_table.data(), 7, tokens, pairs};
+    const auto x = normal_floats(tokens * cols, 3);
+    const DeviceArray<float> expected(x);
+    const DeviceArray<float> halves(x);
+    rope({expected.data(), tokens, cols}, heads, 7, view, stream);
+    rope_to_half({halves.data(), tokens, cols}, heads, 7, view, stream);
+    const auto floats = expected.get();
+    const auto words = halves.get();
+    std::vector<float> got;
+    std::vector<float> rounded;
+    for (std::size_t i = 0; i < floats.size(); ++i) {
+      __half half;
+      std::memcpy(&half, reinterpret_cast<const std::byte*>(&words[i / cols * cols]) + i % cols * 2,
+                  sizeof half);
+      got.push_back(__half2float(half));
+      rounded.push_back(__half2float(__float2half_rn(floats[i])));
+    }
+    EXPECT_TRUE(equal_bits(got, rounded, cols)) << pairs << " pairs";
+  }
+}
+
 TEST_F(CudaRope, RefusesPositionsOutsideTheTable) {
   const DeviceArray<float> x(256);
   const DeviceArray<float> values(64 * 4);

@@ -1,5 +1,6 @@
-// Times the CUDA kernels on matrices of Qwen2.5-32B and prints one table. Operands are larger than
-// the second-level cache, or it is overwritten between runs.
+// Times the CUDA kernels on matrices of Qwen2.5-32B and prints one table; arguments name the
+// kernels (dequantize, products, one_token, attention, elementwise), default all. Operands are
+// larger than the second-level cache, or it is overwritten between runs.
 
 #include <cuda_runtime_api.h>
 
@@ -200,33 +201,70 @@ void products_of(Bench& bench, std::size_t rows, std::size_t cols, std::size_t t
   });
 }
 
+// Queries and output as float32, then as halves.
 void attention_of(Bench& bench, const AttentionShape& shape) {
   const std::size_t width = shape.heads * shape.head_dim;
   const std::size_t kv_width = shape.kv_heads * shape.head_dim;
   const std::size_t positions = shape.past + shape.tokens;
   DeviceMemory q(shape.tokens * width * sizeof(float));
+  DeviceMemory half_q(shape.tokens * width * sizeof(__half));
   DeviceMemory out(shape.tokens * width * sizeof(float));
   DeviceMemory source(positions * kv_width * sizeof(float));
-  DeviceMemory cache(positions * kv_width * sizeof(__half));
+  DeviceMemory keys(positions * kv_width * sizeof(__half));
+  DeviceMemory values(positions * kv_width * sizeof(__half));
   fill_normal(q);
   fill_normal(source);
-  store_as_half({source.as<float>(), positions, kv_width}, cache.as<__half>(), kv_width, nullptr);
+  store_as_half({q.as<float>(), shape.tokens, width}, half_q.as<__half>(), width, nullptr);
+  for (const DeviceMemory* cache : {&keys, &values}) {
+    store_as_half({source.as<float>(), positions, kv_width}, cache->as<__half>(), kv_width,
+                  nullptr);
+  }
   require(cudaDeviceSynchronize(), "store_as_half");
   DeviceMemory memory(attention_scratch_bytes(shape, WeightType::f16) + 1);
-  const KvCacheView view{WeightType::f16, cache.as<std::byte>(), cache.as<std::byte>(), kv_width};
+  const Scratch scratch{memory.as<std::byte>(), memory.bytes()};
+  const KvCacheView view{WeightType::f16, keys.as<std::byte>(), values.as<std::byte>(), kv_width};
   const auto run = [&](cudaStream_t stream) {
-    attention(shape, {q.as<float>(), shape.tokens, width}, view,
-              {out.as<float>(), shape.tokens, width}, {memory.as<std::byte>(), memory.bytes()},
-              stream);
+    attention(shape, ConstMatrixView{q.as<float>(), shape.tokens, width}, view,
+              MatrixView{out.as<float>(), shape.tokens, width}, scratch, stream);
   };
-  const std::string what = "attention " + std::to_string(shape.tokens) + " tokens after " +
-                           std::to_string(shape.past) + ", dim " + std::to_string(shape.head_dim);
+  const auto run_halves = [&](cudaStream_t stream) {
+    attention(shape, ConstHalfMatrixView{half_q.as<__half>(), shape.tokens, width}, view,
+              HalfMatrixView{out.as<__half>(), shape.tokens, width}, scratch, stream);
+  };
+  const std::string what = std::to_string(shape.tokens) + " after " + std::to_string(shape.past) +
+                           ", " + std::to_string(shape.heads) + "/" +
+                           std::to_string(shape.kv_heads) + "x" + std::to_string(shape.head_dim);
   if (shape.tokens == 1) {
-    bench.bytes(what, 4.0 * static_cast<double>(positions * kv_width), run);
+    bench.bytes("attention " + what, 4.0 * static_cast<double>(positions * kv_width), run);
     return;
   }
-  const double keys = static_cast<double>(shape.past) + 0.5 * static_cast<double>(shape.tokens + 1);
-  bench.operations(what, 4.0 * keys * static_cast<double>(shape.tokens * width), run);
+  const double seen = static_cast<double>(shape.past) + 0.5 * static_cast<double>(shape.tokens + 1);
+  const double count = 4.0 * seen * static_cast<double>(shape.tokens * width);
+  bench.operations("attention f32 " + what, count, run);
+  bench.operations("attention f16 " + what, count, run_halves);
+}
+
+void attention_shapes(Bench& bench) {
+  const auto shape = [](std::size_t tokens, std::size_t heads, std::size_t kv_heads,
+                        std::size_t head_dim, std::size_t past) {
+    return AttentionShape{.tokens = tokens,
+                          .heads = heads,
+                          .kv_heads = kv_heads,
+                          .head_dim = head_dim,
+                          .past = past,
+                          .scale = 0.1F};
+  };
+  for (const std::size_t tokens : {512U, 2048U, 8192U, 32768U}) {
+    attention_of(bench, shape(tokens, 40, 8, 128, 0));
+    attention_of(bench, shape(tokens, 28, 4, 128, 0));
+  }
+  for (const std::size_t tokens : {2048U, 8192U}) {
+    attention_of(bench, shape(tokens, 40, 8, 64, 0));
+    attention_of(bench, shape(tokens, 40, 8, 256, 0));
+    attention_of(bench, shape(2048, 40, 8, 128, tokens));
+  }
+  attention_of(bench, shape(512, 40, 8, 128, 7680));
+  attention_of(bench, shape(1, 40, 8, 128, 8191));
 }
 
 void elementwise(Bench& bench) {
@@ -250,7 +288,19 @@ void elementwise(Bench& bench) {
               [&](cudaStream_t stream) { rms_norm(heads, b.as<float>(), 1e-6F, heads, stream); });
 }
 
-void run() {
+void products(Bench& bench) {
+  for (const std::size_t tokens : {16U, 512U, 2048U, 8192U}) {
+    products_of(bench, kRows, kCols, tokens);
+  }
+  products_of(bench, kCols, kRows, 512);
+  products_of(bench, kCols, kRows, 2048);
+}
+
+// Only the named kernels, or all.
+void run(const std::vector<std::string_view>& names) {
+  const auto wanted = [&](std::string_view name) {
+    return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+  };
   int devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status != cudaSuccess || devices == 0) {
@@ -260,38 +310,19 @@ void run() {
   require(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
   std::printf("%s, medians of %d\n", properties.name, kRepeats);
   Bench bench;
-  dequantize_types(bench);
-  for (const std::size_t tokens : {16U, 512U, 2048U, 8192U}) {
-    products_of(bench, kRows, kCols, tokens);
-  }
-  products_of(bench, kCols, kRows, 512);
-  products_of(bench, kCols, kRows, 2048);
-  one_token(bench);
-  for (const std::size_t head_dim : {128U, 64U, 256U}) {
-    for (const std::size_t tokens : {512U, 2048U, 8192U}) {
-      attention_of(bench, {.tokens = tokens,
-                           .heads = 40,
-                           .kv_heads = 8,
-                           .head_dim = head_dim,
-                           .past = 0,
-                           .scale = 0.1F});
-    }
-  }
-  attention_of(
-      bench,
-      {.tokens = 512, .heads = 40, .kv_heads = 8, .head_dim = 128, .past = 7680, .scale = 0.1F});
-  attention_of(
-      bench,
-      {.tokens = 1, .heads = 40, .kv_heads = 8, .head_dim = 128, .past = 8191, .scale = 0.1F});
-  elementwise(bench);
+  if (wanted("dequantize")) dequantize_types(bench);
+  if (wanted("products")) products(bench);
+  if (wanted("one_token")) one_token(bench);
+  if (wanted("attention")) attention_shapes(bench);
+  if (wanted("elementwise")) elementwise(bench);
 }
 
 }  // namespace
 }  // namespace tensor_pager::kernels::cuda
 
-int main() {
+int main(int count, char** arguments) {
   try {
-    tensor_pager::kernels::cuda::run();
+    tensor_pager::kernels::cuda::run({arguments + 1, arguments + count});
   } catch (const std::exception& error) {
     std::fprintf(stderr, "cuda_kernels_benchmark: %s\n", error.what());
     return 1;

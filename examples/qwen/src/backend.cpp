@@ -18,8 +18,9 @@
 
 namespace tensor_pager::qwen {
 
-Backend host_backend(const Model& model, Trace* trace) {
-  return {.device = make_host_device({.trace = trace}),
+Backend host_backend(const Model& model, Trace* trace, double link_bytes_per_second) {
+  return {.device = make_host_device(
+              {.link_bytes_per_second = link_bytes_per_second, .link_latency = {}, .trace = trace}),
           .operations = std::make_unique<CpuOperations>(),
           .store = std::make_shared<MappedFileStore>(model.gguf.paths()),
           .store_description = "mapped file",
@@ -41,12 +42,19 @@ Backend cuda_backend(const Model& model, const CudaBackendOptions& options) {
         head));
   }
   Backend backend;
-  backend.device = make_cuda_device({.gpu = options.gpu, .trace = options.trace});
+  backend.device = make_cuda_device({.gpu = options.gpu,
+                                     .link_bytes_per_second = options.link_bytes_per_second,
+                                     .trace = options.trace});
   backend.operations = std::make_unique<CudaOperations>(options.gpu);
-  PinnedStore pinned =
-      make_pinned_store(model.gguf.paths(), {.gpu = options.gpu, .pin_files = options.pin_files});
-  backend.store = std::move(pinned.store);
-  backend.store_description = std::move(pinned.description);
+  if (options.store) {
+    backend.store = options.store;
+    backend.store_description = "store of an earlier run";
+  } else {
+    PinnedStore pinned =
+        make_pinned_store(model.gguf.paths(), {.gpu = options.gpu, .pin_files = options.pin_files});
+    backend.store = std::move(pinned.store);
+    backend.store_description = std::move(pinned.description);
+  }
   backend.free_memory = cuda_free_memory(options.gpu);
   // Weights cross the link once per ubatch where a layer does not fit the arena, they are
   // dequantised once per ubatch, and products of fewer tokens leave the tensor cores waiting.

@@ -249,6 +249,13 @@ void CudaOperations::rope(const kernels::MatrixView& x, std::size_t heads,
   kernels::cuda::rope(x, heads, first_position, rope_table_, cuda(stream()));
 }
 
+// Queries of several tokens become halves, at the beginning of their rows.
+void CudaOperations::rope_queries(const kernels::MatrixView& q, std::size_t heads,
+                                  std::size_t first_position) {
+  if (q.rows == 1) return rope(q, heads, first_position);
+  kernels::cuda::rope_to_half(q, heads, first_position, rope_table_, cuda(stream()));
+}
+
 void CudaOperations::store(const kernels::ConstMatrixView& keys,
                            const kernels::ConstMatrixView& values,
                            const kernels::KvCacheView& cache, std::size_t first_position) {
@@ -271,7 +278,13 @@ void CudaOperations::attention(const kernels::AttentionShape& shape,
   if (out.rows == 1) {
     kernels::cuda::attention(shape, q, cache, floats(out), scratch_, cuda(stream()));
   } else {
-    kernels::cuda::attention(shape, q, cache, operand(out), scratch_, cuda(stream()));
+    const kernels::cuda::ConstHalfMatrixView queries{reinterpret_cast<const __half*>(q.data),
+                                                     q.rows, q.cols, 2 * q.stride};
+    const kernels::cuda::OperandView result = operand(out);
+    kernels::cuda::attention(
+        shape, queries, cache,
+        kernels::cuda::HalfMatrixView{result.data, result.rows, result.cols, result.stride},
+        scratch_, cuda(stream()));
   }
 }
 

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "kernels/attention.hpp"
@@ -11,6 +14,14 @@
 
 namespace tensor_pager::qwen {
 namespace {
+
+// general.file_type of the GGUF specification: what most matrices of a file are stored as.
+constexpr std::array<std::pair<std::uint32_t, std::string_view>, 24> kFileTypes = {
+    {{0, "F32"},     {1, "F16"},      {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},
+     {8, "Q5_0"},    {9, "Q5_1"},     {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"},
+     {13, "Q3_K_L"}, {14, "Q4_K_S"},  {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"},
+     {18, "Q6_K"},   {19, "IQ2_XXS"}, {20, "IQ2_XS"}, {21, "Q2_K_S"}, {24, "IQ1_S"},
+     {25, "IQ4_NL"}, {26, "IQ3_S"},   {30, "IQ4_XS"}, {32, "BF16"}}};
 
 constexpr std::uint32_t kLargestHead = 256;
 constexpr std::uint32_t kHeadGranularity = 8;
@@ -70,6 +81,14 @@ Model open_model(const std::filesystem::path& path) {
     model.tokenizer.emplace(*vocabulary);
   }
   return model;
+}
+
+std::string file_type(const loaders::GgufModel& model) {
+  const auto number = model.metadata().get_optional<std::uint32_t>("general.file_type");
+  if (!number) return "unknown";
+  const auto* const found =
+      std::ranges::find(kFileTypes, *number, &std::pair<std::uint32_t, std::string_view>::first);
+  return found == kFileTypes.end() ? fmt::format("{}", *number) : std::string(found->second);
 }
 
 }  // namespace tensor_pager::qwen

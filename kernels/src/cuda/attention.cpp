@@ -29,7 +29,7 @@ std::size_t converted_elements(const AttentionShape& s) {
   return (s.past + s.tokens) * s.kv_heads * s.head_dim;
 }
 
-void require_valid(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache) {
+void require_valid(const AttentionShape& s, const KvCacheView& cache) {
   if (s.kv_heads == 0 || s.heads == 0 || s.heads % s.kv_heads != 0) {
     throw Error("cuda attention: " + std::to_string(s.heads) + " heads do not divide among " +
                 std::to_string(s.kv_heads) + " key/value heads");
@@ -41,10 +41,6 @@ void require_valid(const AttentionShape& s, const ConstMatrixView& q, const KvCa
   if (s.past + s.tokens > static_cast<std::size_t>(std::numeric_limits<int>::max() / 2)) {
     throw Error("cuda attention: " + std::to_string(s.past + s.tokens) +
                 " positions are more than 2^30");
-  }
-  require_shape("cuda attention: q", q, s.tokens, s.heads * s.head_dim);
-  if (!aligned(q.data) || q.stride % 4 != 0) {
-    throw Error("cuda attention: rows of q must begin at multiples of 16 bytes");
   }
   if (cache.position_stride < s.kv_heads * s.head_dim) {
     throw Error("cuda attention: cache positions are " + std::to_string(cache.position_stride) +
@@ -63,8 +59,9 @@ void require_valid(const AttentionShape& s, const ConstMatrixView& q, const KvCa
 }
 
 // The problem's cache as halves: as it is, or converted to `scratch`.
-void set_cache(AttentionProblem& p, const AttentionShape& s, const KvCacheView& cache,
-               std::byte* scratch, cudaStream_t stream) {
+template <class Problem>
+void set_cache(Problem& p, const AttentionShape& s, const KvCacheView& cache, std::byte* scratch,
+               cudaStream_t stream) {
   p.position_stride = cache.position_stride;
   p.keys = reinterpret_cast<const __half*>(cache.keys);
   p.values = reinterpret_cast<const __half*>(cache.values);
@@ -84,9 +81,31 @@ void set_cache(AttentionProblem& p, const AttentionShape& s, const KvCacheView& 
   p.values = values;
 }
 
-// Everything but where the result goes.
-AttentionProblem problem(const AttentionShape& s, const ConstMatrixView& q,
-                         const KvCacheView& cache, const Scratch& scratch, cudaStream_t stream) {
+void require_queries(const AttentionShape& s, const ConstMatrixView& q) {
+  require_shape("cuda attention: q", q, s.tokens, s.heads * s.head_dim);
+  if (!aligned(q.data) || q.stride % 4 != 0) {
+    throw Error("cuda attention: rows of q must begin at multiples of 16 bytes");
+  }
+}
+
+// A matrix of halves that the copy engine can read.
+void require_halves(const char* what, const ConstHalfMatrixView& m, const AttentionShape& s) {
+  const std::size_t width = s.heads * s.head_dim;
+  if (m.rows != s.tokens || m.cols != width || m.stride < width) {
+    throw Error(std::string("cuda attention: ") + what + " is [" + std::to_string(m.rows) + ", " +
+                std::to_string(m.cols) + "] with stride " + std::to_string(m.stride) +
+                ", but must be [" + std::to_string(s.tokens) + ", " + std::to_string(width) + "]");
+  }
+  if (!aligned(m.data) || m.stride % 8 != 0) {
+    throw Error(std::string("cuda attention: rows of ") + what +
+                " must begin at multiples of 16 bytes");
+  }
+}
+
+template <class Query, class Out, class QueryView>
+AttentionProblem<Query, Out> problem(const AttentionShape& s, const QueryView& q,
+                                     const KvCacheView& cache, Out* out, std::size_t out_stride,
+                                     const Scratch& scratch, cudaStream_t stream) {
   const std::size_t needed = attention_scratch_bytes(s, cache.type);
   if (scratch.bytes < needed || (needed > 0 && !aligned(scratch.data))) {
     throw Error("cuda attention: " + std::to_string(s.tokens) + " tokens after " +
@@ -94,9 +113,11 @@ AttentionProblem problem(const AttentionShape& s, const ConstMatrixView& q,
                 " bytes of scratch memory at a multiple of 16, but have " +
                 std::to_string(scratch.bytes));
   }
-  AttentionProblem p{};
+  AttentionProblem<Query, Out> p{};
   p.q = q.data;
   p.q_stride = q.stride;
+  p.out = out;
+  p.out_stride = out_stride;
   p.tokens = static_cast<int>(s.tokens);
   p.heads = static_cast<int>(s.heads);
   p.kv_heads = static_cast<int>(s.kv_heads);
@@ -115,15 +136,14 @@ std::size_t attention_scratch_bytes(const AttentionShape& shape, WeightType cach
 
 void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
                const MatrixView& out, const Scratch& scratch, cudaStream_t stream) {
-  require_valid(s, q, cache);
+  require_valid(s, cache);
+  require_queries(s, q);
   require_shape("cuda attention: out", out, s.tokens, s.heads * s.head_dim);
   if (out.stride % 2 != 0 || !aligned(out.data)) {
     throw Error("cuda attention: rows of out must begin at multiples of 8 bytes");
   }
   if (s.tokens == 0) return;
-  AttentionProblem p = problem(s, q, cache, scratch, stream);
-  p.out = out.data;
-  p.out_stride = out.stride;
+  const auto p = problem<float>(s, q, cache, out.data, out.stride, scratch, stream);
   if (s.tokens == 1) {
     launch_attention_splits(p, s.head_dim, reinterpret_cast<float*>(scratch.data), stream);
   } else {
@@ -134,16 +154,30 @@ void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheV
 
 void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
                const OperandView& out, const Scratch& scratch, cudaStream_t stream) {
-  require_valid(s, q, cache);
+  require_valid(s, cache);
+  require_queries(s, q);
   require_operand("cuda attention: out", out, s.tokens, s.heads * s.head_dim);
   if (s.tokens == 1) {
     throw Error("cuda attention: a single token's result is float32, not an operand");
   }
   if (s.tokens == 0) return;
-  AttentionProblem p = problem(s, q, cache, scratch, stream);
-  p.operands = out.data;
-  p.out_stride = out.stride;
+  const auto p = problem<float>(s, q, cache, out.data, out.stride, scratch, stream);
   launch_attention_tiles(p, s.head_dim, stream);
+  check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
+}
+
+void attention(const AttentionShape& s, const ConstHalfMatrixView& q, const KvCacheView& cache,
+               const HalfMatrixView& out, const Scratch& scratch, cudaStream_t stream) {
+  require_valid(s, cache);
+  require_halves("q", q, s);
+  require_halves("out", out, s);
+  if (s.tokens == 0) return;
+  const auto p = problem<__half>(s, q, cache, out.data, out.stride, scratch, stream);
+  if (s.tokens == 1) {
+    launch_attention_splits(p, s.head_dim, reinterpret_cast<float*>(scratch.data), stream);
+  } else if (!launch_attention_hopper(p, s.head_dim, stream)) {
+    launch_attention_tiles(p, s.head_dim, stream);
+  }
   check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
 }
 

@@ -5,19 +5,18 @@
 
 #include <cstddef>
 
-#include "kernels/cuda/operand.hpp"
-
 namespace tensor_pager::kernels::cuda {
 
-/// What both kernels of attention work on. Strides are in elements.
+/// What the kernels of attention work on. Queries are float or __half, results those or Operand.
+/// Strides are in elements.
+template <class Query, class Out>
 struct AttentionProblem {
-  const float* q;
+  const Query* q;
   std::size_t q_stride;
   const __half* keys;
   const __half* values;
   std::size_t position_stride;
-  float* out;  // or null: the result is kept as operands
-  Operand* operands;
+  Out* out;
   std::size_t out_stride;
   int tokens, heads, kv_heads, past;
   float scale;  // times log2 e: weights are powers of two
@@ -32,9 +31,18 @@ constexpr std::size_t partial_floats(std::size_t head_dim) {
   return head_dim + 2;
 }
 
-/// False if there is no kernel for this head_dim.
-bool launch_attention_tiles(const AttentionProblem& p, std::size_t head_dim, cudaStream_t stream);
-bool launch_attention_splits(const AttentionProblem& p, std::size_t head_dim, float* partials,
+/// False if there is no kernel for this head_dim. Defined for results that are of the queries'
+/// type, and of tiles for Operands of float queries as well.
+template <class Query, class Out>
+bool launch_attention_tiles(const AttentionProblem<Query, Out>& p, std::size_t head_dim,
+                            cudaStream_t stream);
+template <class Value>
+bool launch_attention_splits(const AttentionProblem<Value, Value>& p, std::size_t head_dim,
+                             float* partials, cudaStream_t stream);
+
+/// False if there is no kernel for this head_dim, if the current device is not of compute
+/// capability 9.0, or if this library was not compiled for sm_90a.
+bool launch_attention_hopper(const AttentionProblem<__half, __half>& p, std::size_t head_dim,
                              cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

@@ -1,5 +1,6 @@
 #include "cuda/attention_kernels.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/rounding.cuh"
 
 // Attention of a single token: it reads every key and value once, so what counts is that many
 // blocks of threads do so at the same time. Each takes a range of keys and the query heads that
@@ -14,8 +15,9 @@ template <int kHeadDim>
 constexpr std::size_t kPartial = partial_floats(kHeadDim);
 constexpr int kGroup = 8;  // query heads that a block works on, at most
 
+template <class Value>
 struct Split {
-  AttentionProblem p;
+  AttentionProblem<Value, Value> p;
   float* partials;
   int splits;
   int group_blocks;  // blocks for the query heads of one key/value head
@@ -28,7 +30,8 @@ struct Heads {
   int count;
 };
 
-__device__ Heads heads_of(const Split& s) {
+template <class Value>
+__device__ Heads heads_of(const Split<Value>& s) {
   const int group = s.p.heads / s.p.kv_heads;
   const int kv = static_cast<int>(blockIdx.y) / s.group_blocks;
   const int first = static_cast<int>(blockIdx.y) % s.group_blocks * kGroup;
@@ -36,8 +39,8 @@ __device__ Heads heads_of(const Split& s) {
 }
 
 // Scores of this range, one key per thread at a time, already scaled; those past the end are -inf.
-template <int kHeadDim>
-__device__ void score_keys(const Split& s, const Heads& heads, int first, int end,
+template <int kHeadDim, class Value>
+__device__ void score_keys(const Split<Value>& s, const Heads& heads, int first, int end,
                            const float (&q)[kGroup][kHeadDim], float (&scores)[kGroup][kKeys]) {
   for (int i = static_cast<int>(threadIdx.x); i < kKeys; i += kThreads) {
     float sums[kGroup] = {};
@@ -69,8 +72,8 @@ __device__ void score_keys(const Split& s, const Heads& heads, int first, int en
 }
 
 // Turns the scores of a head into weights: one warp per head at a time.
-template <int kHeadDim>
-__device__ void soften(const Split& s, const Heads& heads, int split,
+template <int kHeadDim, class Value>
+__device__ void soften(const Split<Value>& s, const Heads& heads, int split,
                        float (&scores)[kGroup][kKeys]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int h = static_cast<int>(threadIdx.x) / 32; h < heads.count; h += kThreads / 32) {
@@ -100,8 +103,8 @@ __device__ void soften(const Split& s, const Heads& heads, int split,
 }
 
 // Two dimensions per thread; where that leaves threads over, they share the keys.
-template <int kHeadDim>
-__device__ void add_values(const Split& s, const Heads& heads, int first, int end, int split,
+template <int kHeadDim, class Value>
+__device__ void add_values(const Split<Value>& s, const Heads& heads, int first, int end, int split,
                            const float (&weights)[kGroup][kKeys],
                            float (&shares)[kGroup][kHeadDim]) {
   constexpr int kPairs = kHeadDim / 2;
@@ -142,8 +145,8 @@ __device__ void add_values(const Split& s, const Heads& heads, int first, int en
   }
 }
 
-template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads) attention_split(const Split s) {
+template <int kHeadDim, class Value>
+__global__ void __launch_bounds__(kThreads) attention_split(const Split<Value> s) {
   __shared__ __align__(16) float q[kGroup][kHeadDim];
   __shared__ float scores[kGroup][kKeys];
   const Heads heads = heads_of(s);
@@ -152,7 +155,7 @@ __global__ void __launch_bounds__(kThreads) attention_split(const Split s) {
   const int end = s.p.past + 1;
   for (int i = static_cast<int>(threadIdx.x); i < kGroup * kHeadDim; i += kThreads) {
     const int h = i / kHeadDim;
-    q[h][i % kHeadDim] = h < heads.count ? s.p.q[heads.first * kHeadDim + i] : 0.0F;
+    q[h][i % kHeadDim] = h < heads.count ? to_float(s.p.q[heads.first * kHeadDim + i]) : 0.0F;
   }
   __syncthreads();
   score_keys<kHeadDim>(s, heads, first, end, q, scores);
@@ -163,8 +166,8 @@ __global__ void __launch_bounds__(kThreads) attention_split(const Split s) {
 }
 
 // out of one head: the ranges' sums, relative to the largest score of all.
-template <int kHeadDim>
-__global__ void __launch_bounds__(kHeadDim) join_splits(const Split s) {
+template <int kHeadDim, class Value>
+__global__ void __launch_bounds__(kHeadDim) join_splits(const Split<Value> s) {
   const int head = static_cast<int>(blockIdx.x);
   const int d = static_cast<int>(threadIdx.x);
   const float* partial =
@@ -181,23 +184,24 @@ __global__ void __launch_bounds__(kHeadDim) join_splits(const Split s) {
     value += factor * range[d];
     weight += factor * range[kHeadDim + 1];
   }
-  s.p.out[head * kHeadDim + d] = value / weight;
+  store_rounded(&s.p.out[head * kHeadDim + d], value / weight);
 }
 
-template <int kHeadDim>
-void launch(const Split& s, cudaStream_t stream) {
+template <int kHeadDim, class Value>
+void launch(const Split<Value>& s, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(s.splits),
                   static_cast<unsigned>(s.p.kv_heads * s.group_blocks));
-  attention_split<kHeadDim><<<grid, kThreads, 0, stream>>>(s);
-  join_splits<kHeadDim><<<static_cast<unsigned>(s.p.heads), kHeadDim, 0, stream>>>(s);
+  attention_split<kHeadDim, Value><<<grid, kThreads, 0, stream>>>(s);
+  join_splits<kHeadDim, Value><<<static_cast<unsigned>(s.p.heads), kHeadDim, 0, stream>>>(s);
 }
 
 }  // namespace
 
-bool launch_attention_splits(const AttentionProblem& p, std::size_t head_dim, float* partials,
-                             cudaStream_t stream) {
+template <class Value>
+bool launch_attention_splits(const AttentionProblem<Value, Value>& p, std::size_t head_dim,
+                             float* partials, cudaStream_t stream) {
   const int group = p.heads / p.kv_heads;
-  const Split s{p, partials, p.past / kKeys + 1, (group + kGroup - 1) / kGroup};
+  const Split<Value> s{p, partials, p.past / kKeys + 1, (group + kGroup - 1) / kGroup};
   switch (head_dim) {
     case 64:
       launch<64>(s, stream);
@@ -213,5 +217,10 @@ bool launch_attention_splits(const AttentionProblem& p, std::size_t head_dim, fl
   }
   return true;
 }
+
+template bool launch_attention_splits(const AttentionProblem<float, float>&, std::size_t, float*,
+                                      cudaStream_t);
+template bool launch_attention_splits(const AttentionProblem<__half, __half>&, std::size_t, float*,
+                                      cudaStream_t);
 
 }  // namespace tensor_pager::kernels::cuda

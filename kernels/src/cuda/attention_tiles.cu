@@ -2,6 +2,7 @@
 #include "cuda/launch.hpp"
 #include "cuda/rounding.cuh"
 #include "cuda/tensor_core.cuh"
+#include "kernels/cuda/operand.hpp"
 
 // Causal attention of many tokens (Dao, FlashAttention-2, 2023): a block of threads holds the
 // queries of one head in shared memory and walks over blocks of keys and values, of which the next
@@ -62,20 +63,27 @@ struct Sums {
   float weights[T::kSets][2];  // this thread's columns only, until the end
 };
 
-template <class T>
-__device__ void load_queries(const AttentionProblem& p, int first, int head, char* shared) {
+// Eight queries of a row as halves.
+__device__ uint4 load_eight(const float* q) {
+  const float4 a = reinterpret_cast<const float4*>(q)[0];
+  const float4 b = reinterpret_cast<const float4*>(q)[1];
+  return {pack_halves(a.x, a.y), pack_halves(a.z, a.w), pack_halves(b.x, b.y),
+          pack_halves(b.z, b.w)};
+}
+__device__ uint4 load_eight(const __half* q) {
+  return *reinterpret_cast<const uint4*>(q);
+}
+
+template <class T, class Problem>
+__device__ void load_queries(const Problem& p, int first, int head, char* shared) {
   constexpr int kChunks = T::kHeadDim / 8;
   for (int i = static_cast<int>(threadIdx.x); i < T::kQueries * kChunks; i += kThreads) {
     const int row = i / kChunks;
     const int chunk = i % kChunks;
     uint4 halves{};
     if (first + row < p.tokens) {
-      const float* q =
-          p.q + static_cast<std::size_t>(first + row) * p.q_stride + head * T::kHeadDim + chunk * 8;
-      const float4 a = reinterpret_cast<const float4*>(q)[0];
-      const float4 b = reinterpret_cast<const float4*>(q)[1];
-      halves = {pack_halves(a.x, a.y), pack_halves(a.z, a.w), pack_halves(b.x, b.y),
-                pack_halves(b.z, b.w)};
+      halves = load_eight(p.q + static_cast<std::size_t>(first + row) * p.q_stride +
+                          head * T::kHeadDim + chunk * 8);
     }
     *reinterpret_cast<uint4*>(shared + chunk_offset<T>(row, chunk)) = halves;
   }
@@ -83,8 +91,8 @@ __device__ void load_queries(const AttentionProblem& p, int first, int head, cha
 
 // Starts to copy a block of keys and values. What is not in the cache becomes zeros: its weights
 // are zero, and zero times whatever lies there might not be.
-template <class T>
-__device__ void copy_keys(const AttentionProblem& p, int first, int kv_head, std::uint32_t stage) {
+template <class T, class Problem>
+__device__ void copy_keys(const Problem& p, int first, int kv_head, std::uint32_t stage) {
   constexpr int kChunks = T::kHeadDim / 8;
   constexpr int kRows = kThreads / kChunks;  // copied at a time
   const int thread = static_cast<int>(threadIdx.x);
@@ -224,8 +232,8 @@ __device__ void add_values(const float (&weights)[T::kSets][T::kScoreTiles][4], 
   }
 }
 
-template <class T>
-__device__ void store(const AttentionProblem& p, Sums<T>& sums, int first, int head) {
+template <class T, class Problem>
+__device__ void store(const Problem& p, Sums<T>& sums, int first, int head) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int set = 0; set < T::kSets; ++set) {
@@ -243,18 +251,14 @@ __device__ void store(const AttentionProblem& p, Sums<T>& sums, int first, int h
       for (int tile = 0; tile < T::kValueTiles; ++tile) {
         const float pair[2] = {sums.values[set][tile][2 * half] * inverse,
                                sums.values[set][tile][2 * half + 1] * inverse};
-        if (p.out != nullptr) {
-          store_together<2>(p.out + at + 8 * tile, pair);
-        } else {
-          store_together<2>(p.operands + at + 8 * tile, pair);
-        }
+        store_together<2>(p.out + at + 8 * tile, pair);
       }
     }
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) attention_tiles(const AttentionProblem p) {
+template <class T, class Problem>
+__global__ void __launch_bounds__(kThreads) attention_tiles(const Problem p) {
   extern __shared__ __align__(1024) char shared[];
   const std::uint32_t queries = shared_address(shared);
   const std::uint32_t stages = queries + T::kQueries * T::kRowBytes;
@@ -299,20 +303,22 @@ __global__ void __launch_bounds__(kThreads) attention_tiles(const AttentionProbl
   store<T>(p, sums, warp_first, head);
 }
 
-template <class T>
-void launch(const AttentionProblem& p, cudaStream_t stream) {
+template <class T, class Problem>
+void launch(const Problem& p, cudaStream_t stream) {
   // More than 48 KiB must be asked for, on each device; it costs a fraction of a microsecond.
-  check(cudaFuncSetAttribute(attention_tiles<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             T::kSharedBytes),
+  check(cudaFuncSetAttribute(attention_tiles<T, Problem>,
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes),
         "attention: cudaFuncSetAttribute", {T::kSharedBytes});
   const dim3 grid(static_cast<unsigned>(p.heads),
                   blocks_for(static_cast<std::size_t>(p.tokens), T::kQueries));
-  attention_tiles<T><<<grid, kThreads, T::kSharedBytes, stream>>>(p);
+  attention_tiles<T, Problem><<<grid, kThreads, T::kSharedBytes, stream>>>(p);
 }
 
 }  // namespace
 
-bool launch_attention_tiles(const AttentionProblem& p, std::size_t head_dim, cudaStream_t stream) {
+template <class Query, class Out>
+bool launch_attention_tiles(const AttentionProblem<Query, Out>& p, std::size_t head_dim,
+                            cudaStream_t stream) {
   switch (head_dim) {
     case 64:
       launch<Tile<64>>(p, stream);
@@ -328,5 +334,12 @@ bool launch_attention_tiles(const AttentionProblem& p, std::size_t head_dim, cud
   }
   return true;
 }
+
+template bool launch_attention_tiles(const AttentionProblem<float, float>&, std::size_t,
+                                     cudaStream_t);
+template bool launch_attention_tiles(const AttentionProblem<float, Operand>&, std::size_t,
+                                     cudaStream_t);
+template bool launch_attention_tiles(const AttentionProblem<__half, __half>&, std::size_t,
+                                     cudaStream_t);
 
 }  // namespace tensor_pager::kernels::cuda

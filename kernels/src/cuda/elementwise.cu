@@ -102,6 +102,35 @@ __global__ void __launch_bounds__(kThreads) rotate(const Rotation p) {
   }
 }
 
+// One block per token: the row is read as a whole before its beginning is written.
+__global__ void __launch_bounds__(kThreads) rotate_to_half(const Rotation p) {
+  extern __shared__ __half2 rotated[];
+  auto* const halves = reinterpret_cast<__half*>(rotated);
+  const unsigned cols = p.heads * p.head_dim;
+  for (std::size_t t = blockIdx.x; t < p.tokens; t += gridDim.x) {
+    const float* cosines = p.table + t * 2 * p.pairs;
+    float* row = p.x + t * p.stride;
+    for (unsigned i = threadIdx.x; i < cols; i += kThreads) {
+      const unsigned at = i % p.head_dim;
+      const unsigned pair = at < p.pairs ? at : at - p.pairs;
+      float v = row[i];
+      if (pair < p.pairs) {
+        const float other = at < p.pairs ? row[i + p.pairs] : row[i - p.pairs];
+        const float turned = __fmul_rn(other, cosines[p.pairs + pair]);
+        const float kept = __fmul_rn(v, cosines[pair]);
+        v = at < p.pairs ? __fsub_rn(kept, turned) : __fadd_rn(turned, kept);
+      }
+      halves[i] = __float2half_rn(v);
+    }
+    __syncthreads();
+    auto* const out = reinterpret_cast<uint4*>(row);
+    for (unsigned i = threadIdx.x; i < cols / 8; i += kThreads) {
+      out[i] = reinterpret_cast<const uint4*>(rotated)[i];
+    }
+    __syncthreads();
+  }
+}
+
 __global__ void __launch_bounds__(kThreads)
     round_to_half(const float* __restrict__ x, std::size_t x_stride, __half* __restrict__ out,
                   std::size_t stride, std::size_t rows, std::size_t cols) {
@@ -156,6 +185,27 @@ void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
                    table.values + (first_position - table.first_position) * 2 * table.pairs};
   rotate<<<grid_rows(x.rows), kThreads, 0, stream>>>(p);
   check_launch("rope", {x.rows, x.cols, heads});
+}
+
+void rope_to_half(const MatrixView& x, std::size_t heads, std::size_t first_position,
+                  const RopeTableView& table, cudaStream_t stream) {
+  require_rotatable(x, heads, first_position, table);
+  constexpr std::size_t kMostCols = 48 * 1024 / sizeof(__half);
+  if (x.cols % 8 != 0 || x.cols > kMostCols || !rows_of_float4(x)) {
+    throw Error("cuda rope_to_half: rows of " + std::to_string(x.cols) +
+                " must begin at multiples of 16 bytes and be a multiple of 8, at most " +
+                std::to_string(kMostCols));
+  }
+  if (x.rows == 0) return;
+  const Rotation p{x.data,
+                   x.stride,
+                   x.rows,
+                   static_cast<unsigned>(heads),
+                   static_cast<unsigned>(x.cols / heads),
+                   static_cast<unsigned>(table.pairs),
+                   table.values + (first_position - table.first_position) * 2 * table.pairs};
+  rotate_to_half<<<grid_rows(x.rows), kThreads, x.cols * sizeof(__half), stream>>>(p);
+  check_launch("rope_to_half", {x.rows, x.cols, heads});
 }
 
 void store_as_half(const ConstMatrixView& x, __half* out, std::size_t stride, cudaStream_t stream) {

@@ -22,13 +22,17 @@ struct Backend {
   std::uint32_t useful_ubatch = 512;          ///< MemoryRequest::useful_ubatch
 };
 
-/// Host memory and the processor. `trace` outlives the backend.
-Backend host_backend(const Model& model, Trace* trace = nullptr);
+/// Host memory and the processor. `trace` outlives the backend. The link is memory itself, or
+/// slower if `link_bytes_per_second` is not 0.
+Backend host_backend(const Model& model, Trace* trace = nullptr, double link_bytes_per_second = 0);
 
 struct CudaBackendOptions {
   int gpu = 0;
   bool pin_files = true;  ///< PinnedStoreOptions::pin_files
   Trace* trace = nullptr;
+  double link_bytes_per_second = 0;  ///< CudaDeviceOptions::link_bytes_per_second
+  /// The model's files as an earlier backend for the same GPU pinned them; none: they are pinned.
+  std::shared_ptr<const BackingStore> store{};
 };
 
 /// How many GPUs there are for cuda_backend; 0 if this build has no CUDA.

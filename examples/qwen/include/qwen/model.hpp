@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "kernels/weight_type.hpp"
 #include "loaders/gguf.hpp"
@@ -25,5 +26,8 @@ Model open_model(const std::filesystem::path& path);
 
 /// The kernels' name for a tensor's type. Throws the model's error that names tensor and type.
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor);
+
+/// What most matrices are stored as, by the file's own word: "Q4_K_M", say.
+std::string file_type(const loaders::GgufModel& model);
 
 }  // namespace tensor_pager::qwen

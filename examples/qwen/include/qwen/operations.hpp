@@ -83,9 +83,13 @@ class Operations {
   /// Positions must have been prepared.
   virtual void rope(const kernels::MatrixView& x, std::size_t heads,
                     std::size_t first_position) = 0;
+  /// The same for queries, which may be changed to the form that attention() reads.
+  virtual void rope_queries(const kernels::MatrixView& q, std::size_t heads,
+                            std::size_t first_position) = 0;
   /// Puts keys and values of positions [first_position, first_position + rows) into the cache.
   virtual void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
                      const kernels::KvCacheView& cache, std::size_t first_position) = 0;
+  /// `q` was last changed by rope_queries.
   virtual void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
                          const kernels::KvCacheView& cache, const ActivationView& out) = 0;
   /// `out` may be `gate`.

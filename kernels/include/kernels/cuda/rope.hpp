@@ -21,4 +21,10 @@ struct RopeTableView {
 void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
           const RopeTableView& table, cudaStream_t stream);
 
+/// The same, rounded to halves: row t of the result is at the beginning of row t of x, so its
+/// stride is twice that of x. Rows are a multiple of 8, at most 24576, and begin at multiples of 16
+/// bytes.
+void rope_to_half(const MatrixView& x, std::size_t heads, std::size_t first_position,
+                  const RopeTableView& table, cudaStream_t stream);
+
 }  // namespace tensor_pager::kernels::cuda

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <string>
 
-namespace tensor_pager::qwen_prefill {
+namespace tensor_pager::command_line {
 
 /// A line on stderr that shows how far something has come, how fast, and how long it will take.
 /// It shows nothing if stderr is not a terminal, and leaves nothing behind.
@@ -31,4 +31,4 @@ class ProgressBar {
   Clock::time_point last_{};
 };
 
-}  // namespace tensor_pager::qwen_prefill
+}  // namespace tensor_pager::command_line

@@ -1,4 +1,4 @@
-#include "progress_bar.hpp"
+#include "command_line/progress_bar.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <utility>
 
-namespace tensor_pager::qwen_prefill {
+namespace tensor_pager::command_line {
 
 using Seconds = std::chrono::duration<double>;
 
@@ -37,4 +37,4 @@ void ProgressBar::clear() {
   if (std::exchange(shown_, false)) fmt::print(stderr, "\r\x1b[K");
 }
 
-}  // namespace tensor_pager::qwen_prefill
+}  // namespace tensor_pager::command_line

@@ -1,3 +1,5 @@
+#include "command_line/values.hpp"
+
 #include <fmt/format.h>
 
 #include <array>
@@ -6,9 +8,7 @@
 #include <string>
 #include <system_error>
 
-#include "options.hpp"
-
-namespace tensor_pager::qwen_prefill {
+namespace tensor_pager::command_line {
 namespace {
 
 struct Unit {
@@ -35,6 +35,15 @@ constexpr std::array<Unit, 15> kUnits = {{{"", 1},
 // Sizes up to here are exact in a double, and larger ones are nonsense.
 constexpr double kLargestSize = 0x1p53;
 
+template <class T>
+std::optional<T> parse_number(std::string_view text) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || rest != end) return std::nullopt;
+  return value;
+}
+
 }  // namespace
 
 Bytes parse_size(std::string_view option, std::string_view text) {
@@ -54,4 +63,36 @@ Bytes parse_size(std::string_view option, std::string_view text) {
       "{} \"{}\" is not a size; give bytes, or a number with KiB, MiB, GiB or TiB", option, text));
 }
 
-}  // namespace tensor_pager::qwen_prefill
+std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text) {
+  if (!text.ends_with('%')) return parse_size("--arena", text);
+  const auto percent = parse_number<double>(text.substr(0, text.size() - 1));
+  if (percent && *percent > 0 && *percent <= 100) return qwen::Percent{*percent};
+  throw UsageError(
+      fmt::format("--arena \"{}\" is not a share of the weights; give more than 0% "
+                  "and at most 100%",
+                  text));
+}
+
+PolicyOptions parse_policy(std::optional<std::string_view> policy,
+                           std::optional<std::string_view> lookahead) {
+  PolicyOptions options;
+  if (lookahead && *lookahead != "pass") {
+    const auto steps = parse_number<std::uint32_t>(*lookahead);
+    if (!steps) {
+      throw UsageError(
+          fmt::format("--lookahead \"{}\" is neither a number of steps nor \"pass\"", *lookahead));
+    }
+    options.window = *steps;
+  }
+  if (policy == "lru") options.window = 0;
+  return options;
+}
+
+DeviceKind parse_device(std::string_view text) {
+  if (text == "auto") return DeviceKind::automatic;
+  if (text == "cuda") return DeviceKind::cuda;
+  if (text == "host") return DeviceKind::host;
+  throw UsageError(fmt::format("--device \"{}\" is not auto, cuda or host", text));
+}
+
+}  // namespace tensor_pager::command_line

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <optional>
+#include <stdexcept>
+#include <string_view>
+#include <variant>
+
+#include "pager/policy.hpp"
+#include "pager/types.hpp"
+#include "qwen/memory_plan.hpp"
+
+namespace tensor_pager::command_line {
+
+/// The command line makes no sense. The message is one line that names the option.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// "4096", "64KiB", "1.5 GiB", "2G" (the letter alone is binary), "2GB" (decimal). Throws
+/// UsageError, which names `option`, as do the functions below.
+Bytes parse_size(std::string_view option, std::string_view text);
+
+/// A size, or a share of the weights: "25%".
+std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text);
+
+/// From --policy (lru or lookahead) and --lookahead (a number of steps, or "pass"). Least recently
+/// used looks nowhere ahead, whatever --lookahead says.
+PolicyOptions parse_policy(std::optional<std::string_view> policy,
+                           std::optional<std::string_view> lookahead);
+
+enum class DeviceKind { automatic, cuda, host };
+
+/// "auto", "cuda" or "host".
+DeviceKind parse_device(std::string_view text);
+
+}  // namespace tensor_pager::command_line

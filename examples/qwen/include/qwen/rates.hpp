@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+
+#include "loaders/graph.hpp"
+#include "qwen/activations.hpp"
+
+namespace tensor_pager::qwen {
+
+/// What a machine does at best: bounds for what a pass can reach.
+struct MachineRates {
+  double link = 0;        ///< bytes per second to the device, in copies of 64 MiB
+  double arithmetic = 0;  ///< floating-point operations per second of large products, kept up
+};
+
+/// Measured on the processor: a copy in memory, and a product of float32. Takes a tenth of a
+/// second or two.
+MachineRates measure_host_rates();
+/// Measured on a GPU: a copy from pinned memory, and products of half-precision operands that are
+/// not zero (zeros are multiplied faster), one after another for a tenth of a second and more.
+/// Throws Error or what CUDA says, and if there is no GPU.
+MachineRates measure_cuda_rates(int gpu);
+
+/// Floating-point operations of a pass, attention included: a query at position p costs
+/// 4 * (p + 1) * heads * head_dim.
+double pass_operations(const loaders::Graph& graph, const PassSize& size, std::size_t past = 0);
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,126 @@
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/matmul.hpp"
+#include "qwen/error.hpp"
+#include "qwen/rates.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+constexpr std::size_t kCopy = std::size_t{64} << 20;
+constexpr std::size_t kSide = 8192;  // of the matrices
+
+void check(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  throw Error(std::string("calibration: ") + call + " failed: " + cudaGetErrorString(status));
+}
+
+struct FreeDevice {
+  void operator()(void* data) const { cudaFree(data); }
+};
+struct FreeHost {
+  void operator()(void* data) const { cudaFreeHost(data); }
+};
+struct DestroyEvent {
+  void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
+};
+using DeviceMemory = std::unique_ptr<void, FreeDevice>;
+using HostMemory = std::unique_ptr<void, FreeHost>;
+using Event = std::unique_ptr<CUevent_st, DestroyEvent>;
+
+DeviceMemory device_memory(std::size_t bytes) {
+  void* data = nullptr;
+  check(cudaMalloc(&data, bytes), "cudaMalloc");
+  return DeviceMemory(data);
+}
+
+Event event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreate(&event), "cudaEventCreate");
+  return Event(event);
+}
+
+// In the default stream.
+double best_seconds(int runs, const std::function<void()>& work) {
+  const Event begin = event();
+  const Event end = event();
+  float best = 1e9F;
+  for (int i = 0; i <= runs; ++i) {
+    check(cudaEventRecord(begin.get()), "cudaEventRecord");
+    work();
+    check(cudaEventRecord(end.get()), "cudaEventRecord");
+    check(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "cudaEventElapsedTime");
+    if (i > 0) best = std::min(best, milliseconds);  // the first one loads kernels
+  }
+  return static_cast<double>(best) / 1e3;
+}
+
+double measure_link() {
+  void* pinned = nullptr;
+  check(cudaMallocHost(&pinned, kCopy), "cudaMallocHost");
+  const HostMemory from(pinned);
+  const DeviceMemory to = device_memory(kCopy);
+  return static_cast<double>(kCopy) / best_seconds(10, [&] {
+           check(cudaMemcpyAsync(to.get(), from.get(), kCopy, cudaMemcpyHostToDevice),
+                 "cudaMemcpyAsync");
+         });
+}
+
+// [kSide, kSide] of normal numbers, a stretch of them repeated.
+DeviceMemory operands() {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<__half> stretch(std::size_t{1} << 20);
+  for (__half& value : stretch) value = __float2half_rn(normal(random));
+  const std::size_t bytes = kSide * kSide * sizeof(__half);
+  const std::size_t piece = stretch.size() * sizeof(__half);
+  DeviceMemory data = device_memory(bytes);
+  for (std::size_t at = 0; at < bytes; at += piece) {
+    check(cudaMemcpy(static_cast<std::byte*>(data.get()) + at, stretch.data(), piece,
+                     cudaMemcpyHostToDevice),
+          "cudaMemcpy");
+  }
+  return data;
+}
+
+double measure_arithmetic() {
+  using kernels::cuda::Operand;
+  static_assert(sizeof(Operand) == sizeof(__half));
+  const DeviceMemory w = operands();
+  const DeviceMemory x = operands();
+  const DeviceMemory y = device_memory(kSide * kSide * sizeof(float));
+  const std::size_t scratch_bytes = kernels::cuda::Products::operand_scratch_bytes(0, 0);
+  const DeviceMemory scratch = device_memory(scratch_bytes);
+  kernels::cuda::Products products;
+  const kernels::cuda::OperandView input{static_cast<Operand*>(x.get()), kSide, kSide};
+  // Long enough for the clock to be the one that the GPU can keep up: the first milliseconds are
+  // faster.
+  constexpr int kTogether = 100;
+  const double operations = 2.0 * kSide * kSide * kSide * kTogether;
+  return operations / best_seconds(2, [&] {
+           for (int i = 0; i < kTogether; ++i) {
+             products.multiply(static_cast<const Operand*>(w.get()), kSide, input,
+                               {static_cast<float*>(y.get()), kSide, kSide}, {},
+                               {static_cast<std::byte*>(scratch.get()), scratch_bytes}, nullptr);
+           }
+         });
+}
+
+}  // namespace
+
+MachineRates measure_cuda_rates(int gpu) {
+  check(cudaSetDevice(gpu), "cudaSetDevice");
+  return {measure_link(), measure_arithmetic()};
+}
+
+}  // namespace tensor_pager::qwen

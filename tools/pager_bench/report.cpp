@@ -1,0 +1,232 @@
+#include "report.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+namespace tensor_pager::pager_bench {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr double kGiga = 1e9;
+
+double count(Bytes bytes) {
+  return static_cast<double>(bytes.count);
+}
+
+struct Spread {
+  double mean = 0;
+  double deviation = 0;  // of a sample
+  double median = 0;
+};
+
+Spread spread(std::vector<double> values) {
+  std::ranges::sort(values);
+  Spread s;
+  for (const double v : values) s.mean += v / static_cast<double>(values.size());
+  for (const double v : values) s.deviation += (v - s.mean) * (v - s.mean);
+  s.deviation =
+      values.size() < 2 ? 0 : std::sqrt(s.deviation / static_cast<double>(values.size() - 1));
+  s.median = values.at(values.size() / 2);
+  return s;
+}
+
+std::vector<double> seconds(const Row& row) {
+  std::vector<double> values;
+  for (const Sample& sample : row.samples) values.push_back(sample.seconds);
+  return values;
+}
+
+std::vector<double> rates(const Row& row) {
+  std::vector<double> values;
+  for (const Sample& sample : row.samples) values.push_back(row.tokens() / sample.seconds);
+  return values;
+}
+
+double link_rate(const Sample& sample) {
+  return sample.link_busy > 0 ? count(sample.copied) / sample.link_busy / kGiga : 0;
+}
+
+std::string test_name(const Case& what) {
+  return what.prompt > 0 ? fmt::format("pp{}", what.prompt) : fmt::format("tg{}", what.generated);
+}
+
+// What all rows have in common.
+struct Subject {
+  std::string file;
+  std::string type;
+  double bytes = 0;
+  double parameters = 0;
+  std::string device;
+
+  Subject(const qwen::Model& model, std::string device_kind)
+      : file(model.gguf.files().front().path.string()),
+        type(fmt::format("{} {}", loaders::to_string(model.config.architecture),
+                         qwen::file_type(model.gguf))),
+        bytes(count(model.gguf.weights_bytes())),
+        device(std::move(device_kind)) {
+    for (const loaders::TensorInfo& tensor : model.gguf.tensors()) {
+      parameters += static_cast<double>(tensor.rows()) * static_cast<double>(tensor.ne[0]);
+    }
+  }
+};
+
+Json to_json(const Subject& subject, const Row& row) {
+  const Sample& median = row.median();
+  const Spread time = spread(seconds(row));
+  const Spread rate = spread(rates(row));
+  const auto nanoseconds = [](double s) { return static_cast<std::uint64_t>(s * 1e9); };
+  std::vector<std::uint64_t> samples;
+  for (const double s : seconds(row)) samples.push_back(nanoseconds(s));
+  Json json;
+  json["model_filename"] = subject.file;
+  json["model_type"] = subject.type;
+  json["model_size"] = subject.bytes;
+  json["model_n_params"] = subject.parameters;
+  json["backends"] = subject.device;
+  json["n_ubatch"] = row.ubatch;
+  json["n_prompt"] = row.what.prompt;
+  json["n_gen"] = row.what.generated;
+  json["avg_ns"] = nanoseconds(time.mean);
+  json["stddev_ns"] = nanoseconds(time.deviation);
+  json["median_ns"] = nanoseconds(time.median);
+  json["avg_ts"] = rate.mean;
+  json["stddev_ts"] = rate.deviation;
+  json["median_ts"] = rate.median;
+  json["samples_ns"] = samples;
+  json["samples_ts"] = rates(row);
+  json["vram_bytes"] = row.budget.count;
+  json["peak_bytes"] = row.peak.count;
+  json["arena_bytes"] = row.arena.count;
+  json["page_bytes"] = row.page.count;
+  json["link_limit_gb_per_s"] = row.what.link_rate / kGiga;
+  json["copied_bytes"] = median.copied.count;
+  json["optimal_bytes"] = median.optimal.count;
+  json["link_gb_per_s"] = link_rate(median);
+  json["stall_fraction"] = median.stalled / median.seconds;
+  json["bound_link_s"] = count(median.optimal) / row.rates.link;
+  json["bound_compute_s"] = row.operations / row.rates.arithmetic;
+  json["bound_fraction"] = row.bound_seconds() / median.seconds;
+  json["calibrated_link_gb_per_s"] = row.rates.link / kGiga;
+  json["calibrated_tflops"] = row.rates.arithmetic / 1e12;
+  return json;
+}
+
+class Markdown final : public Report {
+ public:
+  explicit Markdown(Subject subject) : subject_(std::move(subject)) {}
+
+  void begin() override {
+    fmt::print(
+        "| model | size | params | backend | arena | ubatch | test | t/s | copied GB | link GB/s "
+        "| stall % | bound t/s | of bound % |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+  }
+  void add(const Row& row) override {
+    const Sample& median = row.median();
+    const Spread rate = spread(rates(row));
+    std::string device = subject_.device;
+    if (row.what.link_rate > 0) {
+      device += fmt::format(", link {:g} GB/s", row.what.link_rate / kGiga);
+    }
+    fmt::print(
+        "| {} | {} | {:.2f} B | {} | {} | {} | {} | {:.1f} ± {:.1f} | {:.2f} | {:.1f} | {:.1f} "
+        "| {:.0f} | {:.1f} |\n",
+        subject_.type, to_string(Bytes{static_cast<std::uint64_t>(subject_.bytes)}),
+        subject_.parameters / 1e9, device, to_string(row.arena), row.ubatch, test_name(row.what),
+        rate.median, rate.deviation, count(median.copied) / kGiga, link_rate(median),
+        100 * median.stalled / median.seconds, row.tokens() / row.bound_seconds(),
+        100 * row.bound_seconds() / median.seconds);
+    std::fflush(stdout);
+  }
+
+ private:
+  Subject subject_;
+};
+
+class JsonArray final : public Report {
+ public:
+  explicit JsonArray(Subject subject) : subject_(std::move(subject)) {}
+
+  void add(const Row& row) override { rows_.push_back(to_json(subject_, row)); }
+  void end() override { fmt::print("{}\n", rows_.dump(2)); }
+
+ private:
+  Subject subject_;
+  Json rows_ = Json::array();
+};
+
+class JsonLines final : public Report {
+ public:
+  explicit JsonLines(Subject subject) : subject_(std::move(subject)) {}
+
+  void add(const Row& row) override {
+    fmt::print("{}\n", to_json(subject_, row).dump());
+    std::fflush(stdout);
+  }
+
+ private:
+  Subject subject_;
+};
+
+// The fields of the JSON objects; lists are left to those.
+class Csv final : public Report {
+ public:
+  explicit Csv(Subject subject) : subject_(std::move(subject)) {}
+
+  void add(const Row& row) override {
+    std::string names;
+    std::string values;
+    const Json json = to_json(subject_, row);
+    for (const auto& [name, value] : json.items()) {
+      if (value.is_array()) continue;
+      const char* const separator = names.empty() ? "" : ",";
+      names += separator + name;
+      values += separator + (value.is_string() ? quoted(value.get<std::string>()) : value.dump());
+    }
+    if (!std::exchange(headed_, true)) fmt::print("{}\n", names);
+    fmt::print("{}\n", values);
+    std::fflush(stdout);
+  }
+
+ private:
+  static std::string quoted(const std::string& text) {
+    std::string result = "\"";
+    for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return result + "\"";
+  }
+
+  Subject subject_;
+  bool headed_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Report> make_report(Format format, const qwen::Model& model,
+                                    const std::string& device) {
+  Subject subject(model, device);
+  switch (format) {
+    case Format::md:
+      return std::make_unique<Markdown>(std::move(subject));
+    case Format::csv:
+      return std::make_unique<Csv>(std::move(subject));
+    case Format::json:
+      return std::make_unique<JsonArray>(std::move(subject));
+    case Format::jsonl:
+      return std::make_unique<JsonLines>(std::move(subject));
+  }
+  return nullptr;
+}
+
+std::string describe(const qwen::MachineRates& rates) {
+  return fmt::format("link {:.1f} GB/s, arithmetic {:.4g} TFLOP/s", rates.link / kGiga,
+                     rates.arithmetic / 1e12);
+}
+
+}  // namespace tensor_pager::pager_bench
