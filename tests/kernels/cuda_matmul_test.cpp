@@ -272,32 +272,6 @@ TEST_F(CudaMatmul, TwentyRunsGiveTheSameBits) {
   }
 }
 
-// Pieces are rounded ahead of the products before them, from two products in turn, in scratch of
-// several sizes.
-TEST_F(CudaMatmul, WeightsRoundedAheadGiveTheSameBits) {
-  const std::size_t tokens = 1024;
-  const Problem p({WeightType::q4_k, 16384, 4096, tokens});
-  const Problem q({WeightType::q8_0, 640, 4096, tokens});
-  const auto expected_p = product(p);
-  const auto expected_q = product(q);
-  const DeviceArray<Operand> x(tokens * 4096);
-  const OperandView inputs{x.data(), tokens, 4096};
-  round_rows(p.inputs(), inputs, stream);
-  const DeviceArray<float> y(tokens * 16384);
-  const DeviceArray<float> z(tokens * 640);
-  for (const std::size_t rows : {64U, 100U, 192U, 3000U, 40000U}) {
-    const DeviceArray<std::byte> memory(Products::operand_scratch_bytes(rows, 4096));
-    const Scratch scratch{memory.data(), memory.size()};
-    products().weights_arrive(stream);
-    for (int i = 0; i < 3; ++i) {
-      products().matmul(p.weights(), inputs, {y.data(), tokens, 16384}, {}, scratch, stream);
-      products().matmul(q.weights(), inputs, {z.data(), tokens, 640}, {}, scratch, stream);
-    }
-    EXPECT_TRUE(equal_bits(y.get(), expected_p, 16384)) << p.text() << ", scratch for " << rows;
-    EXPECT_TRUE(equal_bits(z.get(), expected_q, 640)) << q.text() << ", scratch for " << rows;
-  }
-}
-
 TEST_F(CudaMatmul, AlgorithmsChosenInARehearsalGiveTheSameBits) {
   const Shape shapes[] = {{WeightType::q4_k, 1024, 2048, 512},
                           {WeightType::q4_k, 5120, 1024, 300},

@@ -101,7 +101,7 @@ TEST_F(CudaOperands, RoundingDividesRowsOutsideTheRangeOfHalf) {
 
 // gate and up are halves already, so that the reference begins with the same values.
 TEST_F(CudaOperands, SwigluAgreesWithTheCpuAlsoInPlace) {
-  for (const std::size_t cols : {5U, 64U, 1027U, 27648U}) {
+  for (const std::size_t cols : {5U, 64U, 1027U, 27648U, 70001U}) {
     for (const float size : {1.0F, 300.0F, 1e-4F}) {
       const std::size_t rows = 3;
       auto gate = rounded(normal_floats(rows * cols, 4));

@@ -167,10 +167,6 @@ void CudaOperations::end_rehearsal() {
   products_.rehearse(false);
 }
 
-void CudaOperations::begin_step() {
-  products_.weights_arrive(cuda(stream()));
-}
-
 void CudaOperations::use_scratch(const DeviceBuffer& scratch) {
   memory_ = {scratch.data(), scratch.size().count};
   scratch_ = {};

@@ -103,7 +103,6 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
   for (std::uint32_t i = 0; i < schedule_.size(); ++i) {
     const loaders::Step& step = resources_.graph.steps[schedule_[i].step];
     const Lease lease = resources_.pager.acquire(StepIndex{i}, {}, resources_.operations.stream());
-    resources_.operations.begin_step();
     run_step(step, ubatch(schedule_[i].ubatch, past), sink);
     if (progress) progress(i + 1, schedule_.size());
   }

@@ -6,25 +6,15 @@
 
 namespace tensor_pager::kernels::cuda {
 
-/// A moment in a stream.
+/// A moment in a stream, and when it was.
 class Event {
  public:
-  enum class Timing : bool { none, kept };
-
-  explicit Event(Timing timing = Timing::none) {
-    check(cudaEventCreateWithFlags(
-              &event_, timing == Timing::kept ? cudaEventDefault : cudaEventDisableTiming),
-          "EventCreate", {});
-  }
+  Event() { check(cudaEventCreate(&event_), "EventCreate", {}); }
   ~Event() { cudaEventDestroy(event_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
   void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "EventRecord", {}); }
-  /// What is queued in `stream` from now on waits for the moment recorded last, if there is one.
-  void hold(cudaStream_t stream) const {
-    check(cudaStreamWaitEvent(stream, event_, 0), "StreamWaitEvent", {});
-  }
   /// Milliseconds from `begin` until here. The host waits.
   float since(const Event& begin) const {
     float milliseconds = 0.0F;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cuda/launch.hpp"
 #include "cuda/operand_rows.hpp"
 #include "cuda/rounding.cuh"
@@ -8,10 +10,11 @@ namespace tensor_pager::kernels::cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
+constexpr unsigned kMostThreads = 1024;
 
-// The largest of all threads' values.
+// The largest of all threads' values. A block has whole warps.
 __device__ float block_largest(float v) {
-  __shared__ float warps[kThreads / 32];
+  __shared__ float warps[kMostThreads / 32];
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
     v = fmaxf(v, __shfl_xor_sync(0xFFFFFFFFU, v, distance));
@@ -19,8 +22,7 @@ __device__ float block_largest(float v) {
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = v;
   __syncthreads();
   v = warps[0];
-#pragma unroll
-  for (unsigned i = 1; i < kThreads / 32; ++i) v = fmaxf(v, warps[i]);
+  for (unsigned i = 1; i < blockDim.x / 32; ++i) v = fmaxf(v, warps[i]);
   return v;
 }
 
@@ -101,35 +103,66 @@ struct alignas(16) Eight {
   Operand v[8];
 };
 
-// silu(gate) * up of eight columns; zeros behind the last one.
-__device__ void gate_eight(const Gated& p, unsigned col, float (&out)[8]) {
-  const Eight gate = *reinterpret_cast<const Eight*>(p.gate + blockIdx.x * p.stride + col);
-  const Eight up = *reinterpret_cast<const Eight*>(p.up + blockIdx.x * p.stride + col);
+__device__ Eight load_eight(const Operand* matrix, const Gated& p, unsigned col) {
+  return *reinterpret_cast<const Eight*>(matrix + blockIdx.x * p.stride + col);
+}
+
+// silu(gate) * up of eight columns, zeros behind the last one; the larger of their magnitudes and
+// `largest`.
+__device__ float gate_eight(const Gated& p, const Eight& gate, const Eight& up, unsigned col,
+                            float largest, float (&out)[8]) {
 #pragma unroll
   for (unsigned e = 0; e < 8; ++e) {
     const float g = to_float(gate.v[e]) * (1.0F / kProductScale);
     const float u = to_float(up.v[e]) * (1.0F / kProductScale);
     out[e] = col + e < p.cols ? g / (1.0F + __expf(-g)) * u : 0.0F;
+    largest = fmaxf(largest, fabsf(out[e]));
   }
+  return largest;
 }
 
-// Rows are read twice, from the cache the second time: the factor must be known before the first
-// element is rounded, and out may be gate.
-__global__ void __launch_bounds__(kThreads) gate_all(const Gated p) {
-  float largest = 0.0F;
-  float v[8];
-  for (unsigned col = 8 * threadIdx.x; col < p.out_cols; col += 8 * kThreads) {
-    gate_eight(p, col, v);
+__device__ void store_scaled(const Gated& p, unsigned col, float scale, float (&v)[8]) {
 #pragma unroll
-    for (unsigned e = 0; e < 8; ++e) largest = fmaxf(largest, fabsf(v[e]));
+  for (unsigned e = 0; e < 8; ++e) v[e] *= scale;
+  store_together<8>(p.out + blockIdx.x * p.out_stride + col, v);
+}
+
+// Eights of columns that a thread keeps in registers.
+constexpr unsigned kHeld = 4;
+
+// The factor must be known before the first element is rounded, and out may be gate: results wait
+// in registers. Those of a row too long for that are computed twice.
+__global__ void __launch_bounds__(kMostThreads) gate_all(const Gated p) {
+  const unsigned step = 8 * blockDim.x;
+  const unsigned own = 8 * threadIdx.x;
+  Eight gate[kHeld];
+  Eight up[kHeld];
+#pragma unroll
+  for (unsigned i = 0; i < kHeld; ++i) {
+    if (own + i * step >= p.out_cols) continue;
+    gate[i] = load_eight(p.gate, p, own + i * step);
+    up[i] = load_eight(p.up, p, own + i * step);
+  }
+  float held[kHeld][8];
+  float largest = 0.0F;
+#pragma unroll
+  for (unsigned i = 0; i < kHeld; ++i) {
+    const unsigned col = own + i * step;
+    if (col < p.out_cols) largest = gate_eight(p, gate[i], up[i], col, largest, held[i]);
+  }
+  float v[8];
+  for (unsigned col = own + kHeld * step; col < p.out_cols; col += step) {
+    largest = gate_eight(p, load_eight(p.gate, p, col), load_eight(p.up, p, col), col, largest, v);
   }
   const float factor = row_factor(block_largest(largest));
   const float inverse = inverse_of_power(factor);
-  for (unsigned col = 8 * threadIdx.x; col < p.out_cols; col += 8 * kThreads) {
-    gate_eight(p, col, v);
 #pragma unroll
-    for (unsigned e = 0; e < 8; ++e) v[e] *= inverse;
-    store_together<8>(p.out + blockIdx.x * p.out_stride + col, v);
+  for (unsigned i = 0; i < kHeld; ++i) {
+    if (own + i * step < p.out_cols) store_scaled(p, own + i * step, inverse, held[i]);
+  }
+  for (unsigned col = own + kHeld * step; col < p.out_cols; col += step) {
+    gate_eight(p, load_eight(p.gate, p, col), load_eight(p.up, p, col), col, largest, v);
+    store_scaled(p, col, inverse, v);
   }
   if (threadIdx.x == 0) p.factors[blockIdx.x] = factor;
 }
@@ -210,7 +243,8 @@ void swiglu(const OperandView& gate, const OperandView& up, const OperandView& o
                 out.stride,
                 static_cast<unsigned>(operand_stride(out.cols)),
                 out.factors};
-  gate_all<<<static_cast<unsigned>(out.rows), kThreads, 0, stream>>>(p);
+  const unsigned warps = std::clamp(blocks_for(p.out_cols, 8 * kHeld * 32), 2U, kMostThreads / 32);
+  gate_all<<<static_cast<unsigned>(out.rows), 32 * warps, 0, stream>>>(p);
   check_launch("swiglu", {out.rows, out.cols});
 }
 

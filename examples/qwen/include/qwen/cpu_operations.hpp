@@ -22,7 +22,6 @@ class CpuOperations final : public Operations {
   }
   bool begin_rehearsal() override { return false; }
   void end_rehearsal() override {}
-  void begin_step() override {}
   void use_scratch(const DeviceBuffer& /*scratch*/) override {}
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                          std::size_t count) override;

@@ -28,7 +28,6 @@ class CudaOperations final : public Operations {
                       std::uint32_t context, Bytes budget) const override;
   bool begin_rehearsal() override;
   void end_rehearsal() override;
-  void begin_step() override;
   void use_scratch(const DeviceBuffer& scratch) override;
 
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,

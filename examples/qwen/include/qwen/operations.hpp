@@ -65,10 +65,6 @@ class Operations {
   virtual void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                                  std::size_t count) = 0;
 
-  /// A step begins, whose weights have been acquired in stream(): they may be read ahead of the
-  /// operations that use them.
-  virtual void begin_step() = 0;
-
   virtual void matmul(const kernels::Weights& w, const ActivationView& x,
                       const kernels::MatrixView& y, const MatmulOptions& options) = 0;
   /// Columns [first_col, first_col + w.rows) of y, which swiglu reads.

@@ -50,17 +50,10 @@ class Products {
   /// into calls. (A y whose rows are not at multiples of 16 bytes gets another algorithm, chosen
   /// for its shape.)
   ///
-  /// Weights are rounded in a stream beside `stream`, which waits for it before it multiplies.
-  ///
   /// Throws Error if the shapes do not agree, if the scratch is too small (naming the minimum), or
   /// if a call fails.
   void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
               const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream);
-
-  /// The weights of the products that follow are there once the work queued in `stream` so far is
-  /// done: they may be rounded ahead of the products before them. The caller calls it again when
-  /// that is not so any more; without it, weights are read in the order of the stream.
-  void weights_arrive(cudaStream_t stream);
 
   /// Between on and off, products choose the fastest algorithm for their shape among those that
   /// give the same bits. Their results are of no use then, their inputs that are operands are
@@ -84,8 +77,8 @@ class Products {
                 const MatmulOptions& options, const Scratch& workspace, cudaStream_t stream);
 
  private:
-  class Pipeline;
-  std::unique_ptr<Pipeline> pipeline_;
+  class Library;
+  std::unique_ptr<Library> library_;
 };
 
 }  // namespace tensor_pager::kernels::cuda
