@@ -158,6 +158,21 @@ void Core::forget(ResidencyId id) {
   enter_limbo(id, /*first=*/true);
 }
 
+/// Mappings that earlier stays left behind, but for those that work may still read through.
+void Core::unmap_unread() {
+  std::vector<bool> read(pages_.size());
+  for (const Residency& residency : residencies_) {
+    const bool idle =
+        residency.state == ResidencyState::failed && residency.pins == 0 && residency.fences == 0;
+    if (residency.state != ResidencyState::gone && !idle) read[residency.page.value] = true;
+  }
+  for (std::uint32_t page = 0; page < pages_.size(); ++page) {
+    if (read[page] || !pages_[page].mapped) continue;
+    commands_.remaps.push_back(UnmapPage{{page}});
+    pages_[page].mapped.reset();
+  }
+}
+
 void Core::evict_all() {
   rollback();
   optimal_ = OptimalLoads(plan_, options_.layout.page_count(), budget_);
@@ -171,6 +186,7 @@ void Core::evict_all() {
     ++counters_.evictions;
     forget(id);
   }
+  unmap_unread();
   settle();
 }
 

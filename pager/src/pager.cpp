@@ -277,25 +277,41 @@ void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   changed_.notify_all();
 }
 
-/// Neighbouring pages that are mapped one after another are mapped together.
+namespace {
+
+/// How many of `remaps`, from the first on, are Kind and of neighbouring pages.
+template <class Kind>
+std::size_t run_of(std::span<const Remap> remaps) {
+  std::size_t count = 0;
+  const auto* const first = std::get_if<Kind>(&remaps.front());
+  for (const Remap& remap : remaps) {
+    const auto* const next = std::get_if<Kind>(&remap);
+    if (next == nullptr || next->page.value != first->page.value + count) break;
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+/// Neighbouring pages that are mapped or unmapped one after another are so together.
 void Pager::Impl::carry_out(std::span<const Remap> remaps) {
   while (!remaps.empty()) {
-    std::vector<FrameIndex> frames;
-    PageIndex first{};
-    for (const Remap& remap : remaps) {
-      const auto* const map = std::get_if<MapPage>(&remap);
-      if (map == nullptr) break;
-      if (frames.empty()) first = map->page;
-      if (map->page.value != first.value + frames.size()) break;
-      frames.push_back(map->frame);
-    }
-    if (frames.empty()) {
-      carry_out(remaps.front());
-      remaps = remaps.subspan(1);
+    const std::size_t mapped = run_of<MapPage>(remaps);
+    const std::size_t unmapped = run_of<UnmapPage>(remaps);
+    if (mapped > 0) {
+      std::vector<FrameIndex> frames;
+      for (const Remap& remap : remaps.first(mapped)) {
+        frames.push_back(std::get<MapPage>(remap).frame);
+      }
+      device_->map_run(std::get<MapPage>(remaps.front()).page, frames);
+    } else if (unmapped > 0) {
+      device_->unmap_run(std::get<UnmapPage>(remaps.front()).page,
+                         static_cast<std::uint32_t>(unmapped));
     } else {
-      device_->map_run(first, frames);
-      remaps = remaps.subspan(frames.size());
+      carry_out(remaps.front());
     }
+    remaps = remaps.subspan(std::max<std::size_t>(mapped + unmapped, 1));
   }
 }
 
@@ -303,7 +319,6 @@ void Pager::Impl::carry_out(const Remap& remap) {
   if (const auto* create = std::get_if<CreateFrame>(&remap)) device_->create_frame(create->frame);
   if (const auto* destroy = std::get_if<DestroyFrame>(&remap))
     device_->destroy_frame(destroy->frame);
-  if (const auto* unmap = std::get_if<UnmapPage>(&remap)) device_->unmap(unmap->page);
 }
 
 Pager::Impl::Copy Pager::Impl::start_copy(PageRun pages) {

@@ -286,6 +286,7 @@ class Core {
   void enter_limbo(ResidencyId id, bool first);
   void leave_limbo(ResidencyId id);
   void forget(ResidencyId id);
+  void unmap_unread();
   void choose_spread();
   std::uint32_t depth_of(bool spread) const;
   std::uint32_t limbo_frames() const {

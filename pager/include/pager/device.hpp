@@ -109,6 +109,8 @@ class Device {
   /// costs the same for one page as for many.
   virtual void map_run(PageIndex first, std::span<const FrameIndex> frames);
   virtual void unmap(PageIndex page) = 0;
+  /// The same for `count` neighbouring pages.
+  virtual void unmap_run(PageIndex first, std::uint32_t count);
 
   /// Starts to copy the pages' bytes from the store into the frames that they are mapped to.
   /// `store` outlives the copy.

@@ -95,7 +95,8 @@ class CudaDevice final : public Device {
   void destroy_frame(FrameIndex frame) override;
   void map(PageIndex page, FrameIndex frame) override { map_run(page, {&frame, 1}); }
   void map_run(PageIndex first, std::span<const FrameIndex> frames) override;
-  void unmap(PageIndex page) override;
+  void unmap(PageIndex page) override { unmap_run(page, 1); }
+  void unmap_run(PageIndex first, std::uint32_t count) override;
 
   CopyId copy(const BackingStore& store, PageRun pages) override;
   bool finished(CopyId copy) override;
@@ -220,9 +221,9 @@ void CudaDevice::map_run(PageIndex first, std::span<const FrameIndex> frames) {
   range_.map_run(first, frames);
 }
 
-void CudaDevice::unmap(PageIndex page) {
+void CudaDevice::unmap_run(PageIndex first, std::uint32_t count) {
   gpu_.select();
-  range_.unmap(page);
+  range_.unmap_run(first, count);
 }
 
 CopyId CudaDevice::copy(const BackingStore& store, PageRun pages) {

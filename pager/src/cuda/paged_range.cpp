@@ -60,7 +60,7 @@ void PagedRange::destroy_frame(FrameIndex frame) {
 /// Unmapping and granting access take as long for a run of pages as for one, and while they do,
 /// other threads cannot launch kernels.
 void PagedRange::map_run(PageIndex first, std::span<const FrameIndex> frames) {
-  unmap_run(first, frames.size());
+  unmap_run(first, static_cast<std::uint32_t>(frames.size()));
   PageIndex page = first;
   for (const FrameIndex frame : frames) {
     driver_.check(driver_.map(address(page), page_.count, 0, frames_.at(frame.value).value(), 0),
@@ -73,26 +73,20 @@ void PagedRange::map_run(PageIndex first, std::span<const FrameIndex> frames) {
                 with_bytes("cuMemSetAccess", size));
 }
 
-/// What is mapped of these pages, a stretch at a time.
-void PagedRange::unmap_run(PageIndex first, std::size_t count) {
-  const std::size_t end = first.value + count;
-  for (std::size_t begin = first.value; begin < end;) {
-    std::size_t stretch = begin;
+/// A stretch of mapped pages at a time.
+void PagedRange::unmap_run(PageIndex first, std::uint32_t count) {
+  const std::uint32_t end = first.value + count;
+  for (std::uint32_t begin = first.value; begin < end;) {
+    std::uint32_t stretch = begin;
     while (stretch < end && mapped_.at(stretch)) ++stretch;
     if (stretch > begin) {
       const Bytes size = page_ * (stretch - begin);
-      driver_.check(driver_.unmap(address({static_cast<std::uint32_t>(begin)}), size.count),
-                    with_bytes("cuMemUnmap", size));
+      driver_.check(driver_.unmap(address({begin}), size.count), with_bytes("cuMemUnmap", size));
       std::fill(mapped_.begin() + static_cast<std::ptrdiff_t>(begin),
                 mapped_.begin() + static_cast<std::ptrdiff_t>(stretch), false);
     }
     begin = stretch + 1;
   }
-}
-
-void PagedRange::unmap(PageIndex page) {
-  driver_.check(driver_.unmap(address(page), page_.count), with_bytes("cuMemUnmap", page_));
-  mapped_[page.value] = false;
 }
 
 }  // namespace tensor_pager::cuda

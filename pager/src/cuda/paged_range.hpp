@@ -21,12 +21,12 @@ class PagedRange {
   void create_frame(FrameIndex frame);
   void destroy_frame(FrameIndex frame);
   void map_run(PageIndex first, std::span<const FrameIndex> frames);
-  void unmap(PageIndex page);
+  /// Those of the pages that are mapped.
+  void unmap_run(PageIndex first, std::uint32_t count);
 
   std::byte* base() const { return reinterpret_cast<std::byte*>(base_); }
 
  private:
-  void unmap_run(PageIndex first, std::size_t count);
   CUdeviceptr address(PageIndex page) const { return base_ + page_.count * page.value; }
 
   Driver driver_;
