@@ -43,7 +43,7 @@ const Sample& Row::median() const {
   std::vector<const Sample*> ordered;
   for (const Sample& sample : samples) ordered.push_back(&sample);
   std::ranges::sort(ordered, {}, &Sample::seconds);
-  return *ordered.at(ordered.size() / 2);
+  return *ordered.at((ordered.size() - 1) / 2);
 }
 
 double Row::bound_seconds() const {

@@ -42,7 +42,7 @@ struct Row {
   std::vector<Sample> samples;
 
   std::uint32_t tokens() const { return what.prompt + what.generated; }
-  /// Of all samples, the one whose time is in the middle.
+  /// Of all samples, the one whose time is in the middle, or the faster of two.
   const Sample& median() const;
   /// No run can be faster: the larger of optimal bytes over the link and operations at the
   /// arithmetic rate, in seconds.

@@ -33,7 +33,7 @@ Spread spread(std::vector<double> values) {
   for (const double v : values) s.deviation += (v - s.mean) * (v - s.mean);
   s.deviation =
       values.size() < 2 ? 0 : std::sqrt(s.deviation / static_cast<double>(values.size() - 1));
-  s.median = values.at(values.size() / 2);
+  s.median = (values.at((values.size() - 1) / 2) + values.at(values.size() / 2)) / 2;
   return s;
 }
 

@@ -1,0 +1,108 @@
+// pager_bench as its users run it, on the host device.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "child_process.hpp"
+#include "model_run.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+tests::ProcessResult bench(std::vector<std::string> arguments) {
+  const std::vector<std::string> always = {
+      "--device", "host", "-m", test_data("models/tiny-qwen2-q4_k_m.gguf"), "-q", "-r", "3"};
+  arguments.insert(arguments.begin(), always.begin(), always.end());
+  return tests::run_process(PAGER_BENCH, arguments);
+}
+
+std::vector<std::string> lines(const std::string& text) {
+  std::vector<std::string> result;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) result.push_back(line);
+  return result;
+}
+
+TEST(PagerBench, ListsMakeACrossProduct) {
+  const auto run = bench(
+      {"-p", "16,24", "-n", "0,3", "--arena", "30%,100%", "--link-rate", "0,2", "-o", "json"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  const json rows = json::parse(run.out);
+  ASSERT_EQ(rows.size(), 2U * 2U * 3U);  // arenas, link rates; two prompts and one generation
+  std::vector<std::pair<int, int>> tests;
+  for (std::size_t i = 0; i < 3; ++i) tests.emplace_back(rows[i]["n_prompt"], rows[i]["n_gen"]);
+  EXPECT_THAT(tests, testing::ElementsAre(std::pair(16, 0), std::pair(24, 0), std::pair(0, 3)));
+  EXPECT_EQ(rows[3]["link_limit_gb_per_s"], 2.0);
+  EXPECT_LT(rows[0]["arena_bytes"], rows[11]["arena_bytes"]);
+}
+
+TEST(PagerBench, ColdRunsCopyEverythingAndWarmOnesWhatDoesNotFit) {
+  const auto row = [](const char* mode, const char* arena) {
+    const auto run = bench({"-p", "32", "--arena", arena, mode, "-o", "jsonl"});
+    EXPECT_EQ(run.status, 0) << run.err;
+    return json::parse(run.out);
+  };
+  const json cold = row("--cold", "100%");
+  const json warm = row("--warm", "100%");
+  const json half = row("--warm", "50%");
+  const auto copied = [](const json& r) { return r["copied_bytes"].get<double>(); };
+  EXPECT_GT(copied(cold), 0.95 * cold["model_size"].get<double>());
+  EXPECT_EQ(cold["copied_bytes"], cold["optimal_bytes"]);
+  EXPECT_EQ(copied(warm), 0);
+  EXPECT_GT(copied(half), 0.4 * copied(cold));
+  EXPECT_LT(copied(half), 0.7 * copied(cold));
+}
+
+TEST(PagerBench, FieldsOfARowAgree) {
+  const auto run = bench({"-p", "40", "--arena", "40%", "--link-rate", "0.05", "-o", "jsonl"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  const json row = json::parse(run.out);
+  const double median = row["median_ns"].get<double>() / 1e9;
+  EXPECT_EQ(row["samples_ns"].size(), 3U);
+  EXPECT_NEAR(row["median_ts"].get<double>(), 40 / median, 1e-3 * 40 / median);
+  EXPECT_GE(row["copied_bytes"], row["optimal_bytes"]);
+  EXPECT_LE(row["peak_bytes"], row["vram_bytes"]);
+  // A link this slow is what the run waits for, and what bounds it.
+  EXPECT_NEAR(row["calibrated_link_gb_per_s"].get<double>(), 0.05, 1e-9);
+  EXPECT_NEAR(row["bound_link_s"].get<double>(), row["optimal_bytes"].get<double>() / 0.05e9, 1e-6);
+  EXPECT_GT(row["bound_fraction"].get<double>(), 0.1);  // on a machine that is busy otherwise
+  EXPECT_LT(row["bound_fraction"].get<double>(), 1.05);
+  EXPECT_GT(row["stall_fraction"].get<double>(), 0.3);
+}
+
+TEST(PagerBench, TablesHaveARowForEachCase) {
+  const auto md = bench({"-p", "16", "-n", "2"});
+  ASSERT_EQ(md.status, 0) << md.err;
+  ASSERT_EQ(lines(md.out).size(), 4U);
+  EXPECT_THAT(md.out, HasSubstr("| pp16 |"));
+  EXPECT_THAT(md.out, HasSubstr("| tg2 |"));
+  const auto csv = bench({"-p", "16", "-n", "2", "-o", "csv"});
+  ASSERT_EQ(lines(csv.out).size(), 3U);
+  for (const std::string& line : lines(csv.out)) {
+    EXPECT_EQ(std::ranges::count(line, ','), std::ranges::count(lines(csv.out)[0], ','));
+  }
+}
+
+TEST(PagerBench, CalibrationAndErrors) {
+  EXPECT_THAT(bench({"--calibrate"}).out, HasSubstr("GB/s"));
+  EXPECT_THAT(bench({"--help"}).out, HasSubstr("--link-rate"));
+  EXPECT_EQ(bench({"-p", "x"}).status, 2);
+  EXPECT_EQ(bench({"--arena", "0%"}).status, 2);
+  EXPECT_EQ(bench({"--cold", "--warm"}).status, 2);
+  const auto small = bench({"-p", "16", "--arena", "1KiB"});
+  EXPECT_EQ(small.status, 1);
+  EXPECT_THAT(small.err, HasSubstr("--arena"));
+  const auto long_prompt = bench({"-p", "1000000"});
+  EXPECT_EQ(long_prompt.status, 1);
+  EXPECT_THAT(long_prompt.err, HasSubstr("context"));
+}
+
+}  // namespace
+}  // namespace tensor_pager::qwen
