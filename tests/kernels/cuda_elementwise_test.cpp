@@ -23,7 +23,7 @@ std::string shape(std::size_t rows, std::size_t cols, std::size_t stride) {
 
 // Tolerance: the float32 sum of n squares is within a few 1e-7 of exact, and three products follow.
 TEST_F(CudaNorm, AgreesWithTheCpu) {
-  for (const std::size_t cols : {1U, 3U, 64U, 128U, 257U, 512U, 896U, 5120U, 5121U}) {
+  for (const std::size_t cols : {1U, 3U, 64U, 128U, 257U, 512U, 896U, 5120U, 5121U, 17000U}) {
     for (const std::size_t rows : {1U, 3U, 130U}) {
       for (const std::size_t gap : {0U, 4U}) {
         const std::size_t stride = cols + gap;
@@ -80,12 +80,14 @@ TEST_F(CudaRope, HasTheBitsOfTheCpu) {
   }
 }
 
-// The same values, rounded, at the beginning of each row.
+// The same values, rounded: in rows of their own, and at the beginning of the rows they were in.
 TEST_F(CudaRope, HalvesAreTheFloatsRounded) {
-  for (const std::size_t pairs : {32U, 64U}) {
-    const std::size_t tokens = 35;
-    const std::size_t heads = 5;
-    const std::size_t head_dim = 128;
+  struct Case {
+    std::size_t tokens, heads, head_dim, pairs;
+  };
+  const Case cases[] = {{35, 5, 128, 32}, {35, 5, 128, 64}, {3, 40, 128, 64},
+                        {1, 1, 64, 32},   {9, 3, 256, 64},  {2, 256, 128, 64}};
+  for (const auto& [tokens, heads, head_dim, pairs] : cases) {
     const std::size_t cols = heads * head_dim;
     RopeParameters parameters;
     parameters.rotary_dims = 2 * pairs;
@@ -94,22 +96,36 @@ TEST_F(CudaRope, HalvesAreTheFloatsRounded) {
         std::vector<float>(table.at(7), table.at(7) + tokens * 2 * pairs));
     const RopeTableView view{device_table.data(), 7, tokens, pairs};
     const auto x = normal_floats(tokens * cols, 3);
-    const DeviceArray<float> expected(x);
-    const DeviceArray<float> halves(x);
-    rope({expected.data(), tokens, cols}, heads, 7, view, stream);
-    rope_to_half({halves.data(), tokens, cols}, heads, 7, view, stream);
-    const auto floats = expected.get();
-    const auto words = halves.get();
-    std::vector<float> got;
-    std::vector<float> rounded;
-    for (std::size_t i = 0; i < floats.size(); ++i) {
+    const DeviceArray<float> floats(x);
+    const DeviceArray<float> within(x);
+    const DeviceArray<float> untouched(x);
+    const std::size_t stride = cols + 8;
+    const DeviceArray<__half> apart(std::vector<__half>(tokens * stride, __float2half(5.0F)));
+    rope({floats.data(), tokens, cols}, heads, 7, view, stream);
+    rope_to_half({within.data(), tokens, cols}, heads, 7, view,
+                 {reinterpret_cast<__half*>(within.data()), tokens, cols, 2 * cols}, stream);
+    rope_to_half({untouched.data(), tokens, cols}, heads, 7, view,
+                 {apart.data(), tokens, cols, stride}, stream);
+    std::vector<float> expected(tokens * stride, 5.0F);
+    std::vector<float> got_within(tokens * stride, 5.0F);
+    std::vector<float> got_apart(tokens * stride);
+    const auto rotated = floats.get();
+    const auto words = within.get();
+    const auto halves = apart.get();
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      got_apart[i] = __half2float(halves[i]);
+      const std::size_t row = i / stride;
+      const std::size_t col = i % stride;
+      if (col >= cols) continue;
+      expected[i] = __half2float(__float2half_rn(rotated[row * cols + col]));
       __half half;
-      std::memcpy(&half, reinterpret_cast<const std::byte*>(&words[i / cols * cols]) + i % cols * 2,
+      std::memcpy(&half, reinterpret_cast<const std::byte*>(&words[row * cols]) + 2 * col,
                   sizeof half);
-      got.push_back(__half2float(half));
-      rounded.push_back(__half2float(__float2half_rn(floats[i])));
+      got_within[i] = __half2float(half);
     }
-    EXPECT_TRUE(equal_bits(got, rounded, cols)) << pairs << " pairs";
+    EXPECT_TRUE(equal_bits(got_apart, expected, stride)) << shape(tokens, cols, stride);
+    EXPECT_TRUE(equal_bits(got_within, expected, stride)) << shape(tokens, cols, 2 * cols);
+    EXPECT_TRUE(equal_bits(untouched.get(), x, cols)) << shape(tokens, cols, cols);
   }
 }
 

@@ -20,6 +20,7 @@
 #include "kernels/cuda/kv_cache.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "kernels/cuda/norm.hpp"
+#include "kernels/cuda/rope.hpp"
 
 namespace tensor_pager::kernels::cuda {
 namespace {
@@ -278,11 +279,33 @@ void elementwise(Bench& bench) {
   const auto floats = static_cast<double>(tokens * kRows * sizeof(float));
   bench.bytes("swiglu 2048x27648", 3 * floats,
               [&](cudaStream_t stream) { swiglu(gate, up, gate, stream); });
+  const OperandView gate_halves{.data = a.as<Operand>(), .rows = tokens, .cols = kRows};
+  const OperandView up_halves{.data = b.as<Operand>(), .rows = tokens, .cols = kRows};
+  DeviceMemory factors(tokens * sizeof(float));
+  OperandView gated = gate_halves;
+  gated.factors = factors.as<float>();
+  bench.bytes("swiglu of halves 2048x27648", 1.5 * floats,
+              [&](cudaStream_t stream) { swiglu(gate_halves, up_halves, gated, stream); });
   const MatrixView x{a.as<float>(), 8192, kCols};
   const MatrixView normed{b.as<float>(), 8192, kCols};
   bench.bytes("rms_norm 8192x5120", 2.0 * 8192 * kCols * sizeof(float), [&](cudaStream_t stream) {
     rms_norm(x, b.as<float>() + 8192 * kCols, 1e-6F, normed, stream);
   });
+  const OperandView halves{.data = b.as<Operand>(), .rows = 8192, .cols = kCols};
+  bench.bytes("rms_norm to halves 8192x5120", 1.5 * 8192 * kCols * sizeof(float),
+              [&](cudaStream_t stream) {
+                rms_norm(x, b.as<float>() + 8192 * kCols, 1e-6F, halves, stream);
+              });
+  DeviceMemory table(8192 * 128 * sizeof(float));
+  const HalfMatrixView within{a.as<__half>(), 8192, kCols, 2 * kCols};
+  bench.bytes("rope to halves 8192x5120", 1.5 * 8192 * kCols * sizeof(float),
+              [&](cudaStream_t stream) {
+                rope_to_half(x, 40, 0, {table.as<float>(), 0, 8192, 64}, within, stream);
+              });
+  bench.bytes("store as halves 8192x1024", 1.5 * 8192 * 1024 * sizeof(float),
+              [&](cudaStream_t stream) {
+                store_as_half({a.as<float>(), 8192, 1024}, b.as<__half>(), 1024, stream);
+              });
   const MatrixView heads{a.as<float>(), std::size_t{8192} * 40, 128};
   bench.bytes("rms_norm 327680x128", 2.0 * 8192 * kCols * sizeof(float),
               [&](cudaStream_t stream) { rms_norm(heads, b.as<float>(), 1e-6F, heads, stream); });

@@ -54,15 +54,16 @@ void CpuOperations::convert(const kernels::ConstMatrixView& x, const ActivationV
   for (std::size_t r = 0; r < x.rows; ++r) std::copy_n(x.row(r), x.cols, copy.row(r));
 }
 
-void CpuOperations::rope(const kernels::MatrixView& x, std::size_t heads,
-                         std::size_t first_position) {
-  if (!rope_table_) throw Error("rope was called before prepare_positions");
-  kernels::cpu::rope(x, heads, first_position, *rope_table_);
+void CpuOperations::rope_queries(const kernels::MatrixView& q, std::size_t heads,
+                                 std::size_t first_position) {
+  if (!rope_table_) throw Error("queries and keys need prepare_positions first");
+  kernels::cpu::rope(q, heads, first_position, *rope_table_);
 }
 
-void CpuOperations::store(const kernels::ConstMatrixView& keys,
-                          const kernels::ConstMatrixView& values, const kernels::KvCacheView& cache,
+void CpuOperations::store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
+                          std::size_t heads, const kernels::KvCacheView& cache,
                           std::size_t first_position) {
+  rope_queries(keys, heads, first_position);
   copy_rows(keys, cache.keys, first_position, cache.position_stride);
   copy_rows(values, cache.values, first_position, cache.position_stride);
 }

@@ -55,6 +55,11 @@ kernels::cuda::OperandView with_factors(const ActivationView& a) {
   return view;
 }
 
+// Queries of several tokens, once they are halves.
+kernels::cuda::HalfMatrixView halves_within(const kernels::ConstMatrixView& q) {
+  return {reinterpret_cast<__half*>(const_cast<float*>(q.data)), q.rows, q.cols, 2 * q.stride};
+}
+
 // Activations of one token.
 kernels::MatrixView floats(const ActivationView& a) {
   return {reinterpret_cast<float*>(a.data), a.rows, a.cols, a.cols};
@@ -240,32 +245,33 @@ void CudaOperations::convert(const kernels::ConstMatrixView& x, const Activation
         "cudaMemcpyAsync on the device", x.cols * sizeof(float));
 }
 
-void CudaOperations::rope(const kernels::MatrixView& x, std::size_t heads,
-                          std::size_t first_position) {
-  kernels::cuda::rope(x, heads, first_position, rope_table_, cuda(stream()));
-}
-
 // Queries of several tokens become halves, at the beginning of their rows.
 void CudaOperations::rope_queries(const kernels::MatrixView& q, std::size_t heads,
                                   std::size_t first_position) {
-  if (q.rows == 1) return rope(q, heads, first_position);
-  kernels::cuda::rope_to_half(q, heads, first_position, rope_table_, cuda(stream()));
+  if (q.rows == 1) {
+    kernels::cuda::rope(q, heads, first_position, rope_table_, cuda(stream()));
+  } else {
+    kernels::cuda::rope_to_half(q, heads, first_position, rope_table_, halves_within(q),
+                                cuda(stream()));
+  }
 }
 
-void CudaOperations::store(const kernels::ConstMatrixView& keys,
-                           const kernels::ConstMatrixView& values,
-                           const kernels::KvCacheView& cache, std::size_t first_position) {
+void CudaOperations::store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
+                           std::size_t heads, const kernels::KvCacheView& cache,
+                           std::size_t first_position) {
   if (cache.type != cache_type()) {
     throw Error(fmt::format("the GPU stores keys and values as {}, but the cache is {}",
                             kernels::name(cache_type()), kernels::name(cache.type)));
   }
-  const auto put = [&](const kernels::ConstMatrixView& rows, const std::byte* to) {
-    auto* halves = reinterpret_cast<__half*>(const_cast<std::byte*>(to));
-    kernels::cuda::store_as_half(rows, halves + first_position * cache.position_stride,
-                                 cache.position_stride, cuda(stream()));
+  const auto rows_in = [&](const std::byte* matrix) {
+    return reinterpret_cast<__half*>(const_cast<std::byte*>(matrix)) +
+           first_position * cache.position_stride;
   };
-  put(keys, cache.keys);
-  put(values, cache.values);
+  kernels::cuda::rope_to_half(keys, heads, first_position, rope_table_,
+                              {rows_in(cache.keys), keys.rows, keys.cols, cache.position_stride},
+                              cuda(stream()));
+  kernels::cuda::store_as_half(values, rows_in(cache.values), cache.position_stride,
+                               cuda(stream()));
 }
 
 void CudaOperations::attention(const kernels::AttentionShape& shape,
@@ -274,11 +280,9 @@ void CudaOperations::attention(const kernels::AttentionShape& shape,
   if (out.rows == 1) {
     kernels::cuda::attention(shape, q, cache, floats(out), scratch_, cuda(stream()));
   } else {
-    const kernels::cuda::ConstHalfMatrixView queries{reinterpret_cast<const __half*>(q.data),
-                                                     q.rows, q.cols, 2 * q.stride};
     const kernels::cuda::OperandView result = operand(out);
     kernels::cuda::attention(
-        shape, queries, cache,
+        shape, halves_within(q), cache,
         kernels::cuda::HalfMatrixView{result.data, result.rows, result.cols, result.stride},
         scratch_, cuda(stream()));
   }

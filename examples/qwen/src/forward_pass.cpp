@@ -174,8 +174,7 @@ void ForwardPass::finish_heads(const loaders::Step& step, const Ubatch& ubatch) 
     norm_heads(step, WeightRole::k_norm, k);
   }
   resources_.operations.rope_queries(q, sizes.head_count, ubatch.past);
-  resources_.operations.rope(k, sizes.head_count_kv, ubatch.past);
-  resources_.operations.store(k, activations_.values(ubatch.count, kv_width),
+  resources_.operations.store(k, activations_.values(ubatch.count, kv_width), sizes.head_count_kv,
                               resources_.cache.view(step.layer), ubatch.past);
 }
 

@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "cuda/launch.hpp"
+#include "cuda/rounding.cuh"
 #include "cuda/shapes.hpp"
 #include "kernels/cuda/activation.hpp"
 #include "kernels/cuda/kv_cache.hpp"
@@ -102,49 +105,108 @@ __global__ void __launch_bounds__(kThreads) rotate(const Rotation p) {
   }
 }
 
-// One block per token: the row is read as a whole before its beginning is written.
-__global__ void __launch_bounds__(kThreads) rotate_to_half(const Rotation p) {
-  extern __shared__ __half2 rotated[];
-  auto* const halves = reinterpret_cast<__half*>(rotated);
-  const unsigned cols = p.heads * p.head_dim;
-  for (std::size_t t = blockIdx.x; t < p.tokens; t += gridDim.x) {
-    const float* cosines = p.table + t * 2 * p.pairs;
-    float* row = p.x + t * p.stride;
-    for (unsigned i = threadIdx.x; i < cols; i += kThreads) {
-      const unsigned at = i % p.head_dim;
-      const unsigned pair = at < p.pairs ? at : at - p.pairs;
-      float v = row[i];
-      if (pair < p.pairs) {
-        const float other = at < p.pairs ? row[i + p.pairs] : row[i - p.pairs];
-        const float turned = __fmul_rn(other, cosines[p.pairs + pair]);
-        const float kept = __fmul_rn(v, cosines[pair]);
-        v = at < p.pairs ? __fsub_rn(kept, turned) : __fadd_rn(turned, kept);
-      }
-      halves[i] = __float2half_rn(v);
+constexpr unsigned kMostThreads = 1024;
+// Eights of columns that a thread keeps in registers.
+constexpr unsigned kHeld = 4;
+constexpr std::size_t kMostRotatedCols = std::size_t{8} * kHeld * kMostThreads;
+
+struct RotationToHalf {
+  const float* x;
+  std::size_t stride;
+  __half* out;
+  std::size_t out_stride;
+  unsigned eights;    // of columns in a row
+  unsigned per_head;  // of them
+  unsigned pairs;     // a multiple of 4
+  const float* table;
+};
+
+// Two fours of columns of a row: four rotated pairs, or eight columns that are not rotated.
+struct TwoFours {
+  unsigned a, b;  // where they begin
+  unsigned pair;  // the first, beyond the last if they are not rotated
+};
+
+__device__ TwoFours two_fours(const RotationToHalf& p, unsigned i) {
+  const unsigned head = i / p.per_head;
+  const unsigned within = i - head * p.per_head;
+  const unsigned begin = head * p.per_head * 8;
+  if (4 * within < p.pairs) return {begin + 4 * within, begin + 4 * within + p.pairs, 4 * within};
+  const unsigned a = begin + 2 * p.pairs + 8 * (within - p.pairs / 4);
+  return {a, a + 4, p.pairs};
+}
+
+__device__ void load_four(const float* from, float (&v)[4]) {
+  const float4 four = *reinterpret_cast<const float4*>(from);
+  v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+}
+
+// One block per token: a row is read as a whole before it is written, which may be where it was.
+__global__ void __launch_bounds__(kMostThreads) rotate_to_half(const RotationToHalf p) {
+  const float* row = p.x + blockIdx.x * p.stride;
+  const float* cosines = p.table + std::size_t{blockIdx.x} * 2 * p.pairs;
+  float a[kHeld][4];
+  float b[kHeld][4];
+#pragma unroll
+  for (unsigned k = 0; k < kHeld; ++k) {
+    const unsigned i = threadIdx.x + k * blockDim.x;
+    if (i >= p.eights) continue;
+    const TwoFours at = two_fours(p, i);
+    load_four(row + at.a, a[k]);
+    load_four(row + at.b, b[k]);
+    if (at.pair == p.pairs) continue;
+    float cosine[4];
+    float sine[4];
+    load_four(cosines + at.pair, cosine);
+    load_four(cosines + p.pairs + at.pair, sine);
+#pragma unroll
+    for (unsigned e = 0; e < 4; ++e) {
+      const float x = a[k][e];
+      const float y = b[k][e];
+      a[k][e] = __fsub_rn(__fmul_rn(x, cosine[e]), __fmul_rn(y, sine[e]));
+      b[k][e] = __fadd_rn(__fmul_rn(x, sine[e]), __fmul_rn(y, cosine[e]));
     }
-    __syncthreads();
-    auto* const out = reinterpret_cast<uint4*>(row);
-    for (unsigned i = threadIdx.x; i < cols / 8; i += kThreads) {
-      out[i] = reinterpret_cast<const uint4*>(rotated)[i];
-    }
-    __syncthreads();
+  }
+  __syncthreads();
+  __half* out = p.out + blockIdx.x * p.out_stride;
+#pragma unroll
+  for (unsigned k = 0; k < kHeld; ++k) {
+    const unsigned i = threadIdx.x + k * blockDim.x;
+    if (i >= p.eights) continue;
+    const TwoFours at = two_fours(p, i);
+    store_four(out + at.a, a[k]);
+    store_four(out + at.b, b[k]);
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    round_to_half(const float* __restrict__ x, std::size_t x_stride, __half* __restrict__ out,
-                  std::size_t stride, std::size_t rows, std::size_t cols) {
-  const std::size_t col = (std::size_t{blockIdx.x} * kThreads + threadIdx.x) * 2;
-  if (col >= cols) return;
-  for (std::size_t r = blockIdx.y; r < rows; r += gridDim.y) {
-    const float* from = x + r * x_stride + col;
-    __half* to = out + r * stride + col;
-    to[0] = __float2half_rn(from[0]);
-    if (col + 1 < cols) to[1] = __float2half_rn(from[1]);
+struct Rounding {
+  const float* x;
+  std::size_t x_stride;
+  __half* out;
+  std::size_t stride;
+  std::size_t rows, cols;
+};
+
+__global__ void __launch_bounds__(kThreads) round_to_half(const Rounding p) {
+  const std::size_t col = std::size_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (col >= p.cols) return;
+  for (std::size_t r = blockIdx.y; r < p.rows; r += gridDim.y) {
+    p.out[r * p.stride + col] = __float2half_rn(p.x[r * p.x_stride + col]);
   }
 }
 
-void require_rotatable(const MatrixView& x, std::size_t heads, std::size_t first_position,
+// The same, four columns per thread.
+__global__ void __launch_bounds__(kThreads) round_to_half_four(const Rounding p) {
+  const std::size_t col = (std::size_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
+  if (col >= p.cols) return;
+  for (std::size_t r = blockIdx.y; r < p.rows; r += gridDim.y) {
+    float v[4];
+    load_four(p.x + r * p.x_stride + col, v);
+    store_four(p.out + r * p.stride + col, v);
+  }
+}
+
+void require_rotatable(const ConstMatrixView& x, std::size_t heads, std::size_t first_position,
                        const RopeTableView& table) {
   require_shape("cuda rope: x", x, x.rows, x.cols);
   if (heads == 0 || x.cols % heads != 0 || x.cols / heads < 2 * table.pairs) {
@@ -187,24 +249,32 @@ void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
   check_launch("rope", {x.rows, x.cols, heads});
 }
 
-void rope_to_half(const MatrixView& x, std::size_t heads, std::size_t first_position,
-                  const RopeTableView& table, cudaStream_t stream) {
+void rope_to_half(const ConstMatrixView& x, std::size_t heads, std::size_t first_position,
+                  const RopeTableView& table, const HalfMatrixView& out, cudaStream_t stream) {
   require_rotatable(x, heads, first_position, table);
-  constexpr std::size_t kMostCols = 48 * 1024 / sizeof(__half);
-  if (x.cols % 8 != 0 || x.cols > kMostCols || !rows_of_float4(x)) {
-    throw Error("cuda rope_to_half: rows of " + std::to_string(x.cols) +
-                " must begin at multiples of 16 bytes and be a multiple of 8, at most " +
-                std::to_string(kMostCols));
+  const std::size_t head_dim = x.cols / heads;
+  const bool in_fours = head_dim % 8 == 0 && table.pairs % 4 == 0 && rows_of_float4(x) &&
+                        out.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(out.data) % 8 == 0;
+  if (!in_fours || x.cols > kMostRotatedCols || out.rows != x.rows || out.cols != x.cols) {
+    throw Error("cuda rope_to_half: " + std::to_string(heads) + " heads of " +
+                std::to_string(head_dim) + " with " + std::to_string(table.pairs) +
+                " pairs to rows of " + std::to_string(out.cols) +
+                "; heads must be a multiple of 8, pairs of 4, rows aligned to four elements, of at "
+                "most " +
+                std::to_string(kMostRotatedCols) + " columns, and as many");
   }
   if (x.rows == 0) return;
-  const Rotation p{x.data,
-                   x.stride,
-                   x.rows,
-                   static_cast<unsigned>(heads),
-                   static_cast<unsigned>(x.cols / heads),
-                   static_cast<unsigned>(table.pairs),
-                   table.values + (first_position - table.first_position) * 2 * table.pairs};
-  rotate_to_half<<<grid_rows(x.rows), kThreads, x.cols * sizeof(__half), stream>>>(p);
+  const RotationToHalf p{x.data,
+                         x.stride,
+                         out.data,
+                         out.stride,
+                         static_cast<unsigned>(x.cols / 8),
+                         static_cast<unsigned>(head_dim / 8),
+                         static_cast<unsigned>(table.pairs),
+                         table.values + (first_position - table.first_position) * 2 * table.pairs};
+  // Two eights per thread where there are threads enough.
+  const unsigned warps = std::clamp(blocks_for(p.eights, 64), 1U, kMostThreads / 32);
+  rotate_to_half<<<static_cast<unsigned>(x.rows), 32 * warps, 0, stream>>>(p);
   check_launch("rope_to_half", {x.rows, x.cols, heads});
 }
 
@@ -215,8 +285,14 @@ void store_as_half(const ConstMatrixView& x, __half* out, std::size_t stride, cu
                 std::to_string(stride));
   }
   if (x.rows * x.cols == 0) return;
-  const dim3 grid(blocks_for(x.cols, 2 * kThreads), grid_rows(x.rows));
-  round_to_half<<<grid, kThreads, 0, stream>>>(x.data, x.stride, out, stride, x.rows, x.cols);
+  const Rounding p{x.data, x.stride, out, stride, x.rows, x.cols};
+  if (rows_of_float4(x) && stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(out) % 8 == 0) {
+    const dim3 grid(blocks_for(x.cols, 4 * kThreads), grid_rows(x.rows));
+    round_to_half_four<<<grid, kThreads, 0, stream>>>(p);
+  } else {
+    const dim3 grid(blocks_for(x.cols, kThreads), grid_rows(x.rows));
+    round_to_half<<<grid, kThreads, 0, stream>>>(p);
+  }
   check_launch("store_as_half", {x.rows, x.cols});
 }
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cuda/launch.hpp"
 #include "cuda/operand_rows.hpp"
 #include "cuda/rounding.cuh"
@@ -11,6 +13,9 @@ namespace {
 constexpr std::size_t kWarpRow = 512;
 constexpr unsigned kWarpsPerBlock = 4;
 constexpr unsigned kRowThreads = 512;
+constexpr unsigned kMostThreads = 1024;
+// Fours of columns that a thread keeps in registers from the sum to the result.
+constexpr unsigned kHeld = 4;
 
 template <class Out>
 struct Norm {
@@ -32,14 +37,29 @@ __device__ float warp_sum(float v) {
   return v;
 }
 
+__device__ float square(const float4& v) {
+  return (v.x * v.x + v.y * v.y) + (v.z * v.z + v.w * v.w);
+}
+
+template <class Out>
+__device__ float row_scale(const Norm<Out>& p, float sum) {
+  return 1.0F / sqrtf(sum / static_cast<float>(p.cols) + p.epsilon);
+}
+
+template <class Out>
+__device__ void store_scaled(Out* out, const float4& v, float scale, const float4& weight) {
+  const float result[4] = {v.x * scale * weight.x, v.y * scale * weight.y, v.z * scale * weight.z,
+                           v.w * scale * weight.w};
+  store_four(out, result);
+}
+
 // Sum of squares of the columns that this of `threads` threads looks at.
 template <bool kFour>
 __device__ float squares(const float* x, unsigned cols, unsigned thread, unsigned threads) {
   float sum = 0.0F;
   if constexpr (kFour) {
     for (unsigned i = thread; i < cols / 4; i += threads) {
-      const float4 v = reinterpret_cast<const float4*>(x)[i];
-      sum += (v.x * v.x + v.y * v.y) + (v.z * v.z + v.w * v.w);
+      sum += square(reinterpret_cast<const float4*>(x)[i]);
     }
   } else {
     for (unsigned i = thread; i < cols; i += threads) sum += x[i] * x[i];
@@ -50,20 +70,15 @@ __device__ float squares(const float* x, unsigned cols, unsigned thread, unsigne
 template <bool kFour, class Out>
 __device__ void scale_row(const Norm<Out>& p, std::size_t row, float sum, unsigned thread,
                           unsigned threads) {
-  const float mean = sum / static_cast<float>(p.cols);
-  const float scale = 1.0F / sqrtf(mean + p.epsilon);
+  const float scale = row_scale(p, sum);
   const float* x = p.x + row * p.x_stride;
   Out* out = p.out + row * p.out_stride;
   if constexpr (kFour) {
     for (unsigned i = thread; i < p.out_cols / 4; i += threads) {
-      float result[4] = {};
-      if (4 * i < p.cols) {
-        const float4 v = reinterpret_cast<const float4*>(x)[i];
-        const float4 w = reinterpret_cast<const float4*>(p.weight)[i];
-        result[0] = v.x * scale * w.x, result[1] = v.y * scale * w.y;
-        result[2] = v.z * scale * w.z, result[3] = v.w * scale * w.w;
-      }
-      store_four(out + 4 * i, result);
+      const bool zeros = 4 * i >= p.cols;
+      const float4 v = zeros ? float4{} : reinterpret_cast<const float4*>(x)[i];
+      const float4 w = zeros ? float4{} : reinterpret_cast<const float4*>(p.weight)[i];
+      store_scaled(out + 4 * i, v, scale, w);
     }
   } else {
     for (unsigned i = thread; i < p.out_cols; i += threads) {
@@ -82,26 +97,66 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) norm_by_warp(const Norm<O
   scale_row<kFour>(p, row, sum, lane, 32);
 }
 
-template <bool kFour, class Out>
-__global__ void __launch_bounds__(kRowThreads) norm_by_block(const Norm<Out> p) {
-  __shared__ float sums[kRowThreads / 32];
-  const std::size_t row = blockIdx.x;
-  const float own =
-      warp_sum(squares<kFour>(p.x + row * p.x_stride, p.cols, threadIdx.x, kRowThreads));
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = own;
+// All threads' values, in a fixed order.
+__device__ float block_sum(float own) {
+  __shared__ float warps[kMostThreads / 32];
+  own = warp_sum(own);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
   __syncthreads();
   float sum = 0.0F;
+  for (unsigned i = 0; i < blockDim.x / 32; ++i) sum += warps[i];
+  return sum;
+}
+
+template <class Out>
+__global__ void __launch_bounds__(kRowThreads) norm_by_block(const Norm<Out> p) {
+  const std::size_t row = blockIdx.x;
+  const float sum =
+      block_sum(squares<false>(p.x + row * p.x_stride, p.cols, threadIdx.x, kRowThreads));
+  scale_row<false>(p, row, sum, threadIdx.x, kRowThreads);
+}
+
+// The same for rows of a multiple of four columns.
+template <class Out>
+__global__ void __launch_bounds__(kMostThreads) norm_by_block_of_fours(const Norm<Out> p) {
+  const auto* x = reinterpret_cast<const float4*>(p.x + blockIdx.x * p.x_stride);
+  const auto* weight = reinterpret_cast<const float4*>(p.weight);
+  Out* out = p.out + blockIdx.x * p.out_stride;
+  const unsigned fours = p.cols / 4;
+  const unsigned held_fours = kHeld * blockDim.x;
+  float4 held[kHeld];
 #pragma unroll
-  for (unsigned i = 0; i < kRowThreads / 32; ++i) sum += sums[i];
-  scale_row<kFour>(p, row, sum, threadIdx.x, kRowThreads);
+  for (unsigned k = 0; k < kHeld; ++k) {
+    const unsigned i = threadIdx.x + k * blockDim.x;
+    held[k] = i < fours ? x[i] : float4{};
+  }
+  float own = 0.0F;
+#pragma unroll
+  for (unsigned k = 0; k < kHeld; ++k) own += square(held[k]);
+  for (unsigned i = threadIdx.x + held_fours; i < fours; i += blockDim.x) own += square(x[i]);
+  const float scale = row_scale(p, block_sum(own));
+#pragma unroll
+  for (unsigned k = 0; k < kHeld; ++k) {
+    const unsigned i = threadIdx.x + k * blockDim.x;
+    if (i < fours) store_scaled(out + 4 * i, held[k], scale, weight[i]);
+  }
+  for (unsigned i = threadIdx.x + held_fours; i < fours; i += blockDim.x) {
+    store_scaled(out + 4 * i, x[i], scale, weight[i]);
+  }
+  for (unsigned i = p.cols + threadIdx.x; i < p.out_cols; i += blockDim.x) {
+    store_rounded(out + i, 0.0F);
+  }
 }
 
 template <bool kFour, class Out>
 void run(const Norm<Out>& p, cudaStream_t stream) {
   if (p.cols <= kWarpRow) {
     norm_by_warp<kFour><<<blocks_for(p.rows, kWarpsPerBlock), 32 * kWarpsPerBlock, 0, stream>>>(p);
+  } else if constexpr (kFour) {
+    const unsigned warps = std::clamp(blocks_for(p.cols, 4 * kHeld * 32), 1U, kMostThreads / 32);
+    norm_by_block_of_fours<<<static_cast<unsigned>(p.rows), 32 * warps, 0, stream>>>(p);
   } else {
-    norm_by_block<kFour><<<static_cast<unsigned>(p.rows), kRowThreads, 0, stream>>>(p);
+    norm_by_block<<<static_cast<unsigned>(p.rows), kRowThreads, 0, stream>>>(p);
   }
 }
 

@@ -34,13 +34,11 @@ class CpuOperations final : public Operations {
   void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
                 const ActivationView& out) override;
   void convert(const kernels::ConstMatrixView& x, const ActivationView& out) override;
-  void rope(const kernels::MatrixView& x, std::size_t heads, std::size_t first_position) override;
   void rope_queries(const kernels::MatrixView& q, std::size_t heads,
-                    std::size_t first_position) override {
-    rope(q, heads, first_position);
-  }
-  void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
-             const kernels::KvCacheView& cache, std::size_t first_position) override;
+                    std::size_t first_position) override;
+  void store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
+             std::size_t heads, const kernels::KvCacheView& cache,
+             std::size_t first_position) override;
   void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
                  const kernels::KvCacheView& cache, const ActivationView& out) override;
   void swiglu(const ActivationView& gate, const ActivationView& up,

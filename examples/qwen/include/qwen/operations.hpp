@@ -76,15 +76,15 @@ class Operations {
                         const ActivationView& out) = 0;
   /// The result of a norm, as activations.
   virtual void convert(const kernels::ConstMatrixView& x, const ActivationView& out) = 0;
-  /// Positions must have been prepared.
-  virtual void rope(const kernels::MatrixView& x, std::size_t heads,
-                    std::size_t first_position) = 0;
-  /// The same for queries, which may be changed to the form that attention() reads.
+  /// Rotates queries, which may be changed to the form that attention() reads. Positions must have
+  /// been prepared, here as in the next one.
   virtual void rope_queries(const kernels::MatrixView& q, std::size_t heads,
                             std::size_t first_position) = 0;
-  /// Puts keys and values of positions [first_position, first_position + rows) into the cache.
-  virtual void store(const kernels::ConstMatrixView& keys, const kernels::ConstMatrixView& values,
-                     const kernels::KvCacheView& cache, std::size_t first_position) = 0;
+  /// Rotates keys of `heads` heads, and puts them and the values, of positions [first_position,
+  /// first_position + rows), into the cache. What is left in `keys` is unspecified.
+  virtual void store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
+                     std::size_t heads, const kernels::KvCacheView& cache,
+                     std::size_t first_position) = 0;
   /// `q` was last changed by rope_queries.
   virtual void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
                          const kernels::KvCacheView& cache, const ActivationView& out) = 0;

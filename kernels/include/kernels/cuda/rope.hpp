@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "kernels/cuda/half_matrix.hpp"
 #include "kernels/matrix_view.hpp"
 
 namespace tensor_pager::kernels::cuda {
@@ -21,10 +22,10 @@ struct RopeTableView {
 void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
           const RopeTableView& table, cudaStream_t stream);
 
-/// The same, rounded to halves: row t of the result is at the beginning of row t of x, so its
-/// stride is twice that of x. Rows are a multiple of 8, at most 24576, and begin at multiples of 16
-/// bytes.
-void rope_to_half(const MatrixView& x, std::size_t heads, std::size_t first_position,
-                  const RopeTableView& table, cudaStream_t stream);
+/// The same, rounded to halves: queries for attention, or keys into the cache. Row t of out may
+/// begin where row t of x does. head_dim is a multiple of 8 and the table's pairs of 4; rows have
+/// at most 32768 columns, those of x begin at multiples of 16 bytes, those of out of 8.
+void rope_to_half(const ConstMatrixView& x, std::size_t heads, std::size_t first_position,
+                  const RopeTableView& table, const HalfMatrixView& out, cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda
