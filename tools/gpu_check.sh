@@ -6,20 +6,22 @@ source "$repository/tools/build_setup.sh"
 
 usage() {
   cat <<'END'
-usage: tools/gpu_check.sh [--bin DIR] [--work DIR] [--sanitize]
+usage: tools/gpu_check.sh [--bin DIR] [--work DIR] [--only PART,...] [--sanitize]
   --bin DIR    take the programs and tests from DIR instead of building them
-  --work DIR   where the 18.5 GiB model is written (default /dev/shm)
+  --work DIR   where models of up to 35 GiB are written, one at a time (default /dev/shm)
+  --only ...   of tests, sanitizers, perplexity, link, prefill, bench
   --sanitize   run the tests under compute-sanitizer as well (minutes)
 Exit status: 0 if every check passed, 1 otherwise.
 END
 }
 
-bin='' work=/dev/shm sanitize=no
+bin='' work=/dev/shm parts=tests,perplexity,link,prefill,bench
 while (($# > 0)); do
   case $1 in
     --bin) bin=$2 && shift 2 ;;
     --work) work=$2 && shift 2 ;;
-    --sanitize) sanitize=yes && shift ;;
+    --only) parts=$2 && shift 2 ;;
+    --sanitize) parts+=,sanitizers && shift ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
   esac
@@ -144,21 +146,82 @@ prefill() {
   row "exec to first step of pp$2, --vram $3" "$start s" "$(at_least 2.5 "$start")"
 }
 
-tests
-[[ $sanitize == no ]] || sanitizers
-announce "perplexity"
-perplexity tiny-qwen2-f16 20.648 0.02
-perplexity tiny-qwen2-q4_k_m 20.818 0.1
-perplexity tiny-qwen3-q8_0 21.674 0.05
-announce "a model of 32B shapes"
-model=$work/gpu_check_32b.gguf
-[[ -f $model ]] || "$bin/make_gguf" qwen2 q4_k_m "$model" --preset 32b
-link "$model"
-announce "prefill"
-context "$model"
-for tokens in 2048 8192; do
-  for vram in 4GiB 8GiB 16GiB; do prefill "$model" "$tokens" "$vram"; done
-done
+# bench NAME LEAST_RATE LEAST_SHARE MODEL ARGUMENTS...: tokens/s, and percent of the bound; 0 asks for nothing.
+bench() {
+  local name=$1 least=$2 least_share=$3 out=$work/gpu_check_bench.json rate share passed
+  shift 3
+  timeout 300 "$bin/pager_bench" -q -r 5 -o jsonl -m "$@" >"$out"
+  rate=$(json "$out" median_ts) share=$(json "$out" bound_fraction | awk '{ print 100 * $1 }')
+  passed=$(at_least "$rate" "$least")
+  [[ $(at_least "$share" "$least_share") == yes ]] || passed=no
+  row "$name" "$(printf '%.0f ± %.0f tokens/s, %.1f%% of the bound (link %.3f s, arithmetic %.3f s at %.0f TFLOP/s); %.2f GB copied' \
+    "$rate" "$(json "$out" stddev_ts)" "$share" "$(json "$out" bound_link_s)" "$(json "$out" bound_compute_s)" \
+    "$(json "$out" calibrated_tflops)" "$(json "$out" copied_bytes | awk '{ print $1 / 1e9 }')")" "$passed"
+}
+
+# sweep NAME MODEL ARGUMENTS...: more memory must never be slower by more than 2%.
+sweep() {
+  local name=$1 out=$work/gpu_check_sweep.json result
+  timeout 300 "$bin/pager_bench" -q -r 5 -o json -m "${@:2}" >"$out"
+  result=$(python3 -c '
+import json, sys
+rates = [row["median_ts"] for row in json.load(open(sys.argv[1]))]
+fall = max(1 - rate / max(rates[: i + 1]) for i, rate in enumerate(rates))
+print(" ".join(f"{rate:.0f}" for rate in rates), f"tokens/s, falls by {100 * fall:.1f}% at most")
+sys.exit(fall > 0.02)' "$out") && row "$name" "$result" yes || row "$name" "$result" no
+}
+
+benches() {
+  bench "pp2048, --vram 8GiB, cold" 4800 90 "$model" -p 2048 --vram 8GiB
+  bench "pp8192, --vram 8GiB, cold" 8000 0 "$model" -p 8192 --vram 8GiB
+  bench "pp32768, --vram 24GiB, cold" 5500 0 "$model" -p 32768 --vram 24GiB
+  bench "pp2048, all resident" 8500 0 "$model" -p 2048 --warm
+  bench "pp8192, all resident" 8500 0 "$model" -p 8192 --warm
+  bench "pp512, --vram 8GiB, cold" 0 90 "$model" -p 512 --vram 8GiB
+  local arenas=1GiB,2GiB,4GiB,8GiB,12GiB,16GiB,20GiB
+  sweep "pp2048, arenas $arenas, cold" "$model" -p 2048 --arena $arenas
+  sweep "pp2048, arenas $arenas, warm" "$model" -p 2048 --arena $arenas --warm
+  bench "pp2048, link of 12 GB/s" 0 95 "$model" -p 2048 --vram 8GiB --link-rate 12
+  bench "pp2048, link of 25 GB/s" 0 95 "$model" -p 2048 --vram 8GiB --link-rate 25
+  rm -f "$model"
+  local other
+  for other in "q5_k_m 32b" "q8_0 32b" "q4_k_m 7b"; do
+    read -r type preset <<<"$other"
+    model=$work/gpu_check_other.gguf
+    "$bin/make_gguf" qwen2 "$type" "$model" --preset "$preset" >/dev/null
+    bench "pp4096 of $preset $type, --vram 8GiB, cold" 0 85 "$model" -p 4096 --vram 8GiB
+    [[ $preset != 7b ]] || bench "pp4096 of $preset $type, all resident" 0 85 "$model" -p 4096 --vram 8GiB --warm
+    rm -f "$model"
+  done
+}
+
+wanted() { [[ ,$parts, == *,$1,* ]]; }
+
+! wanted tests || tests
+! wanted sanitizers || sanitizers
+if wanted perplexity; then
+  announce "perplexity"
+  perplexity tiny-qwen2-f16 20.648 0.02
+  perplexity tiny-qwen2-q4_k_m 20.818 0.1
+  perplexity tiny-qwen3-q8_0 21.674 0.05
+fi
+if wanted link || wanted prefill || wanted bench; then
+  announce "a model of 32B shapes"
+  model=$work/gpu_check_32b.gguf
+  [[ -f $model ]] || "$bin/make_gguf" qwen2 q4_k_m "$model" --preset 32b
+fi
+! wanted link || link "$model"
+if wanted prefill; then
+  announce "prefill"
+  context "$model"
+  for tokens in 2048 8192; do
+    for vram in 4GiB 8GiB 16GiB; do prefill "$model" "$tokens" "$vram"; done
+  done
+fi
+if wanted bench; then
+  announce "pager_bench"
+  benches
+fi
 
 announce "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -n 1)"
 printf '\n| check | result | passed |\n|---|---|---|\n'

@@ -20,8 +20,8 @@ mutate() {
   "$compiler" -std=c++20 -O1 -w -I"$source_dir/include" -I"$source_dir/src" "$mutant" "$main" -I"$(dirname "$main")" \
     "$simulator" "$pager" -pthread -o "$work_dir/mutant"
   local out=$work_dir/out.txt
-  if timeout 120 "$work_dir/mutant" --seeds 3000 --events 500 > "$out" 2>&1; then
-    echo "FAIL $name: not noticed in 3000 seeds"
+  if timeout 120 "$work_dir/mutant" --seeds 20000 --events 500 > "$out" 2>&1; then
+    echo "FAIL $name: not noticed in 20000 seeds"
     failed=$((failed + 1))
   else
     echo "ok   $name: $(head -n 1 "$out")"
