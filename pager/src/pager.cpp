@@ -43,13 +43,10 @@ CoreOptions core_options(const PageLayout& layout, const PagerOptions& options) 
   // Never more frames than pages: what the arena has beyond the image stays with the caller.
   const std::uint64_t frames =
       std::min<std::uint64_t>(options.arena / layout.page, layout.page_count());
-  // Small pages are copied in runs that a link is full with; pages that large are copied one by
-  // one.
-  const std::uint64_t run = std::max<std::uint64_t>(1, MiB(16) / layout.page);
   return {.layout = layout,
           .frames = static_cast<std::uint32_t>(frames),
           .policy = options.policy,
-          .pages_per_copy = static_cast<std::uint32_t>(run),
+          .pages_per_copy = pages_per_copy(layout.page),
           .unmap_on_evict = options.unmap_on_evict,
           .host_pages_ready = false};
 }
@@ -60,6 +57,10 @@ Bytes default_page_size(Bytes image, Bytes granularity) {
   Bytes page = granularity;
   while (page * 256 < image && page < MiB(16)) page = page * 2;
   return page;
+}
+
+std::uint32_t pages_per_copy(Bytes page) {
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>(1, MiB(16) / page));
 }
 
 Bytes minimum_arena(const PageLayout& layout, const AccessPlan& plan) {

@@ -49,16 +49,25 @@ MachineRates measure_host_rates() {
   return rates;
 }
 
-double pass_operations(const loaders::Graph& graph, const PassSize& size, std::size_t past) {
-  double operations = 0;
-  for (const loaders::Step& step : graph.steps) {
-    const bool output = step.op == loaders::Op::output;
-    operations += step.flops_per_token * (output ? size.wanted : size.tokens);
+double step_operations(const loaders::Graph& graph, const loaders::Step& step, const PassSize& size,
+                       std::uint32_t ubatch, std::size_t past) {
+  if (step.op == loaders::Op::output) return step.flops_per_token * size.wanted;
+  const std::size_t first = std::size_t{ubatch} * size.ubatch;
+  const auto tokens = static_cast<double>(std::min<std::size_t>(size.ubatch, size.tokens - first));
+  double operations = step.flops_per_token * tokens;
+  if (step.op == loaders::Op::attention_output && step.first_slice) {
+    const double keys = tokens * static_cast<double>(past + first) + tokens * (tokens + 1) / 2;
+    operations +=
+        4 * keys * graph.config.layers.at(step.layer).head_count * graph.config.key_length;
   }
-  const double tokens = size.tokens;
-  const double keys = tokens * static_cast<double>(past) + tokens * (tokens + 1) / 2;
-  for (const loaders::LayerConfig& layer : graph.config.layers) {
-    operations += 4 * keys * layer.head_count * graph.config.key_length;
+  return operations;
+}
+
+double pass_operations(const loaders::Graph& graph, const PassSize& size, std::size_t past) {
+  const std::uint32_t ubatches = (size.tokens + size.ubatch - 1) / size.ubatch;
+  double operations = 0;
+  for (const loaders::ScheduledStep& entry : loaders::schedule(graph, ubatches)) {
+    operations += step_operations(graph, graph.steps[entry.step], size, entry.ubatch, past);
   }
   return operations;
 }

@@ -30,6 +30,10 @@ struct PagerOptions {
 /// most 16 MiB (beyond which a link gains nothing).
 Bytes default_page_size(Bytes image, Bytes granularity);
 
+/// How many neighbouring pages of this size are copied as one: runs of 16 MiB, which a link is full
+/// with; larger pages are copied one by one.
+std::uint32_t pages_per_copy(Bytes page);
+
 class Pager;
 
 /// The pages of one step, resident for as long as the lease lives. Move-only. When it ends, its

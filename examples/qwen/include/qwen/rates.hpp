@@ -21,7 +21,11 @@ MachineRates measure_host_rates();
 /// Throws Error or what CUDA says, and if there is no GPU.
 MachineRates measure_cuda_rates(int gpu);
 
-/// Floating-point operations of a pass, attention included: a query at position p costs
+/// Floating-point operations of one step of a pass for one of its ubatches, attention included with
+/// the step that does it.
+double step_operations(const loaders::Graph& graph, const loaders::Step& step, const PassSize& size,
+                       std::uint32_t ubatch, std::size_t past = 0);
+/// The same of a whole pass, attention included: a query at position p costs
 /// 4 * (p + 1) * heads * head_dim.
 double pass_operations(const loaders::Graph& graph, const PassSize& size, std::size_t past = 0);
 

@@ -1,0 +1,99 @@
+// What pager_sim predicts, against what must be and against a pager that really copies.
+#include "prediction.hpp"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "pager/host_device.hpp"
+#include "pager/memory_store.hpp"
+#include "pager/pager.hpp"
+
+namespace tensor_pager::pager_sim {
+namespace {
+
+constexpr Bytes kPage = KiB(4);
+
+// Steps of two pages each, one after another.
+AccessPlan walk(std::uint32_t pages) {
+  AccessPlan plan;
+  for (std::uint32_t page = 0; page < pages; page += 2) {
+    plan.steps.push_back({.reads = {{kPage * page, kPage * 2}}});
+  }
+  return plan;
+}
+
+CoreOptions core(std::uint32_t pages, std::uint32_t frames, std::uint32_t window = kWholePass) {
+  CoreOptions options{.layout = {kPage * pages, kPage}};
+  options.frames = frames;
+  options.policy.window = window;
+  options.pages_per_copy = pages_per_copy(kPage);
+  return options;
+}
+
+// Pages per second.
+MachineModel link(double pages) {
+  return {.link = pages * static_cast<double>(kPage.count), .copy_latency = 0, .map = 0};
+}
+
+TEST(Prediction, ColdPassTakesTheLargerOfLinkAndArithmetic) {
+  const AccessPlan plan = walk(200);
+  const auto seconds = [&](double step) {
+    return predict(core(200, 40), plan, std::vector<double>(100, step), link(100), 0, 1).seconds;
+  };
+  EXPECT_NEAR(seconds(0.001), 2.0, 0.05);  // 200 pages over a link of 100 a second
+  EXPECT_NEAR(seconds(0.05), 5.0, 0.05);   // 100 steps
+}
+
+TEST(Prediction, ResidentPassTakesItsArithmeticAlone) {
+  const Prediction p =
+      predict(core(200, 200), walk(200), std::vector<double>(100, 0.01), link(1), 1, 2);
+  EXPECT_NEAR(p.seconds, 2.0, 1e-9);
+  EXPECT_EQ(p.copied, Bytes{0});
+  EXPECT_EQ(p.hits, p.accesses);
+  EXPECT_EQ(p.stalled, 0);
+}
+
+// With half of the pages kept, and kept all over the pass, link and arithmetic overlap everywhere.
+TEST(Prediction, HalfResidentPassOverlapsLinkAndArithmetic) {
+  const Prediction p =
+      predict(core(400, 200), walk(400), std::vector<double>(200, 0.01), link(100), 1, 3);
+  EXPECT_LT(p.seconds, 1.1 * 3 * 200 * 0.01);
+  EXPECT_GT(static_cast<double>(p.hits), 0.45 * static_cast<double>(p.accesses));
+}
+
+TEST(Prediction, PlainLruHitsNothingInACycle) {
+  const Prediction p =
+      predict(core(100, 60, 0), walk(100), std::vector<double>(50, 0.01), link(1000), 1, 2);
+  EXPECT_EQ(p.hits, 0U);
+  EXPECT_EQ(p.copied, kPage * 200);
+}
+
+TEST(Prediction, CopiesWhatAPagerCopies) {
+  constexpr std::uint32_t kPages = 90;
+  const std::vector<std::byte> image(kPage.count * kPages);
+  for (const std::uint32_t frames : {6U, 20U, 45U, 80U, 90U}) {
+    Pager pager(make_host_device(), std::make_shared<MemoryStore>(image),
+                {.arena = kPage * frames, .page = kPage});
+    pager.set_plan(walk(kPages));
+    for (int pass = 0; pass < 3; ++pass) {
+      for (std::uint32_t step = 0; step < kPages / 2; ++step) pager.acquire(StepIndex{step});
+    }
+    pager.settle();
+    const Statistics real = pager.statistics();
+    const Prediction predicted = predict(core(kPages, frames), walk(kPages),
+                                         std::vector<double>(kPages / 2, 1e-5), link(1e5), 0, 3);
+    EXPECT_EQ(predicted.copied, real.core.loaded) << frames << " frames";
+    EXPECT_EQ(predicted.optimal, real.core.optimal) << frames << " frames";
+    EXPECT_EQ(predicted.accesses, real.core.accesses) << frames << " frames";
+  }
+}
+
+TEST(Prediction, TooSmallAnArenaIsRefused) {
+  EXPECT_THROW(predict(core(10, 1), walk(10), std::vector<double>(5, 1), link(1), 0, 1),
+               BudgetError);
+}
+
+}  // namespace
+}  // namespace tensor_pager::pager_sim

@@ -1,0 +1,132 @@
+#include "options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <utility>
+
+namespace tensor_pager::pager_sim {
+namespace {
+
+// Options as they are typed, where that differs from what they mean.
+struct Typed {
+  std::vector<std::string> arenas = {"10%", "25%", "50%", "75%", "100%"};
+  std::vector<double> link_rates;
+  std::vector<double> arithmetic;
+  double weights_rate = 0;
+  double map_microseconds = 60;
+  std::optional<std::string> page;
+  std::string device = "cuda";
+  std::string format = "md";
+  bool cold = false;
+};
+
+void add_what(CLI::App& app, Options& options, Typed& typed) {
+  app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
+      ->required()
+      ->type_name("FILE");
+  app.add_option("-p,--n-prompt", options.prompts, "Prompt lengths")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N,...");
+  app.add_option("--arena", typed.arenas, "Memory for weights: 2GiB, or 25% of them")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->type_name("SIZE|PCT,...");
+  app.add_option("--policy", options.policies, "lru, lookahead")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"lru", "lookahead"}))
+      ->capture_default_str()
+      ->type_name("NAME,...");
+  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together (also -ub)")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--passes", options.passes, "Passes that are counted")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--cold", typed.cold, "One pass that begins with nothing resident (the default)");
+  app.add_flag("--warm", options.warm, "Passes after one that is not counted");
+}
+
+void add_machine(CLI::App& app, Options&, Typed& typed) {
+  app.add_option("--link-rate", typed.link_rates, "GB/s of the link (default 55.3)")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->type_name("GB/S,...");
+  app.add_option("--arithmetic", typed.arithmetic,
+                 "TFLOP/s of whole steps (default 600); pager_bench with everything resident tells")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->type_name("TFLOP/S,...");
+  app.add_option("--weights-rate", typed.weights_rate,
+                 "GB/s at which a step also reads its weights (default: no limit)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("GB/S");
+  app.add_option("--map-time", typed.map_microseconds, "Microseconds to map a page")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("US");
+  app.add_option("--page", typed.page, "Bytes per page (default: by the size of the model)")
+      ->type_name("SIZE");
+  app.add_option("--device", typed.device, "Whose pages: cuda (from 2 MiB on) or host (4 KiB)")
+      ->check(CLI::IsMember({"cuda", "host"}))
+      ->capture_default_str()
+      ->type_name("KIND");
+  app.add_option("-o,--output", typed.format, "md or json")
+      ->check(CLI::IsMember({"md", "json"}))
+      ->capture_default_str()
+      ->type_name("FORMAT");
+}
+
+Options complete(Options options, const Typed& typed) {
+  for (const std::string& arena : typed.arenas) {
+    options.arenas.push_back(command_line::parse_arena(arena));
+  }
+  if (!typed.link_rates.empty()) options.link_rates.clear();
+  for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
+  if (!typed.arithmetic.empty()) options.arithmetic.clear();
+  for (const double rate : typed.arithmetic) options.arithmetic.push_back(rate * 1e12);
+  options.weights_rate = typed.weights_rate * 1e9;
+  options.map_seconds = typed.map_microseconds * 1e-6;
+  if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
+  options.granularity = typed.device == "cuda" ? MiB(2) : KiB(4);
+  options.format = typed.format == "json" ? Format::json : Format::md;
+  if (options.warm && typed.cold) {
+    throw command_line::UsageError("--cold and --warm exclude one another");
+  }
+  return options;
+}
+
+// "-ub" is one option to its users, but CLI11 would take it for -u -b.
+std::vector<std::string> arguments(int argc, const char* const* argv) {
+  std::vector<std::string> reversed;
+  for (int i = argc - 1; i > 0; --i) {
+    const std::string argument = argv[i];
+    reversed.push_back(argument == "-ub" ? "--ubatch" : argument);
+  }
+  return reversed;
+}
+
+}  // namespace
+
+std::variant<Options, std::string> parse_options(int argc, const char* const* argv) {
+  Options options;
+  Typed typed;
+  CLI::App app(
+      "Predicts prefills of a paged model without a GPU: runs the pager's own decisions for each\n"
+      "combination of the values given against a link and a processor of the rates given.",
+      "pager_sim");
+  add_what(app, options, typed);
+  add_machine(app, options, typed);
+  try {
+    app.parse(arguments(argc, argv));
+  } catch (const CLI::CallForHelp&) {
+    return app.help();
+  } catch (const CLI::ParseError& error) {
+    throw command_line::UsageError(error.what());
+  }
+  return complete(std::move(options), typed);
+}
+
+}  // namespace tensor_pager::pager_sim

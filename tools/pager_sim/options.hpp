@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "command_line/values.hpp"
+
+namespace tensor_pager::pager_sim {
+
+enum class Format { md, json };
+
+/// Lists make a cross product.
+struct Options {
+  std::filesystem::path model;
+  std::vector<std::uint32_t> prompts = {2048};
+  std::vector<std::variant<Bytes, qwen::Percent>> arenas;
+  std::vector<double> link_rates = {55.3e9};  ///< bytes per second
+  std::vector<double> arithmetic = {600e12};  ///< operations per second
+  std::vector<std::string> policies = {"lookahead"};
+  double weights_rate = 0;  ///< bytes of weights per second that steps read besides; 0: no limit
+  double map_seconds = 60e-6;
+  Bytes page;
+  Bytes granularity = MiB(2);
+  std::uint32_t ubatch = 8192;
+  std::uint32_t passes = 3;
+  bool warm = false;
+  Format format = Format::md;
+};
+
+/// The options, or the help text if it was asked for. Throws UsageError.
+std::variant<Options, std::string> parse_options(int argc, const char* const* argv);
+
+}  // namespace tensor_pager::pager_sim

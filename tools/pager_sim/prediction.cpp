@@ -1,0 +1,155 @@
+#include "prediction.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <stdexcept>
+#include <utility>
+#include <variant>
+
+namespace tensor_pager::pager_sim {
+namespace {
+
+/// The machine, and the host that drives it.
+class Run {
+ public:
+  Run(const CoreOptions& options, const AccessPlan& plan, const std::vector<double>& step_seconds,
+      const MachineModel& machine)
+      : layout_(options.layout), steps_(step_seconds), machine_(machine), core_(options) {
+    core_.set_plan(plan);
+    carry_out();
+  }
+
+  // At the end of a pass the host waits for its result.
+  void pass() {
+    for (std::uint32_t step = 0; step < steps_.size(); ++step) run_step(StepIndex{step});
+    while (!passing_.empty()) next_event();
+  }
+
+  /// What has happened until the stream is done with all steps so far.
+  Prediction state() const {
+    Prediction p = counted_;
+    p.seconds = stream_free_;
+    p.accesses = core_.counters().accesses;
+    p.hits = core_.counters().hits;
+    p.loads = core_.counters().loads;
+    p.copied = core_.counters().loaded;
+    p.optimal = core_.counters().optimal;
+    return p;
+  }
+
+ private:
+  struct Copy {
+    PageRun pages;
+    double end = 0;
+  };
+
+  // The lease ends as soon as its work is queued: the fence passes when the stream has done it.
+  void run_step(StepIndex step) {
+    const LeaseId lease = core_.acquire(step, {}, StreamId{1});
+    carry_out();
+    while (core_.state(lease) == LeaseState::queued || core_.state(lease) == LeaseState::blocked) {
+      next_event();
+    }
+    const double start = std::max(stream_free_, pages_there(core_.pages(lease)));
+    counted_.stalled += start - std::max(stream_free_, now_);
+    stream_free_ = start + steps_[step.value];
+    const FenceId fence{++fences_};
+    passing_.emplace_back(stream_free_, fence);
+    core_.release(lease, fence);
+    carry_out();
+  }
+
+  double pages_there(std::span<const PageIndex> pages) const {
+    double time = now_;
+    for (const PageIndex page : pages) {
+      const auto copy = arrives_.find(page.value);
+      if (copy != arrives_.end()) time = std::max(time, copy->second);
+    }
+    return time;
+  }
+
+  void carry_out() {
+    while (core_.has_commands()) {
+      const Commands commands = core_.take_commands();
+      double ready = now_;
+      for (const Remap& remap : commands.remaps) {
+        if (std::holds_alternative<MapPage>(remap)) ready += machine_.map;
+      }
+      for (const PageRun& run : commands.copies) start(run, ready);
+    }
+  }
+
+  void start(PageRun pages, double ready) {
+    const double idle = link_free_ < ready ? machine_.copy_latency : 0;
+    const double size = static_cast<double>(layout_.bytes_of(pages.first, pages.count).size.count);
+    link_free_ = std::max(link_free_, ready) + idle + size / machine_.link;
+    counted_.link_busy += size / machine_.link;
+    copies_.push_back({pages, link_free_});
+    for (std::uint32_t k = 0; k < pages.count; ++k) arrives_[pages.first.value + k] = link_free_;
+  }
+
+  // Whatever happens next: a copy ends, or the stream passes a fence.
+  void next_event() {
+    const bool copy =
+        !copies_.empty() && (passing_.empty() || copies_.front().end <= passing_.front().first);
+    if (copy) {
+      const Copy done = copies_.front();
+      copies_.pop_front();
+      now_ = std::max(now_, done.end);
+      for (std::uint32_t k = 0; k < done.pages.count; ++k) {
+        arrives_.erase(done.pages.first.value + k);
+        core_.copy_finished({done.pages.first.value + k});
+      }
+    } else if (!passing_.empty()) {
+      const auto [time, fence] = passing_.front();
+      passing_.pop_front();
+      now_ = std::max(now_, time);
+      core_.fence_passed(fence);
+    } else {
+      throw std::logic_error("a step waits, and nothing is under way");
+    }
+    carry_out();
+  }
+
+  const PageLayout layout_;
+  const std::vector<double>& steps_;
+  const MachineModel machine_;
+  Core core_;
+  double now_ = 0;  // of the host
+  double link_free_ = 0;
+  double stream_free_ = 0;
+  std::deque<Copy> copies_;                         // under way, in order
+  std::map<std::uint32_t, double> arrives_;         // by page, while under way
+  std::deque<std::pair<double, FenceId>> passing_;  // when the stream passes them, in order
+  std::uint64_t fences_ = 0;
+  Prediction counted_;
+};
+
+Prediction difference(const Prediction& after, const Prediction& before) {
+  return {.seconds = after.seconds - before.seconds,
+          .stalled = after.stalled - before.stalled,
+          .link_busy = after.link_busy - before.link_busy,
+          .accesses = after.accesses - before.accesses,
+          .hits = after.hits - before.hits,
+          .loads = after.loads - before.loads,
+          .copied = after.copied - before.copied,
+          .optimal = after.optimal - before.optimal};
+}
+
+}  // namespace
+
+Prediction predict(const CoreOptions& core, const AccessPlan& plan,
+                   const std::vector<double>& step_seconds, const MachineModel& machine,
+                   std::uint32_t warm_up, std::uint32_t passes) {
+  if (plan.steps.size() != step_seconds.size() || machine.link <= 0) {
+    throw std::invalid_argument("a prediction needs a time for each step, and a link");
+  }
+  Run run(core, plan, step_seconds, machine);
+  for (std::uint32_t i = 0; i < warm_up; ++i) run.pass();
+  const Prediction before = warm_up == 0 ? Prediction{} : run.state();
+  for (std::uint32_t i = 0; i < passes; ++i) run.pass();
+  return difference(run.state(), before);
+}
+
+}  // namespace tensor_pager::pager_sim

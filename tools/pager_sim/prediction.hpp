@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "pager/core.hpp"
+#include "pager/plan.hpp"
+#include "pager/types.hpp"
+
+namespace tensor_pager::pager_sim {
+
+/// What a machine takes for what a pager commands. Seconds, bytes per second.
+struct MachineModel {
+  double link = 0;          ///< bytes per second of copies
+  double copy_latency = 0;  ///< before the first byte of a copy that finds the link idle
+  double map = 0;           ///< to map a page to another frame than it was mapped to
+};
+
+/// What is predicted of the passes that are counted.
+struct Prediction {
+  double seconds = 0;
+  double stalled = 0;  ///< of them, time for which the stream had nothing to do but wait for pages
+  double link_busy = 0;
+  std::uint64_t accesses = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t loads = 0;
+  Bytes copied;
+  Bytes optimal;  ///< what Belady's rule would have copied
+};
+
+/// Runs passes of a plan through the pager's own core against a clock that only counts: a copy
+/// engine that works in order, a stream that runs each step once its pages are there, and a host
+/// that takes no time and runs ahead of the stream as the pager lets it. `step_seconds` is by step
+/// of the plan. The first `warm_up` passes are not counted; none means that nothing is resident at
+/// first.
+///
+/// Throws BudgetError if the plan does not fit the core's frames.
+Prediction predict(const CoreOptions& core, const AccessPlan& plan,
+                   const std::vector<double>& step_seconds, const MachineModel& machine,
+                   std::uint32_t warm_up, std::uint32_t passes);
+
+}  // namespace tensor_pager::pager_sim
