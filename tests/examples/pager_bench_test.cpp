@@ -74,7 +74,8 @@ TEST(PagerBench, FieldsOfARowAgree) {
   EXPECT_NEAR(row["bound_link_s"].get<double>(), row["optimal_bytes"].get<double>() / 0.05e9, 1e-6);
   EXPECT_GT(row["bound_fraction"].get<double>(), 0.1);  // on a machine that is busy otherwise
   EXPECT_LT(row["bound_fraction"].get<double>(), 1.05);
-  EXPECT_GT(row["stall_fraction"].get<double>(), 0.3);
+  EXPECT_GT(row["stall_fraction"].get<double>(), 0);
+  EXPECT_LT(row["stall_fraction"].get<double>(), 1);
 }
 
 TEST(PagerBench, TablesHaveARowForEachCase) {

@@ -1,0 +1,115 @@
+// pager_stats over a file that qwen_prefill wrote.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "../loaders/temporary_directory.hpp"
+#include "child_process.hpp"
+#include "model_run.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using tests::ProcessResult;
+
+class PagerStats : public testing::Test {
+ protected:
+  void SetUp() override {
+    write_stats("small", "25%");
+    write_stats("large", "60%");
+  }
+
+  void write_stats(const std::string& name, const std::string& arena) const {
+    const ProcessResult run = tests::run_process(
+        QWEN_PREFILL,
+        {"-q", "--device", "host", "-m", test_data("models/tiny-qwen2-q4_k_m.gguf"), "-p",
+         "In the beginning", "-n", "3", "--arena", arena, "--stats", path(name)});
+    ASSERT_EQ(run.status, 0) << run.err;
+  }
+  std::string path(const std::string& name) const { return directory_ / name; }
+  json read(const std::string& name) const {
+    std::ifstream in(path(name));
+    return json::parse(in);
+  }
+  static ProcessResult stats(const std::vector<std::string>& arguments) {
+    return tests::run_process(PAGER_STATS, arguments);
+  }
+
+  tests::TemporaryDirectory directory_;
+};
+
+TEST_F(PagerStats, JsonHasEveryFieldOfTheFile) {
+  const ProcessResult run = stats({path("small"), "--json"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  EXPECT_EQ(json::parse(run.out), read("small"));
+}
+
+TEST_F(PagerStats, PrometheusHasEveryNumber) {
+  const ProcessResult run = stats({path("small"), "--prometheus"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  const std::regex line(
+      R"(tensor_pager_([a-z]+)_([a-z0-9_]+)\{model="[^"]+",device="[^"]+"\} (\S+))");
+  const json file = read("small");
+  std::size_t found = 0;
+  std::istringstream in(run.out);
+  for (std::string text; std::getline(in, text);) {
+    std::smatch match;
+    if (text.starts_with("# TYPE ")) continue;
+    ASSERT_TRUE(std::regex_match(text, match, line)) << text;
+    EXPECT_EQ(json::parse(match[3].str()), file[match[1].str()][match[2].str()]) << text;
+    ++found;
+  }
+  std::size_t numbers = 0;
+  for (const auto& section : file) {
+    for (const auto& value : section) numbers += value.is_number() ? 1 : 0;
+  }
+  EXPECT_EQ(found, numbers);
+}
+
+TEST_F(PagerStats, TableComputesSharesFromTheCounters) {
+  const ProcessResult run = stats({path("small")});
+  ASSERT_EQ(run.status, 0) << run.err;
+  const json pages = read("small")["pages"];
+  const double hits = pages["hits"];
+  const double accesses = hits + pages["misses"].get<double>();
+  std::ostringstream share;
+  share.precision(1);
+  share << std::fixed << 100 * hits / accesses << "% hits";
+  EXPECT_THAT(run.out, HasSubstr(share.str()));
+  EXPECT_THAT(run.out, HasSubstr("tiny-qwen2-kjv"));
+}
+
+TEST_F(PagerStats, DifferenceShowsWhatChanged) {
+  const ProcessResult run = stats({path("small"), "--diff", path("large")});
+  ASSERT_EQ(run.status, 0) << run.err;
+  EXPECT_TRUE(
+      std::regex_search(run.out, std::regex(R"(arena\.bytes +\S+ KiB +\S+ MiB +\+1[34]\d\.)")))
+      << run.out;
+  EXPECT_TRUE(std::regex_search(run.out, std::regex(R"(model\.tensors +74 +74 *\n)"))) << run.out;
+}
+
+TEST_F(PagerStats, FilesThatAreNoneAreOneLine) {
+  const auto expect = [](const std::vector<std::string>& arguments, int status, const char* says) {
+    const ProcessResult run = stats(arguments);
+    EXPECT_EQ(run.status, status);
+    EXPECT_THAT(run.err, HasSubstr(says));
+    EXPECT_EQ(std::ranges::count(run.err, '\n'), 1) << run.err;
+  };
+  expect({path("nothing")}, 1, "cannot open");
+  expect({test_data("models/tiny-qwen2-q4_k_m.gguf")}, 1, "not JSON");
+  std::ofstream(path("other")) << R"({"model": {}})";
+  expect({path("other")}, 1, "no section \"device\"");
+  expect({}, 2, "FILE");
+  expect({path("small"), "--json", "--prometheus"}, 2, "exclude");
+}
+
+}  // namespace
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,74 @@
+#include "stats_file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+namespace tensor_pager::pager_stats {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::array<const char*, 9> kSections = {"model", "device", "arena", "memory", "pages",
+                                                  "bytes", "time",   "rates", "bound"};
+
+Json parse(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  if (!in) {
+    throw StatsError(fmt::format("cannot open {}: {}", path.string(), std::strerror(errno)));
+  }
+  Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded() || !json.is_object()) {
+    throw StatsError(fmt::format(
+        "{} is not a statistics file: it is not JSON; write one with qwen_prefill --stats FILE",
+        path.string()));
+  }
+  return json;
+}
+
+const Field* find(const std::vector<Field>& fields, const std::string& section,
+                  const std::string& name) {
+  const auto found = std::ranges::find_if(
+      fields, [&](const Field& f) { return f.section == section && f.name == name; });
+  return found == fields.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+std::vector<Field> read_stats(const std::filesystem::path& path) {
+  const Json json = parse(path);
+  std::vector<Field> fields;
+  for (const char* section : kSections) {
+    if (!json.contains(section) || !json[section].is_object()) {
+      throw StatsError(
+          fmt::format("{} has no section \"{}\": it is another program's, or another version's",
+                      path.string(), section));
+    }
+    for (const auto& [name, value] : json[section].items()) {
+      if (value.is_number() || value.is_string()) fields.push_back({section, name, value});
+    }
+  }
+  return fields;
+}
+
+double number(const std::vector<Field>& fields, const std::string& section,
+              const std::string& name) {
+  const Field* const field = find(fields, section, name);
+  if (field == nullptr || !field->number()) {
+    throw StatsError(
+        fmt::format("the file has no number {}.{}: it is another version's", section, name));
+  }
+  return field->value.get<double>();
+}
+
+std::string text(const std::vector<Field>& fields, const std::string& section,
+                 const std::string& name) {
+  const Field* const field = find(fields, section, name);
+  return field == nullptr || field->number() ? "" : field->value.get<std::string>();
+}
+
+}  // namespace tensor_pager::pager_stats

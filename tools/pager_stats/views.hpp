@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "stats_file.hpp"
+
+namespace tensor_pager::pager_stats {
+
+/// What happened, for people to read: shares and rates computed, sizes in binary units.
+std::string table(const std::vector<Field>& fields);
+
+/// Every field, with values of the first file, the second, and the change.
+std::string difference(const std::vector<Field>& before, const std::vector<Field>& after);
+
+/// Every number in the text format of Prometheus: tensor_pager_SECTION_NAME, with the model and the
+/// device as labels.
+std::string prometheus(const std::vector<Field>& fields);
+
+/// The fields as they are, as JSON.
+std::string json(const std::vector<Field>& fields);
+
+}  // namespace tensor_pager::pager_stats
