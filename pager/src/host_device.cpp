@@ -264,9 +264,15 @@ void HostDevice::carry_out(const Request& request) {
   const Trace::Time end = Trace::Clock::now();
   if (options_.trace != nullptr) {
     const std::uint32_t last = request.pages.first.value + request.pages.count - 1;
-    options_.trace->span(Trace::Track::copies, "copy", begin, end,
-                         "pages " + std::to_string(request.pages.first.value) + " to " +
-                             std::to_string(last) + ", " + std::to_string(copied.count) + " bytes");
+    options_.trace->add({.track = Trace::Track::copies,
+                         .begin = begin,
+                         .end = end,
+                         .name = "copy",
+                         .detail = "pages " + std::to_string(request.pages.first.value) + " to " +
+                                   std::to_string(last) + ", " + std::to_string(copied.count) +
+                                   " bytes",
+                         .copy = static_cast<std::uint64_t>(request.id),
+                         .bytes = copied});
   }
   const std::lock_guard lock(mutex_);
   ended_ = static_cast<std::uint64_t>(request.id);

@@ -102,6 +102,8 @@ class Pager::Impl {
   struct Timing {
     std::string name;
     bool late = false;
+    std::uint32_t stream = 0;
+    std::vector<std::uint64_t> copies{};  // that brought in what it reads, if there is a trace
     std::optional<StampId> asked{};
     std::optional<StampId> granted{};
     std::optional<StampId> ended{};
@@ -127,6 +129,7 @@ class Pager::Impl {
   void observe_timings() noexcept;
   bool observe_timing(const Timing& timing);
   std::string name_of(StepIndex step) const;
+  std::vector<std::uint64_t> take_copies_for(LeaseId lease);
 
   const PageLayout layout_;
   const std::shared_ptr<const BackingStore> store_;
@@ -149,6 +152,9 @@ class Pager::Impl {
   std::map<LeaseId, Timing> timings_;  // of leases that are held
   std::deque<Timing> ended_timings_;   // of leases that have ended, while their streams go on
   std::vector<std::string> step_names_;
+  std::map<StreamId, std::uint32_t> streams_;  // in the order in which a trace saw them
+  std::unordered_map<std::uint32_t, CopyId>
+      brought_in_;                         // by page, until its first use; for a trace
   std::map<LeaseId, ProfilerSpan> steps_;  // of leases that are held, if a profiler listens
   std::exception_ptr pending_;             // a failure that no caller was told of
   std::exception_ptr fatal_;               // the device cannot go on
@@ -244,6 +250,9 @@ void Pager::Impl::observe_copies() {
         core_.copy_finished(page);
       }
     }
+    if (trace_ != nullptr) {
+      trace_->resident(Trace::Clock::now(), layout_.page * core_.resident_pages());
+    }
   }
 }
 
@@ -262,7 +271,15 @@ void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   std::exception_ptr failure;
   lock.unlock();
   try {
+    const auto begin = Trace::Clock::now();
     carry_out(commands.remaps);
+    if (trace_ != nullptr && !commands.remaps.empty()) {
+      trace_->add({.track = Trace::Track::pager,
+                   .begin = begin,
+                   .end = Trace::Clock::now(),
+                   .name = "map and unmap",
+                   .detail = std::to_string(commands.remaps.size()) + " pages or frames"});
+    }
     for (const PageRun& run : commands.copies) started.push_back(start_copy(run));
   } catch (...) {
     failure = std::current_exception();
@@ -270,8 +287,10 @@ void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   lock.lock();
   executing_ = false;
   for (Copy& copy : started) {
-    for (std::uint32_t k = 0; k < copy.pages.count; ++k)
+    for (std::uint32_t k = 0; k < copy.pages.count; ++k) {
       copy_of_[copy.pages.first.value + k] = copy.id;
+      if (trace_ != nullptr) brought_in_[copy.pages.first.value + k] = copy.id;
+    }
     in_flight_.push_back(std::move(copy));
   }
   if (failure) fatal_ = failure;
@@ -387,10 +406,15 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
   if (core_.has_commands()) wake_.notify_all();
   const bool late = core_.state(lease) != LeaseState::ready;
   if (late || trace_ != nullptr) {
-    timings_[lease] = {.name = name, .late = late, .asked = device_->stamp(stream)};
+    const auto number = static_cast<std::uint32_t>(streams_.size());
+    timings_[lease] = {.name = name,
+                       .late = late,
+                       .stream = streams_.emplace(queue, number).first->second,
+                       .asked = device_->stamp(stream)};
   }
   wait_until_queued(lease, lock);
   const std::vector<CopyId> copies = awaited_copies(lease);
+  if (trace_ != nullptr) timings_.at(lease).copies = take_copies_for(lease);
   lock.unlock();
 
   // Queued: from here on the stream waits, and the thread only if it is the stream.
@@ -412,6 +436,18 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
   if (late || trace_ != nullptr) timings_.at(lease).granted = device_->stamp(stream);
   if (profiled) steps_[lease] = ProfilerSpan(name);
   return lease;
+}
+
+/// Each page's copy belongs to the first lease that reads it.
+std::vector<std::uint64_t> Pager::Impl::take_copies_for(LeaseId lease) {
+  std::vector<std::uint64_t> copies;
+  for (const PageIndex page : core_.pages(lease)) {
+    const auto node = brought_in_.extract(page.value);
+    if (!node.empty()) copies.push_back(static_cast<std::uint64_t>(node.mapped()));
+  }
+  std::ranges::sort(copies);
+  copies.erase(std::unique(copies.begin(), copies.end()), copies.end());
+  return copies;
 }
 
 void Pager::Impl::wait_until_queued(LeaseId lease, Lock& lock) {
@@ -494,9 +530,22 @@ bool Pager::Impl::observe_timing(const Timing& timing) {
   const auto& [ended, granted, asked] = times;
   if (timing.late && granted) {
     stalled_ += *granted - *asked;
-    if (trace_ != nullptr) trace_->span(Trace::Track::stalls, timing.name, *asked, *granted);
+    if (trace_ != nullptr) {
+      trace_->add({.track = Trace::Track::stalls,
+                   .begin = *asked,
+                   .end = *granted,
+                   .name = timing.name,
+                   .stream = timing.stream});
+    }
   }
-  if (ended) trace_->span(Trace::Track::steps, timing.name, *granted, *ended);
+  if (ended) {
+    trace_->add({.track = Trace::Track::steps,
+                 .begin = *granted,
+                 .end = *ended,
+                 .name = timing.name,
+                 .stream = timing.stream,
+                 .copies = timing.copies});
+  }
   return true;
 }
 

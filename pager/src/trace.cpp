@@ -1,23 +1,13 @@
 #include "pager/trace.hpp"
 
+#include <algorithm>
+#include <map>
 #include <ostream>
 #include <utility>
 
 namespace tensor_pager {
 
 namespace {
-
-const char* track_name(Trace::Track track) {
-  switch (track) {
-    case Trace::Track::steps:
-      return "steps";
-    case Trace::Track::stalls:
-      return "stalls";
-    case Trace::Track::copies:
-      return "copies";
-  }
-  return "";
-}
 
 /// JSON string contents. Names are ours, but a step may be named after what a file says.
 std::string escaped(const std::string& text) {
@@ -38,15 +28,143 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-double microseconds(Trace::Clock::duration duration) {
-  return std::chrono::duration<double, std::micro>(duration).count();
+/// The row that a span belongs to, before rows are divided. It is a tid of the format.
+std::uint32_t row_of(const Trace::Span& span) {
+  switch (span.track) {
+    case Trace::Track::copies:
+      return 1;
+    case Trace::Track::pager:
+      return 2;
+    case Trace::Track::steps:
+      return 10 + 2 * span.stream;
+    case Trace::Track::stalls:
+      return 11 + 2 * span.stream;
+  }
+  return 0;
+}
+
+std::string name_of(const Trace::Span& span) {
+  switch (span.track) {
+    case Trace::Track::copies:
+      return "copies";
+    case Trace::Track::pager:
+      return "pager";
+    case Trace::Track::steps:
+      return "stream " + std::to_string(span.stream) + ": steps";
+    case Trace::Track::stalls:
+      return "stream " + std::to_string(span.stream) + ": stalls";
+  }
+  return "";
+}
+
+/// Writes events, one a line, with times since `start`.
+class Events {
+ public:
+  Events(std::ostream& out, Trace::Time start) : out_(out), start_(start) {
+    out_ << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
+    out_ << R"({"ph":"M","pid":1,"name":"process_name","args":{"name":"tensor-pager"}})";
+    precision_ = out_.precision(15);
+  }
+  ~Events() {
+    out_.precision(precision_);
+    out_ << "]}\n";
+  }
+  Events(const Events&) = delete;
+  Events& operator=(const Events&) = delete;
+
+  void row(std::uint32_t tid, const std::string& name) {
+    begin("M") << ",\"tid\":" << tid << R"(,"name":"thread_name","args":{"name":")" << name
+               << "\"}}";
+  }
+  void span(const Trace::Span& span, std::uint32_t tid) {
+    begin("X") << ",\"tid\":" << tid << ",\"name\":\"" << escaped(span.name)
+               << "\",\"ts\":" << time(span.begin)
+               << ",\"dur\":" << duration(span.end - span.begin);
+    if (!span.detail.empty()) out_ << R"(,"args":{"detail":")" << escaped(span.detail) << "\"}";
+    out_ << "}";
+  }
+  /// An arrow from the end of one span to the beginning of another.
+  void flow(const Trace::Span& from, std::uint32_t from_tid, const Trace::Span& to,
+            std::uint32_t to_tid) {
+    ++flows_;
+    // Within the first span, which does not contain its end, and never after the second's
+    // beginning.
+    const double start =
+        std::max(time(from.begin), std::min(time(from.end) - 1e-3, time(to.begin)));
+    end_of_flow("s", from_tid, start);
+    end_of_flow("f", to_tid, std::max(start, time(to.begin)));
+  }
+  void counter(const char* name, const char* unit, Trace::Time at, double value) {
+    begin("C") << ",\"name\":\"" << name << "\",\"ts\":" << time(at) << ",\"args\":{\"" << unit
+               << "\":" << value << "}}";
+  }
+
+ private:
+  std::ostream& begin(const char* phase) {
+    return out_ << ",\n{\"ph\":\"" << phase << "\",\"pid\":1";
+  }
+  void end_of_flow(const char* phase, std::uint32_t tid, double at) {
+    begin(phase) << ",\"tid\":" << tid << R"(,"cat":"pages","name":"pages","id":)" << flows_
+                 << ",\"ts\":" << at << (*phase == 'f' ? R"(,"bp":"e"})" : "}");
+  }
+  static double duration(Trace::Clock::duration d) {
+    return std::chrono::duration<double, std::micro>(d).count();
+  }
+  double time(Trace::Time at) const { return duration(at - start_); }
+
+  std::ostream& out_;
+  Trace::Time start_;
+  std::streamsize precision_ = 0;
+  std::uint64_t flows_ = 0;
+};
+
+/// Gives each span of a row a tid: the row's own, or where it would overlap another without being
+/// within it, a further one.
+class Rows {
+ public:
+  std::uint32_t place(const Trace::Span& span) {
+    const std::uint32_t row = row_of(span);
+    std::vector<std::vector<Trace::Time>>& lanes = lanes_[row];
+    for (std::size_t lane = 0;; ++lane) {
+      if (lane == lanes.size()) lanes.emplace_back();
+      std::vector<Trace::Time>& open = lanes[lane];  // ends of the spans that this one is in
+      while (!open.empty() && open.back() <= span.begin) open.pop_back();
+      if (!open.empty() && open.back() < span.end) continue;
+      open.push_back(span.end);
+      return row + kLane * static_cast<std::uint32_t>(lane);
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t kLane = 1000;
+  std::map<std::uint32_t, std::vector<std::vector<Trace::Time>>> lanes_;
+};
+
+void write_link_rate(Events& events, const std::vector<const Trace::Span*>& ordered) {
+  const Trace::Span* former = nullptr;
+  const auto rate = [&](Trace::Time at, double value) {
+    events.counter("link rate", "GB/s", at, value);
+  };
+  for (const Trace::Span* span : ordered) {
+    if (span->track != Trace::Track::copies || span->end <= span->begin) continue;
+    if (former != nullptr && former->end < span->begin) rate(former->end, 0);
+    const std::chrono::duration<double> seconds = span->end - span->begin;
+    rate(span->begin, static_cast<double>(span->bytes.count) / seconds.count() / 1e9);
+    former = span;
+  }
+  if (former != nullptr) rate(former->end, 0);
 }
 
 }  // namespace
 
-void Trace::span(Track track, std::string name, Time begin, Time end, std::string detail) {
+void Trace::add(Span span) {
   const std::lock_guard lock(mutex_);
-  spans_.push_back({track, begin, end, std::move(name), std::move(detail)});
+  spans_.push_back(std::move(span));
+}
+
+void Trace::resident(Time at, Bytes bytes) {
+  const std::lock_guard lock(mutex_);
+  resident_.emplace_back(at, bytes);
 }
 
 std::vector<std::pair<Trace::Time, Trace::Time>> Trace::spans(Track track) const {
@@ -60,22 +178,34 @@ std::vector<std::pair<Trace::Time, Trace::Time>> Trace::spans(Track track) const
 
 void Trace::write(std::ostream& out) const {
   const std::lock_guard lock(mutex_);
-  out << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
-  for (const Track track : {Track::steps, Track::stalls, Track::copies}) {
-    out << "{\"ph\":\"M\",\"pid\":1,\"tid\":" << static_cast<int>(track)
-        << ",\"name\":\"thread_name\",\"args\":{\"name\":\"" << track_name(track) << "\"}},\n";
+  std::vector<const Span*> ordered;
+  for (const Span& span : spans_) ordered.push_back(&span);
+  // What contains another comes first.
+  std::ranges::stable_sort(ordered, [](const Span* a, const Span* b) {
+    return a->begin != b->begin ? a->begin < b->begin : a->end > b->end;
+  });
+  Events events(out, start_);
+  Rows rows;
+  std::map<std::uint32_t, std::string> names;
+  std::map<std::uint64_t, std::pair<const Span*, std::uint32_t>> copies;
+  std::vector<std::pair<const Span*, std::uint32_t>> steps;
+  for (const Span* span : ordered) {
+    const std::uint32_t tid = rows.place(*span);
+    if (names.emplace(tid, name_of(*span)).second) events.row(tid, name_of(*span));
+    events.span(*span, tid);
+    if (span->copy != 0) copies[span->copy] = {span, tid};
+    if (!span->copies.empty()) steps.emplace_back(span, tid);
   }
-  out << "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"tensor-pager\"}}";
-  const auto precision = out.precision(15);
-  for (const Span& span : spans_) {
-    out << ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":" << static_cast<int>(span.track) << ",\"name\":\""
-        << escaped(span.name) << "\",\"ts\":" << microseconds(span.begin - start_)
-        << ",\"dur\":" << microseconds(span.end - span.begin);
-    if (!span.detail.empty()) out << ",\"args\":{\"detail\":\"" << escaped(span.detail) << "\"}";
-    out << "}";
+  for (const auto& [step, tid] : steps) {
+    for (const std::uint64_t id : step->copies) {
+      const auto copy = copies.find(id);
+      if (copy != copies.end()) events.flow(*copy->second.first, copy->second.second, *step, tid);
+    }
   }
-  out.precision(precision);
-  out << "]}\n";
+  for (const auto& [at, bytes] : resident_) {
+    events.counter("resident", "bytes", at, static_cast<double>(bytes.count));
+  }
+  write_link_rate(events, ordered);
 }
 
 }  // namespace tensor_pager

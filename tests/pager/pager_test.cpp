@@ -293,7 +293,7 @@ TEST_F(PagerTest, StepsAndStallsAreTraced) {
   std::ostringstream out;
   trace.write(out);
   for (const char* expected :
-       {"\"tid\":0,\"name\":\"step 3\"", "\"tid\":1,\"name\":\"step 3\"", "pages 3 to 3"}) {
+       {"\"tid\":10,\"name\":\"step 3\"", "\"tid\":11,\"name\":\"step 3\"", "pages 3 to 3"}) {
     EXPECT_NE(out.str().find(expected), std::string::npos) << expected << " is missing in\n"
                                                            << out.str();
   }

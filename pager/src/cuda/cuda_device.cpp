@@ -357,10 +357,15 @@ void CudaDevice::finish(const Copy& copy) {
     if (!failures_.contains(ended_)) link_.copied += copy.size;
     if (options_.trace != nullptr) {
       const std::uint32_t last = copy.pages.first.value + copy.pages.count - 1;
-      options_.trace->span(Trace::Track::copies, "copy", time_of(copy.begin), time_of(copy.end),
-                           "pages " + std::to_string(copy.pages.first.value) + " to " +
-                               std::to_string(last) + ", " + std::to_string(copy.size.count) +
-                               " bytes");
+      options_.trace->add({.track = Trace::Track::copies,
+                           .begin = time_of(copy.begin),
+                           .end = time_of(copy.end),
+                           .name = "copy",
+                           .detail = "pages " + std::to_string(copy.pages.first.value) + " to " +
+                                     std::to_string(last) + ", " + std::to_string(copy.size.count) +
+                                     " bytes",
+                           .copy = static_cast<std::uint64_t>(copy.id),
+                           .bytes = copy.size});
     }
   } catch (...) {
     failures_.emplace(ended_, std::current_exception());
