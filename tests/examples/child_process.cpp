@@ -9,7 +9,7 @@
 #include <iterator>
 #include <stdexcept>
 
-#include "../loaders/temporary_directory.hpp"
+#include "../temporary_directory.hpp"
 
 namespace tensor_pager::tests {
 namespace {

@@ -11,7 +11,7 @@
 #include <variant>
 #include <vector>
 
-#include "../loaders/temporary_directory.hpp"
+#include "../temporary_directory.hpp"
 #include "golden_models.hpp"
 #include "loaders/graph.hpp"
 #include "model_run.hpp"

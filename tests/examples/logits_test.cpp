@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "../loaders/temporary_directory.hpp"
+#include "../temporary_directory.hpp"
 #include "golden_models.hpp"
 #include "model_run.hpp"
 #include "pager/host_device.hpp"

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "../loaders/temporary_directory.hpp"
+#include "../temporary_directory.hpp"
 #include "child_process.hpp"
 #include "model_run.hpp"
 

@@ -5,7 +5,6 @@
 #include "cuda_test_device.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/cuda/activation.hpp"
-#include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "kernels/cuda/norm.hpp"
 #include "kernels/cuda/operand.hpp"
@@ -136,27 +135,6 @@ TEST_F(CudaOperands, SwigluAgreesWithTheCpuAlsoInPlace) {
       EXPECT_TRUE(equal_bits(g.values(true), out.values(true), cols)) << "in place, " << cols;
     }
   }
-}
-
-TEST_F(CudaOperands, AttentionIsThatOfFloatsRounded) {
-  const AttentionShape shape{
-      .tokens = 150, .heads = 10, .kv_heads = 2, .head_dim = 128, .past = 33, .scale = 0.09F};
-  const std::size_t width = shape.heads * shape.head_dim;
-  const std::size_t kv_width = shape.kv_heads * shape.head_dim;
-  std::vector<__half> cache;
-  for (const float v : normal_floats((shape.past + shape.tokens) * kv_width, 6)) {
-    cache.push_back(__float2half_rn(v));
-  }
-  const DeviceArray<__half> device_cache(cache);
-  const auto* bytes = reinterpret_cast<const std::byte*>(device_cache.data());
-  const KvCacheView view{WeightType::f16, bytes, bytes, kv_width};
-  const DeviceArray<float> q(normal_floats(shape.tokens * width, 7));
-  const DeviceArray<float> expected(shape.tokens * width);
-  const Operands out{shape.tokens, width};
-  attention(shape, {q.data(), shape.tokens, width}, view,
-            MatrixView{expected.data(), shape.tokens, width}, {}, stream);
-  attention(shape, {q.data(), shape.tokens, width}, view, out.view(), {}, stream);
-  EXPECT_TRUE(equal_bits(out.values(), rounded(expected.get()), width));
 }
 
 // A product of operands with columns of its own in a wider matrix, in pieces and at once.

@@ -3,9 +3,9 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_directory.hpp"
 #include "loaders/graph.hpp"
 #include "random_model.hpp"
-#include "temporary_directory.hpp"
 
 namespace tensor_pager::loaders {
 namespace {

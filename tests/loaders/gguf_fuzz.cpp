@@ -11,11 +11,11 @@
 #include <string_view>
 #include <vector>
 
+#include "../temporary_directory.hpp"
 #include "gguf_writer.hpp"
 #include "loaders/graph.hpp"
 #include "random_model.hpp"
 #include "random_weights.hpp"
-#include "temporary_directory.hpp"
 
 namespace {
 

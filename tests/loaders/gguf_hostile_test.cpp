@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_directory.hpp"
 #include "gguf_writer.hpp"
 #include "loaders/gguf.hpp"
-#include "temporary_directory.hpp"
 
 namespace tensor_pager::loaders {
 namespace {

@@ -7,10 +7,10 @@
 #include <iterator>
 #include <string>
 
+#include "../temporary_directory.hpp"
 #include "gguf_writer.hpp"
 #include "loaders/gguf.hpp"
 #include "random_model.hpp"
-#include "temporary_directory.hpp"
 
 namespace tensor_pager::loaders {
 namespace {

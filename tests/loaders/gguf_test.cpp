@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_directory.hpp"
 #include "gguf_writer.hpp"
-#include "temporary_directory.hpp"
 
 namespace tensor_pager::loaders {
 namespace {

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_directory.hpp"
 #include "gguf_writer.hpp"
 #include "random_model.hpp"
-#include "temporary_directory.hpp"
 
 namespace tensor_pager::loaders {
 namespace {

@@ -10,10 +10,10 @@
 #include <iterator>
 #include <string>
 
+#include "../temporary_directory.hpp"
 #include "loaders/gguf.hpp"
 #include "loaders/graph.hpp"
 #include "random_weights.hpp"
-#include "temporary_directory.hpp"
 
 namespace tensor_pager::make_gguf {
 namespace {

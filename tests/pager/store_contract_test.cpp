@@ -1,7 +1,6 @@
 // What every backing store promises, and what files add.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -15,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "../temporary_directory.hpp"
 #include "pager/errors.hpp"
 #include "pager/mapped_file_store.hpp"
 #include "pager/memory_store.hpp"
@@ -36,28 +36,16 @@ std::vector<std::byte> pattern(std::size_t size) {
 }
 
 /// A directory that goes away with its files.
-class TemporaryDirectory {
+class Directory : public tests::TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "tensor-pager-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = name;
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-
   std::filesystem::path write(const std::string& name, std::span<const std::byte> bytes) const {
-    std::ofstream(path_ / name, std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes.data()),
-               static_cast<std::streamsize>(bytes.size()));
-    return path_ / name;
+    return TemporaryDirectory::write(
+        name, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
   }
-
- private:
-  std::filesystem::path path_;
 };
 
 struct Fixture {
-  TemporaryDirectory directory;
+  Directory directory;
   std::vector<std::byte> bytes = pattern(100'000);
 };
 /// Returns nullptr where the machine has no such store.
@@ -157,7 +145,7 @@ INSTANTIATE_TEST_SUITE_P(PinnedCopy, StoreContract,
 
 TEST(PinnedStore, EveryByteOfTwoFilesIsPinnedAndInPlace) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU on this machine";
-  const TemporaryDirectory directory;
+  const Directory directory;
   const auto first = pattern(5000);
   const auto second = pattern(9000);
   const std::vector<std::filesystem::path> files = {directory.write("a", first),
@@ -177,7 +165,7 @@ TEST(PinnedStore, EveryByteOfTwoFilesIsPinnedAndInPlace) {
 #endif
 
 TEST(MappedFileStore, FilesLieSideBySideAtAlignedOffsets) {
-  const TemporaryDirectory directory;
+  const Directory directory;
   const auto first = pattern(5000);
   const auto second = pattern(300);
   const MappedFileStore store({directory.write("a", first), directory.write("b", second)});
@@ -192,7 +180,7 @@ TEST(MappedFileStore, FilesLieSideBySideAtAlignedOffsets) {
 }
 
 TEST(MappedFileStore, FileTruncatedWhileInUseIsAnErrorThatNamesIt) {
-  const TemporaryDirectory directory;
+  const Directory directory;
   const auto path = directory.write("model.gguf", pattern(50'000));
   const MappedFileStore store({path});
   std::filesystem::resize_file(path, 20'000);
@@ -207,7 +195,7 @@ TEST(MappedFileStore, FileTruncatedWhileInUseIsAnErrorThatNamesIt) {
 }
 
 TEST(MappedFileStore, FilesThatCannotServeAreNamed) {
-  const TemporaryDirectory directory;
+  const Directory directory;
   const auto empty = directory.write("empty", {});
   EXPECT_THROW(MappedFileStore({empty}), StoreError);
   EXPECT_THROW(MappedFileStore({empty.parent_path()}), StoreError);

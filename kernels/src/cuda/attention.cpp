@@ -152,20 +152,6 @@ void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheV
   check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
 }
 
-void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
-               const OperandView& out, const Scratch& scratch, cudaStream_t stream) {
-  require_valid(s, cache);
-  require_queries(s, q);
-  require_operand("cuda attention: out", out, s.tokens, s.heads * s.head_dim);
-  if (s.tokens == 1) {
-    throw Error("cuda attention: a single token's result is float32, not an operand");
-  }
-  if (s.tokens == 0) return;
-  const auto p = problem<float>(s, q, cache, out.data, out.stride, scratch, stream);
-  launch_attention_tiles(p, s.head_dim, stream);
-  check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
-}
-
 void attention(const AttentionShape& s, const ConstHalfMatrixView& q, const KvCacheView& cache,
                const HalfMatrixView& out, const Scratch& scratch, cudaStream_t stream) {
   require_valid(s, cache);

@@ -7,7 +7,7 @@
 
 namespace tensor_pager::kernels::cuda {
 
-/// What the kernels of attention work on. Queries are float or __half, results those or Operand.
+/// What the kernels of attention work on. Queries are float or __half, and so are results.
 /// Strides are in elements.
 template <class Query, class Out>
 struct AttentionProblem {
@@ -32,7 +32,7 @@ constexpr std::size_t partial_floats(std::size_t head_dim) {
 }
 
 /// False if there is no kernel for this head_dim. Defined for results that are of the queries'
-/// type, and of tiles for Operands of float queries as well.
+/// type.
 template <class Query, class Out>
 bool launch_attention_tiles(const AttentionProblem<Query, Out>& p, std::size_t head_dim,
                             cudaStream_t stream);

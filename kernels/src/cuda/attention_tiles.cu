@@ -337,8 +337,6 @@ bool launch_attention_tiles(const AttentionProblem<Query, Out>& p, std::size_t h
 
 template bool launch_attention_tiles(const AttentionProblem<float, float>&, std::size_t,
                                      cudaStream_t);
-template bool launch_attention_tiles(const AttentionProblem<float, Operand>&, std::size_t,
-                                     cudaStream_t);
 template bool launch_attention_tiles(const AttentionProblem<__half, __half>&, std::size_t,
                                      cudaStream_t);
 

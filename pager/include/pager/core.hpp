@@ -181,10 +181,6 @@ class Core {
   std::uint32_t resident_pages() const;
   /// Pages that leases hold.
   std::uint32_t pinned_pages() const { return pinned_; }
-  std::uint32_t leases() const { return static_cast<std::uint32_t>(leases_.size()); }
-  /// The next step that the plan expects.
-  Position position() const { return position_; }
-  const PagePlan& plan() const { return plan_; }
   const CoreCounters& counters() const { return counters_; }
 
   /// Throws std::logic_error that names the first violated invariant. For tests: looks at

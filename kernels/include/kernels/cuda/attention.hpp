@@ -29,11 +29,6 @@ namespace tensor_pager::kernels::cuda {
 void attention(const AttentionShape& shape, const ConstMatrixView& q, const KvCacheView& cache,
                const MatrixView& out, const Scratch& scratch, cudaStream_t stream);
 
-/// The same for two tokens or more, kept as the operand of a product. It needs no factors: what is
-/// averaged, the values, are halves.
-void attention(const AttentionShape& shape, const ConstMatrixView& q, const KvCacheView& cache,
-               const OperandView& out, const Scratch& scratch, cudaStream_t stream);
-
 /// The same for queries that are halves already, and with each result rounded to half once. Rows of
 /// q and out begin at multiples of 16 bytes. On a GPU of compute capability 9.0, for two tokens or
 /// more, it has a kernel of its own: twice as fast, and with bits of its own.
