@@ -183,7 +183,7 @@ void Core::evict_all() {
         residency.fences != 0 || pages_[residency.page.value].residency != id)
       continue;
     residency.state = ResidencyState::failed;
-    ++counters_.evictions;
+    note_eviction(residency.page);
     forget(id);
   }
   unmap_unread();

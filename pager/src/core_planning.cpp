@@ -146,7 +146,7 @@ void Core::command(const Load& load) {
     const Residency& outgoing = residencies_[load.outgoing];
     frame = outgoing.frame;
     Page& page = pages_[outgoing.page.value];
-    if (outgoing.state == ResidencyState::resident) ++counters_.evictions;
+    if (outgoing.state == ResidencyState::resident) note_eviction(outgoing.page);
     if (options_.unmap_on_evict && page.mapped == frame) {
       commands_.remaps.push_back(UnmapPage{outgoing.page});
       page.mapped.reset();
@@ -170,6 +170,11 @@ void Core::command(const Load& load) {
   ++counters_.loads;
   counters_.loaded += options_.layout.bytes_of(incoming.page).size;
   command_copy(incoming.page);
+}
+
+void Core::note_eviction(PageIndex page) {
+  ++counters_.evictions;
+  commands_.evicted.push_back(page);
 }
 
 void Core::command_copy(PageIndex page) {

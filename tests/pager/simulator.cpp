@@ -307,6 +307,7 @@ class Simulation {
     const bool success = !failing_ || !random_.chance(5);
     const PageIndex page = device_.end_copy(i, success);
     if (success) {
+      copied_in_.insert(page.value);
       core_.copy_finished(page);
     } else {
       core_.copy_failed(page, kCopyFailure);
@@ -377,6 +378,9 @@ class Simulation {
 
   void execute() {
     const Commands commands = core_.take_commands();
+    for (const PageIndex page : commands.evicted) {
+      require(copied_in_.erase(page.value) == 1, "a page is evicted that was not copied in");
+    }
     for (const Remap& remap : commands.remaps) {
       if (const auto* create = std::get_if<CreateFrame>(&remap)) device_.create(create->frame);
       if (const auto* destroy = std::get_if<DestroyFrame>(&remap)) device_.destroy(destroy->frame);
@@ -509,6 +513,7 @@ class Simulation {
   std::vector<bool> waiting_;
   std::vector<std::deque<Fence>> fences_;
   Core core_;
+  std::set<std::uint32_t> copied_in_;  // pages, until they are evicted
 
   SimulatedDevice device_;
   std::size_t most_frames_ = 1000;

@@ -64,8 +64,10 @@ using Remap = std::variant<CreateFrame, DestroyFrame, MapPage, UnmapPage>;
 struct Commands {
   std::vector<Remap> remaps;
   std::vector<PageRun> copies;
+  /// Pages that are not resident any more: news, nothing to be done.
+  std::vector<PageIndex> evicted;
 
-  bool empty() const { return remaps.empty() && copies.empty(); }
+  bool empty() const { return remaps.empty() && copies.empty() && evicted.empty(); }
 };
 
 /// Relations that always hold: accesses = hits + prefetched + late; loads >= evictions; loads >=
@@ -269,6 +271,7 @@ class Core {
   void settle();
   void pump();
   void command(const Load& load);
+  void note_eviction(PageIndex page);
   void command_copy(PageIndex page);
   void unstick();
   void rollback();

@@ -2,6 +2,8 @@
 
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "pager/backing_store.hpp"
 #include "pager/core.hpp"
@@ -12,6 +14,12 @@
 #include "pager/trace.hpp"
 
 namespace tensor_pager {
+
+/// A part of the image that has a name: a tensor, say. Traces and tools show traffic by them.
+struct NamedRange {
+  std::string name;
+  ByteRange bytes;
+};
 
 struct PagerOptions {
   /// Device memory that pages may take; rounded down to whole pages.
@@ -24,6 +32,8 @@ struct PagerOptions {
   bool unmap_on_evict = false;
   /// Steps and stalls are recorded here if set. It outlives the pager.
   Trace* trace = nullptr;
+  /// What the image consists of, for tools to show; any order, gaps allowed.
+  std::vector<NamedRange> names{};
 };
 
 /// A page size that suits an image: about a 256th of it, `granularity` times a power of two, at

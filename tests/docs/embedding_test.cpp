@@ -1,0 +1,200 @@
+// The snippets of docs/embedding.md, compiled and run. What lies between "// [name]" and "// [end]"
+// is in the document word for word, but for its indentation; the last test sees to that.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <span>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "../temporary_directory.hpp"
+#include "pager/host_device.hpp"
+#include "pager/mapped_file_store.hpp"
+#include "pager/memory_store.hpp"
+#include "pager/pager.hpp"
+#ifdef TENSOR_PAGER_CUDA
+#include "pager/cuda_device.hpp"
+#include "pager/pinned_store.hpp"
+#endif
+
+namespace {
+
+using namespace tensor_pager;
+
+constexpr Bytes kMatrix = KiB(64);
+constexpr std::uint32_t kMatrices = 16;
+
+AccessPlan walk() {
+  AccessPlan plan;
+  for (std::uint32_t i = 0; i < kMatrices; ++i)
+    plan.steps.push_back({.reads = {{kMatrix * i, kMatrix}}});
+  return plan;
+}
+
+std::vector<std::byte> image() {
+  std::vector<std::byte> bytes(kMatrix.count * kMatrices);
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<std::byte>(i / kMatrix.count);
+  return bytes;
+}
+
+int sum(const std::byte* matrix) {
+  int total = 0;
+  for (std::uint64_t i = 0; i < kMatrix.count; ++i) total += std::to_integer<int>(matrix[i]);
+  return total;
+}
+
+TEST(Embedding, PagesFilesWithAPlan) {
+  const tests::TemporaryDirectory directory;
+  const auto bytes = image();
+  const auto path =
+      directory.write("weights.bin", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  std::vector<int> sums;
+  // [files]
+  auto store = std::make_shared<MappedFileStore>(std::vector{path});
+  Pager pager(make_host_device(), store, {.arena = KiB(256), .page = KiB(16)});
+
+  AccessPlan plan;
+  for (std::uint32_t i = 0; i < kMatrices; ++i) {
+    plan.steps.push_back(
+        {.reads = {{kMatrix * i, kMatrix}}, .name = "matrix " + std::to_string(i)});
+  }
+  pager.set_plan(plan);
+
+  for (std::uint32_t i = 0; i < kMatrices; ++i) {
+    const Lease lease = pager.acquire(StepIndex{i});
+    sums.push_back(sum(pager.address(kMatrix * i)));
+  }
+  // [end]
+  for (int i = 0; i < static_cast<int>(kMatrices); ++i) {
+    EXPECT_EQ(sums[static_cast<std::size_t>(i)], i * static_cast<int>(kMatrix.count));
+  }
+}
+
+TEST(Embedding, StreamsRunAheadOfTheirPages) {
+  const auto bytes = image();
+  Pager pager(make_host_device(), std::make_shared<MemoryStore>(bytes),
+              {.arena = KiB(256), .page = KiB(16)});
+  pager.set_plan(walk());
+  int total = 0;
+  // [streams]
+  HostStream stream;  // on a GPU: StreamRef{cudaStream_t}
+  for (std::uint32_t i = 0; i < kMatrices; ++i) {
+    const Lease lease = pager.acquire(StepIndex{i}, {}, stream.ref());  // the stream waits, not you
+    stream.launch([&, i] { total += sum(pager.address(kMatrix * i)); });
+  }  // the lease ends: its pages may go once what was launched is done
+  stream.synchronize();
+  // [end]
+  EXPECT_EQ(total, 120 * static_cast<int>(kMatrix.count));
+}
+
+TEST(Embedding, ChoosesRangesAtRunTime) {
+  const auto bytes = image();
+  Pager pager(make_host_device(), std::make_shared<MemoryStore>(bytes),
+              {.arena = KiB(256), .page = KiB(16)});
+  const std::size_t chosen = 7;
+  // [choices]
+  PlanStep experts;
+  for (std::uint32_t i = 0; i < kMatrices; ++i) experts.choices.push_back({kMatrix * i, kMatrix});
+  experts.choose_at_most = 2;
+  pager.set_plan({.steps = {experts}});
+
+  const std::vector<ByteRange> wanted = {experts.choices[chosen]};
+  const Lease lease = pager.acquire(StepIndex{0}, wanted);
+  // [end]
+  EXPECT_EQ(sum(pager.address(kMatrix * chosen)), 7 * static_cast<int>(kMatrix.count));
+}
+
+TEST(Embedding, SaysTheExactMinimum) {
+  const auto bytes = image();
+  const auto store = std::make_shared<MemoryStore>(bytes);
+  // [errors]
+  Pager pager(make_host_device(), store, {.arena = KiB(16), .page = KiB(16)});
+  try {
+    pager.set_plan(walk());
+  } catch (const BudgetError& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    pager.set_arena(error.minimum());  // the smallest that can run the plan
+    pager.set_plan(walk());
+  }
+  // [end]
+  EXPECT_EQ(pager.statistics().arena, KiB(64));
+}
+
+TEST(Embedding, ChangesTheArenaAndShowsWhatItDid) {
+  const auto bytes = image();
+  Trace trace;
+  Pager pager(make_host_device({.trace = &trace}), std::make_shared<MemoryStore>(bytes),
+              {.arena = KiB(512), .page = KiB(16), .trace = &trace});
+  pager.set_plan(walk());
+  std::ostringstream file;
+  // [statistics]
+  pager.set_arena(KiB(128));  // returns when the memory that was given up is free
+  for (std::uint32_t i = 0; i < kMatrices; ++i) pager.acquire(StepIndex{i});
+  pager.settle();  // copies for steps to come have ended, too
+  const Statistics statistics = pager.statistics();
+  std::printf("%llu pages copied; Belady's rule: %llu\n",
+              static_cast<unsigned long long>(statistics.core.loads),
+              static_cast<unsigned long long>(statistics.core.optimal_loads));
+  trace.write(file);  // for Perfetto
+  // [end]
+  EXPECT_EQ(statistics.memory.current, KiB(128));
+  EXPECT_GE(statistics.core.loads, statistics.core.optimal_loads);
+  EXPECT_NE(file.str().find("traceEvents"), std::string::npos);
+}
+
+#ifdef TENSOR_PAGER_CUDA
+TEST(Embedding, UsesAGpu) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU on this machine";
+  const tests::TemporaryDirectory directory;
+  const auto bytes = image();
+  const auto path =
+      directory.write("weights.bin", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  // [cuda]
+  const PinnedStore pinned = make_pinned_store({path}, {.gpu = 0});
+  Pager pager(make_cuda_device({.gpu = 0}), pinned.store, {.arena = MiB(64)});
+  std::printf("weights come from a %s\n", pinned.description.c_str());
+  // [end]
+  pager.set_plan(walk());
+  EXPECT_NO_THROW(pager.acquire(StepIndex{0}));
+}
+#endif
+
+std::string without_indentation(const std::string& text) {
+  std::istringstream in(text);
+  std::string out;
+  for (std::string line; std::getline(in, line);) {
+    out += line.substr(std::min(line.find_first_not_of(' '), line.size())) + "\n";
+  }
+  return out;
+}
+
+std::string content(const char* path) {
+  std::ifstream in(path);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+TEST(Embedding, DocumentQuotesTheseSnippets) {
+  const std::string source = content(__FILE__);
+  const std::string page = without_indentation(content(EMBEDDING_PAGE));
+  std::size_t snippets = 0;
+  for (std::size_t at = source.find("  // ["); at != std::string::npos;) {
+    const std::size_t begin = source.find('\n', at) + 1;
+    const std::size_t end = source.find("  // [end]", begin);
+    const std::string snippet = without_indentation(source.substr(begin, end - begin));
+    EXPECT_NE(page.find(snippet), std::string::npos) << "not in docs/embedding.md:\n" << snippet;
+    ++snippets;
+    at = source.find("  // [", end + 3);
+  }
+  EXPECT_EQ(snippets, 6U);
+}
+
+}  // namespace
