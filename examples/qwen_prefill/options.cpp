@@ -23,6 +23,7 @@ struct Typed {
   std::optional<std::string> policy;
   std::optional<std::string> lookahead;
   bool no_pin_file = false;
+  bool no_publish = false;
 };
 
 void add_input(CLI::App& app, Options& options, Typed& typed) {
@@ -73,7 +74,7 @@ void add_memory(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("N");
 }
 
-void add_output(CLI::App& app, Options& options) {
+void add_output(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("--logits", options.logits,
                  "Write the prompt's logits: float32, [tokens, vocabulary]")
       ->type_name("FILE");
@@ -82,6 +83,7 @@ void add_output(CLI::App& app, Options& options) {
   app.add_option("--stats", options.stats, "Write statistics as JSON (- is stdout)")
       ->type_name("FILE|-");
   app.add_option("--trace", options.trace, "Write a Chrome trace")->type_name("FILE");
+  app.add_flag("--no-publish", typed.no_publish, "Do not let pager_stats --pid watch this run");
   app.add_flag("-q,--quiet", options.quiet, "Generated text alone: no banner, no progress bar");
 }
 
@@ -101,6 +103,7 @@ Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
   options.device = command_line::parse_device(typed.device);
   options.pin_files = !typed.no_pin_file;
+  options.publish = !typed.no_publish;
   if (typed.vram != "auto") options.vram = command_line::parse_size("--vram", typed.vram);
   if (typed.arena) options.arena = command_line::parse_arena(*typed.arena);
   if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
@@ -136,7 +139,7 @@ std::variant<Options, std::string> parse_options(int argc, const char* const* ar
                "qwen_prefill");
   add_input(app, options, typed);
   add_memory(app, options, typed);
-  add_output(app, options);
+  add_output(app, options, typed);
   try {
     app.parse(arguments(argc, argv));
   } catch (const CLI::CallForHelp&) {

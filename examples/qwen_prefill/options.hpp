@@ -47,6 +47,7 @@ struct Options {
   bool perplexity = false;
   std::optional<std::filesystem::path> stats;  ///< "-" is stdout
   std::optional<std::filesystem::path> trace;
+  bool publish = true;
   bool quiet = false;
 };
 

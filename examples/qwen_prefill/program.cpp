@@ -99,7 +99,8 @@ class Run {
         backend_(make_backend(options, model_, trace_.get())),
         plan_(plan_memory(model_, options, prompt_.size(), backend_)),
         store_description_(backend_.store_description),
-        inference_(model_, plan_, std::move(backend_), options.policy, trace_.get()) {
+        inference_(model_, plan_, std::move(backend_),
+                   {.policy = options.policy, .trace = trace_.get(), .publish = options.publish}) {
     report_.load = process_age();
     report_.device = inference_.device();
     report_.store = store_description_;

@@ -60,19 +60,18 @@ Bound bound(const PhaseReport& prefill) {
 
 std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
                    const RunReport& report) {
-  const std::string& name = model.config.name;
   const double share = ratio(count(plan.arena), count(model.gguf.weights_bytes()));
   return fmt::format(
       "model    {} ({} {}, {} layers), {} of weights in {} tensors\n"
       "device   {} ({}), {}; weights from a {}\n"
       "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
       "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n",
-      name.empty() ? model.gguf.files().front().path.filename().string() : name,
-      architecture(model), qwen::file_type(model.gguf), model.config.block_count(),
-      to_string(model.gguf.weights_bytes()), model.gguf.tensors().size(), report.device.kind,
-      report.device.name, describe_processor(), report.store, to_string(plan.arena), 100 * share,
-      plan.arena / plan.layout.page, to_string(plan.layout.page), to_string(plan.kv_cache),
-      plan.context, plan.prefill.ubatch, to_string(plan.budget));
+      qwen::display_name(model), architecture(model), qwen::file_type(model.gguf),
+      model.config.block_count(), to_string(model.gguf.weights_bytes()),
+      model.gguf.tensors().size(), report.device.kind, report.device.name, describe_processor(),
+      report.store, to_string(plan.arena), 100 * share, plan.arena / plan.layout.page,
+      to_string(plan.layout.page), to_string(plan.kv_cache), plan.context, plan.prefill.ubatch,
+      to_string(plan.budget));
 }
 
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
@@ -109,7 +108,7 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
   const double busy = Seconds(s.link.busy).count();
   const double link_rate = ratio(count(s.link.copied), busy) / kGiga;
   nlohmann::ordered_json json;
-  json["model"] = {{"name", model.config.name},
+  json["model"] = {{"name", qwen::display_name(model)},
                    {"architecture", architecture(model)},
                    {"file_type", qwen::file_type(model.gguf)},
                    {"bytes", file_bytes(model.gguf).count},

@@ -130,6 +130,7 @@ void Core::fence_passed(FenceId fence) {
 
 void Core::copy_finished(PageIndex page) {
   const ResidencyId id = std::exchange(pages_[page.value].loading, kNone);
+  ++resident_;
   residencies_[id].state = ResidencyState::resident;
   settle();
 }
@@ -280,12 +281,6 @@ void Core::choose_spread() {
     if (loads > least) return;
   }
   spread_ = true;
-}
-
-std::uint32_t Core::resident_pages() const {
-  return static_cast<std::uint32_t>(
-      std::count_if(residencies_.begin(), residencies_.end(),
-                    [](const Residency& r) { return r.state == ResidencyState::resident; }));
 }
 
 LeaseId Core::new_lease(std::vector<PageIndex> pages, StreamId stream) {

@@ -31,6 +31,7 @@ void Core::check_invariants() const {
   std::map<FrameIndex, PageIndex> content;
   std::vector<bool> stays(pages_.size());
   std::uint32_t pinned = 0;
+  std::uint32_t resident = 0;
   for (ResidencyId id = 0; id < residencies_.size(); ++id) {
     const Residency& residency = residencies_[id];
     require(residency.pins == pins[id], "pins are the leases that hold the page");
@@ -38,6 +39,7 @@ void Core::check_invariants() const {
             "promises are the planned steps that need the page");
     require(residency.fences == fences[id], "fences are those of the page's releases");
     pinned += residency.pins != 0 ? 1 : 0;
+    resident += residency.state == ResidencyState::resident ? 1 : 0;
     if (residency.state == ResidencyState::gone) {
       require(pins[id] + promised[id] + fences[id] == 0, "a page that is gone is not needed");
       continue;
@@ -58,6 +60,7 @@ void Core::check_invariants() const {
             "a page's residency exists");
   }
   require(pinned == pinned_, "the count of pinned pages");
+  require(resident == resident_, "the count of resident pages");
   require(content.size() <= alive_, "frames in use are frames that exist");
   require(free_frames_.size() + limbo_.size() + policy_.size() + retiring_ == alive_,
           "each frame is free, kept, in limbo or about to be given up");

@@ -173,6 +173,7 @@ void Core::command(const Load& load) {
 }
 
 void Core::note_eviction(PageIndex page) {
+  --resident_;
   ++counters_.evictions;
   commands_.evicted.push_back(page);
 }

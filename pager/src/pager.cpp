@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "profiler.hpp"
+#include "publication.hpp"
 
 namespace tensor_pager {
 
@@ -109,6 +110,10 @@ class Pager::Impl {
     std::optional<StampId> ended{};
   };
 
+  Statistics statistics(const LinkStatistics& link, const MemoryStatistics& memory) const;
+  void publish_all();
+  void publish();
+  void publish_changes(const Commands& commands);
   LeaseId acquire(const Ask& ask, const std::string& name, StreamRef stream);
   LeaseId try_acquire(const Ask& ask, const std::string& name, StreamRef stream);
   void run();
@@ -160,6 +165,10 @@ class Pager::Impl {
   std::exception_ptr fatal_;               // the device cannot go on
   std::chrono::nanoseconds stalled_{};
   std::uint32_t peak_frames_ = 0;
+  std::optional<Publication> publication_;
+  LinkStatistics published_link_;  // as the thread last saw them: callers do not ask the device
+  MemoryStatistics published_memory_;
+  StepIndex step_;  // of the plan: acquired last
 
   std::thread thread_;
 };
@@ -171,12 +180,17 @@ Pager::Impl::Impl(std::unique_ptr<Device> device, std::shared_ptr<const BackingS
       device_(std::move(device)),
       trace_(options.trace),
       core_(core_options(layout_, options)) {
+  if (options.publish) {
+    const DeviceInfo info = device_->info();
+    publication_.emplace(layout_, options.title, info.kind, info.name, options.names);
+  }
   device_->reserve(layout_);
   carry_out(core_.take_commands().remaps);
   peak_frames_ = core_.frames();
   for (std::uint32_t page = 0; page < layout_.page_count(); ++page) {
     missing_.push_back(layout_.bytes_of({page}).size.count);
   }
+  publish_all();
   device_->on_progress([this] { wake_thread(); });
   store_->announce([this](ByteRange range) { note_ready(range); });
   thread_ = std::thread([this] { run(); });
@@ -225,6 +239,7 @@ void Pager::Impl::run() {
       carry_out(commands, lock);
       continue;
     }
+    publish_all();
     changed_.notify_all();
     wake_.wait(lock, [&] { return stop_ || progress_ || (core_.has_commands() && !fatal_); });
   }
@@ -249,6 +264,7 @@ void Pager::Impl::observe_copies() {
       } else {
         core_.copy_finished(page);
       }
+      if (publication_) publication_->set(page, failure ? PageState::absent : PageState::resident);
     }
     if (trace_ != nullptr) {
       trace_->resident(Trace::Clock::now(), layout_.page * core_.resident_pages());
@@ -267,6 +283,7 @@ void Pager::Impl::observe_fences() {
 void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   peak_frames_ = std::max(peak_frames_, core_.frames());
   executing_ = true;
+  publish_changes(commands);
   std::vector<Copy> started;
   std::exception_ptr failure;
   lock.unlock();
@@ -341,6 +358,30 @@ void Pager::Impl::carry_out(const Remap& remap) {
     device_->destroy_frame(destroy->frame);
 }
 
+/// Other processes see the commands as carried out a little early.
+void Pager::Impl::publish_changes(const Commands& commands) {
+  if (!publication_) return;
+  for (const PageIndex page : commands.evicted) publication_->set(page, PageState::absent);
+  for (const PageRun& run : commands.copies) {
+    for (std::uint32_t k = 0; k < run.count; ++k) publication_->loading({run.first.value + k});
+  }
+}
+
+/// With what only the device knows, which takes its lock: not for callers on their way to a kernel.
+void Pager::Impl::publish_all() {
+  if (!publication_) return;
+  published_link_ = device_->link();
+  published_memory_ = device_->memory();
+  publish();
+}
+
+void Pager::Impl::publish() {
+  if (!publication_) return;
+  publication_->publish({.statistics = statistics(published_link_, published_memory_),
+                         .step = step_.value,
+                         .steps = static_cast<std::uint32_t>(step_names_.size())});
+}
+
 Pager::Impl::Copy Pager::Impl::start_copy(PageRun pages) {
   Copy copy{.id = {}, .pages = pages, .span = {}};
   if (ProfilerSpan::wanted()) {
@@ -365,7 +406,12 @@ LeaseId Pager::Impl::acquire_step(StepIndex step, std::span<const ByteRange> cho
                                   StreamRef stream) {
   const bool named = trace_ != nullptr || ProfilerSpan::wanted();
   const std::string name = named ? name_of(step) : std::string();
-  return acquire([&](StreamId id) { return core_.acquire(step, chosen, id); }, name, stream);
+  return acquire(
+      [&](StreamId id) {
+        step_ = step;
+        return core_.acquire(step, chosen, id);
+      },
+      name, stream);
 }
 
 LeaseId Pager::Impl::acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream) {
@@ -403,6 +449,7 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
   Lock lock(mutex_);
   if (fatal_) std::rethrow_exception(fatal_);
   const LeaseId lease = ask(queue);
+  publish();
   if (core_.has_commands()) wake_.notify_all();
   const bool late = core_.state(lease) != LeaseState::ready;
   if (late || trace_ != nullptr) {
@@ -606,10 +653,16 @@ void Pager::Impl::settle() {
     return fatal_ ||
            (in_flight_.empty() && ended_timings_.empty() && !core_.has_commands() && !executing_);
   });
+  publish_all();
 }
 
 Statistics Pager::Impl::statistics() const {
   const std::lock_guard lock(mutex_);
+  return statistics(device_->link(), device_->memory());
+}
+
+Statistics Pager::Impl::statistics(const LinkStatistics& link,
+                                   const MemoryStatistics& memory) const {
   return {.page = layout_.page,
           .arena = layout_.page * core_.budget(),
           .frames = core_.frames(),
@@ -617,8 +670,8 @@ Statistics Pager::Impl::statistics() const {
           .pages = layout_.page_count(),
           .resident_pages = core_.resident_pages(),
           .core = core_.counters(),
-          .link = device_->link(),
-          .memory = device_->memory(),
+          .link = link,
+          .memory = memory,
           .stalled = stalled_};
 }
 

@@ -5,11 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
-
-#include "../temporary_directory.hpp"
+#include <utility>
 
 namespace tensor_pager::tests {
 namespace {
@@ -21,11 +21,10 @@ std::string content(const std::filesystem::path& path) {
 
 }  // namespace
 
-ProcessResult run_process(const std::string& program, const std::vector<std::string>& arguments) {
-  const TemporaryDirectory directory;
-  // Files, not pipes: neither can fill up while the other is read.
-  const std::string out = directory / "out";
-  const std::string err = directory / "err";
+// Files, not pipes: neither can fill up while the other is read.
+ChildProcess::ChildProcess(const std::string& program, const std::vector<std::string>& arguments) {
+  const std::string out = directory_ / "out";
+  const std::string err = directory_ / "err";
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   constexpr int kCreate = O_WRONLY | O_CREAT | O_TRUNC;
@@ -37,15 +36,35 @@ ProcessResult run_process(const std::string& program, const std::vector<std::str
     argv.push_back(const_cast<char*>(argument.c_str()));
   }
   argv.push_back(nullptr);
-  pid_t child = 0;
-  const int failed = posix_spawn(&child, program.c_str(), &files, nullptr, argv.data(), environ);
+  const int failed = posix_spawn(&pid_, program.c_str(), &files, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&files);
+  if (failed != 0) throw std::runtime_error("cannot run " + program);
+}
+
+ChildProcess::~ChildProcess() {
+  if (pid_ == 0) return;
+  kill(SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+}
+
+void ChildProcess::kill(int signal) const {
+  ::kill(pid_, signal);
+}
+
+std::string ChildProcess::out() const {
+  return content(directory_ / "out");
+}
+
+ProcessResult ChildProcess::wait() {
   int status = 0;
-  if (failed != 0 || ::waitpid(child, &status, 0) != child) {
-    throw std::runtime_error("cannot run " + program);
-  }
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content(out),
-          content(err)};
+  const pid_t pid = std::exchange(pid_, 0);
+  if (::waitpid(pid, &status, 0) != pid) throw std::runtime_error("cannot wait for a program");
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+          content(directory_ / "out"), content(directory_ / "err")};
+}
+
+ProcessResult run_process(const std::string& program, const std::vector<std::string>& arguments) {
+  return ChildProcess(program, arguments).wait();
 }
 
 }  // namespace tensor_pager::tests

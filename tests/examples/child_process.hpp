@@ -1,7 +1,11 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
+
+#include "../temporary_directory.hpp"
 
 namespace tensor_pager::tests {
 
@@ -10,6 +14,27 @@ struct ProcessResult {
   int status = -1;  ///< exit status, or 128 + the signal that killed it
   std::string out;
   std::string err;
+};
+
+/// A program that runs beside the test, stdin empty. It is killed if it still runs at the end.
+class ChildProcess {
+ public:
+  /// Throws std::runtime_error if it cannot be started.
+  ChildProcess(const std::string& program, const std::vector<std::string>& arguments);
+  ~ChildProcess();
+  ChildProcess(const ChildProcess&) = delete;
+  ChildProcess& operator=(const ChildProcess&) = delete;
+
+  pid_t pid() const { return pid_; }
+  void kill(int signal) const;
+  /// What it wrote to stdout so far.
+  std::string out() const;
+  /// Waits for its end. Once.
+  ProcessResult wait();
+
+ private:
+  TemporaryDirectory directory_;
+  pid_t pid_ = 0;
 };
 
 /// Runs a program to its end, stdin empty. Throws std::runtime_error if it cannot be started.

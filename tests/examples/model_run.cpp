@@ -64,7 +64,8 @@ std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::
                                  const RunOptions& options) {
   Backend backend = options.on_gpu ? cuda_backend(model, {}) : host_backend(model);
   const MemoryRequest request = request_for(backend, model, memory_request(tokens.size(), options));
-  Inference inference(model, plan_memory(model, request), std::move(backend), options.policy);
+  Inference inference(model, plan_memory(model, request), std::move(backend),
+                      {.policy = options.policy});
   AllLogits logits(tokens.size(), model.config.vocab_size);
   inference.prefill(tokens, logits);
   return std::move(logits.values);

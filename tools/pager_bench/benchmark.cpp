@@ -112,7 +112,8 @@ Row Benchmark::run(const Case& what, const std::function<void(std::uint32_t)>& p
   if (what.link_rate > 0) row.rates.link = std::min(rates_.link, what.link_rate);
   row.operations = what.prompt > 0 ? qwen::pass_operations(memory.graph, memory.prefill)
                                    : what.generated * qwen::pass_operations(memory.graph, {});
-  qwen::Inference inference(model_, std::move(memory), std::move(made), options_.policy);
+  qwen::Inference inference(model_, std::move(memory), std::move(made),
+                            {.policy = options_.policy});
   for (std::uint32_t i = 0; i <= options_.repetitions; ++i) {
     const Sample sample =
         what.prompt > 0 ? prefill(inference) : generate(inference, what.generated);

@@ -30,13 +30,6 @@ Json parse(const std::filesystem::path& path) {
   return json;
 }
 
-const Field* find(const std::vector<Field>& fields, const std::string& section,
-                  const std::string& name) {
-  const auto found = std::ranges::find_if(
-      fields, [&](const Field& f) { return f.section == section && f.name == name; });
-  return found == fields.end() ? nullptr : &*found;
-}
-
 }  // namespace
 
 std::vector<Field> read_stats(const std::filesystem::path& path) {
@@ -53,6 +46,13 @@ std::vector<Field> read_stats(const std::filesystem::path& path) {
     }
   }
   return fields;
+}
+
+const Field* find(const std::vector<Field>& fields, const std::string& section,
+                  const std::string& name) {
+  const auto found = std::ranges::find_if(
+      fields, [&](const Field& f) { return f.section == section && f.name == name; });
+  return found == fields.end() ? nullptr : &*found;
 }
 
 double number(const std::vector<Field>& fields, const std::string& section,

@@ -27,6 +27,9 @@ struct Field {
 /// read, is not JSON, or lacks what every such file has.
 std::vector<Field> read_stats(const std::filesystem::path& path);
 
+/// The field, or nullptr.
+const Field* find(const std::vector<Field>& fields, const std::string& section,
+                  const std::string& name);
 /// Its value. Throws StatsError if there is none.
 double number(const std::vector<Field>& fields, const std::string& section,
               const std::string& name);

@@ -3,23 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <string_view>
+#include <set>
+#include <utility>
+
+#include "units.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {
-
-std::string size(double bytes) {
-  constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  for (; bytes >= 1024 && unit + 1 < kUnits.size(); ++unit) bytes /= 1024;
-  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 2, kUnits[unit]);
-}
-
-double percent(double part, double whole) {
-  return whole > 0 ? 100 * part / whole : 0;
-}
 
 // A field's value as it is best read; bytes are told by their names.
 std::string readable(const Field& field) {
@@ -47,6 +37,13 @@ std::string escaped(const std::string& label) {
     result += c == '\n' ? ' ' : c;
   }
   return result;
+}
+
+// With several sources, their place tells them apart.
+std::string labels(const std::vector<Field>& fields, std::size_t place, std::size_t sources) {
+  return fmt::format("{{model=\"{}\",device=\"{}\"{}}}", escaped(text(fields, "model", "name")),
+                     escaped(text(fields, "device", "name")),
+                     sources > 1 ? fmt::format(",pager=\"{}\"", place) : "");
 }
 
 }  // namespace
@@ -113,23 +110,29 @@ std::string difference(const std::vector<Field>& before, const std::vector<Field
   return out;
 }
 
-std::string prometheus(const std::vector<Field>& fields) {
-  const std::string labels =
-      fmt::format("{{model=\"{}\",device=\"{}\"}}", escaped(text(fields, "model", "name")),
-                  escaped(text(fields, "device", "name")));
+std::string prometheus(std::span<const std::vector<Field>> sources) {
   std::string out;
-  for (const Field& field : fields) {
-    if (!field.number()) continue;
-    const std::string name = fmt::format("tensor_pager_{}_{}", field.section, field.name);
-    out += fmt::format("# TYPE {} gauge\n{}{} {}\n", name, name, labels, field.value.dump());
+  std::set<std::string> done;
+  for (const std::vector<Field>& source : sources) {
+    for (const Field& field : source) {
+      const std::string name = fmt::format("tensor_pager_{}_{}", field.section, field.name);
+      if (!field.number() || !done.insert(name).second) continue;
+      out += fmt::format("# TYPE {} gauge\n", name);
+      for (std::size_t i = 0; i < sources.size(); ++i) {
+        const Field* const value = find(sources[i], field.section, field.name);
+        if (value == nullptr) continue;
+        out += fmt::format("{}{} {}\n", name, labels(sources[i], i, sources.size()),
+                           value->value.dump());
+      }
+    }
   }
   return out;
 }
 
-std::string json(const std::vector<Field>& fields) {
+nlohmann::ordered_json to_json(const std::vector<Field>& fields) {
   nlohmann::ordered_json all;
   for (const Field& field : fields) all[field.section][field.name] = field.value;
-  return all.dump(2) + "\n";
+  return all;
 }
 
 }  // namespace tensor_pager::pager_stats

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,10 +15,10 @@ std::string table(const std::vector<Field>& fields);
 std::string difference(const std::vector<Field>& before, const std::vector<Field>& after);
 
 /// Every number in the text format of Prometheus: tensor_pager_SECTION_NAME, with the model and the
-/// device as labels.
-std::string prometheus(const std::vector<Field>& fields);
+/// device as labels, and the place in `sources` if there are several.
+std::string prometheus(std::span<const std::vector<Field>> sources);
 
-/// The fields as they are, as JSON.
-std::string json(const std::vector<Field>& fields);
+/// The fields as they are.
+nlohmann::ordered_json to_json(const std::vector<Field>& fields);
 
 }  // namespace tensor_pager::pager_stats

@@ -8,14 +8,31 @@
 
 namespace tensor_pager::qwen {
 
+namespace {
+
+PagerOptions pager_options(const Model& model, const MemoryPlan& plan,
+                           const InferenceOptions& options) {
+  PagerOptions pager{.arena = plan.arena,
+                     .page = plan.layout.page,
+                     .policy = options.policy,
+                     .trace = options.trace,
+                     .title = display_name(model),
+                     .publish = options.publish};
+  for (const loaders::TensorInfo& tensor : model.gguf.tensors()) {
+    pager.names.push_back({tensor.name, tensor.bytes});
+  }
+  return pager;
+}
+
+}  // namespace
+
 Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
-                     const PolicyOptions& policy, Trace* trace)
+                     const InferenceOptions& options)
     : model_(model),
       plan_(std::move(plan)),
       store_(std::move(backend.store)),
       operations_(std::move(backend.operations)),
-      pager_(std::move(backend.device), store_,
-             {.arena = plan_.arena, .page = plan_.layout.page, .policy = policy, .trace = trace}),
+      pager_(std::move(backend.device), store_, pager_options(model, plan_, options)),
       cache_(model.config, plan_.context, plan_.cache_type, pager_.device()) {
   begin_prefill();
   pass_->rehearse();

@@ -83,6 +83,11 @@ Model open_model(const std::filesystem::path& path) {
   return model;
 }
 
+std::string display_name(const Model& model) {
+  const std::string& name = model.config.name;
+  return name.empty() ? model.gguf.files().front().path.filename().string() : name;
+}
+
 std::string file_type(const loaders::GgufModel& model) {
   const auto number = model.metadata().get_optional<std::uint32_t>("general.file_type");
   if (!number) return "unknown";

@@ -180,7 +180,7 @@ class Core {
   std::uint32_t prefetch_frames() const { return depth_of(spread_); }
   /// Whether kept pages are spread over the pass.
   bool spread() const { return spread_; }
-  std::uint32_t resident_pages() const;
+  std::uint32_t resident_pages() const { return resident_; }
   /// Pages that leases hold.
   std::uint32_t pinned_pages() const { return pinned_; }
   const CoreCounters& counters() const { return counters_; }
@@ -309,6 +309,7 @@ class Core {
   std::uint32_t alive_ = 0;     // frames that exist
   std::uint32_t retiring_ = 0;  // of these, frames about to be given up
   std::uint32_t pinned_ = 0;    // residencies with pins
+  std::uint32_t resident_ = 0;  // residencies that are resident
   std::vector<FrameIndex> free_frames_;
   std::vector<FrameIndex> dead_frames_;  // indices to use again
   std::list<ResidencyId> limbo_;

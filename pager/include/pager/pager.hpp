@@ -15,12 +15,6 @@
 
 namespace tensor_pager {
 
-/// A part of the image that has a name: a tensor, say. Traces and tools show traffic by them.
-struct NamedRange {
-  std::string name;
-  ByteRange bytes;
-};
-
 struct PagerOptions {
   /// Device memory that pages may take; rounded down to whole pages.
   Bytes arena{};
@@ -34,6 +28,11 @@ struct PagerOptions {
   Trace* trace = nullptr;
   /// What the image consists of, for tools to show; any order, gaps allowed.
   std::vector<NamedRange> names{};
+  /// What tools call this pager: a model's name, say.
+  std::string title{};
+  /// Lets other processes of this user watch what the pager does (PublishedPager, pager_stats
+  /// --pid). It costs no lock and no system call.
+  bool publish = true;
 };
 
 /// A page size that suits an image: about a 256th of it, `granularity` times a power of two, at

@@ -17,14 +17,21 @@
 
 namespace tensor_pager::qwen {
 
+struct InferenceOptions {
+  PolicyOptions policy{};
+  /// Outlives the inference.
+  Trace* trace = nullptr;
+  /// PagerOptions::publish.
+  bool publish = true;
+};
+
 /// A model on a device, and one sequence of tokens in its key-value cache. Prefill and generation
 /// are phases of their own, with their own buffers, plan and arena.
 class Inference {
  public:
-  /// `model` outlives it, and so does the trace, if there is one.
-  /// Throws what Pager and its device throw.
-  Inference(const Model& model, MemoryPlan plan, Backend backend, const PolicyOptions& policy = {},
-            Trace* trace = nullptr);
+  /// `model` outlives it. Throws what Pager and its device throw.
+  Inference(const Model& model, MemoryPlan plan, Backend backend,
+            const InferenceOptions& options = {});
 
   /// Begins a new sequence with these tokens, as many as the plan's prefill has. The logits of the
   /// last PassSize::wanted of them go to `sink`.

@@ -27,6 +27,9 @@ Model open_model(const std::filesystem::path& path);
 /// The kernels' name for a tensor's type. Throws the model's error that names tensor and type.
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor);
 
+/// The model's own name or, where its file has none, the file's.
+std::string display_name(const Model& model);
+
 /// What most matrices are stored as, by the file's own word: "Q4_K_M", say.
 std::string file_type(const loaders::GgufModel& model);
 
