@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <span>
 #include <sstream>
@@ -166,35 +167,39 @@ TEST(Embedding, UsesAGpu) {
 }
 #endif
 
-std::string without_indentation(const std::string& text) {
-  std::istringstream in(text);
+std::string without_indentation(const std::string& line) {
+  return line.substr(std::min(line.find_first_not_of(' '), line.size()));
+}
+
+std::string without_indentation(std::istream&& in) {
   std::string out;
-  for (std::string line; std::getline(in, line);) {
-    out += line.substr(std::min(line.find_first_not_of(' '), line.size())) + "\n";
-  }
+  for (std::string line; std::getline(in, line);) out += without_indentation(line) + "\n";
   return out;
 }
 
-std::string content(const char* path) {
-  std::ifstream in(path);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
+// What lies between the marks, by name.
+std::map<std::string, std::string> snippets(std::istream&& in) {
+  std::map<std::string, std::string> all;
+  std::string name;
+  for (std::string line; std::getline(in, line);) {
+    const std::string text = without_indentation(line);
+    if (text.starts_with("// [")) {
+      name = text == "// [end]" ? "" : text;
+    } else if (!name.empty()) {
+      all[name] += text + "\n";
+    }
+  }
+  return all;
 }
 
 TEST(Embedding, DocumentQuotesTheseSnippets) {
-  const std::string source = content(__FILE__);
-  const std::string page = without_indentation(content(EMBEDDING_PAGE));
-  std::size_t snippets = 0;
-  for (std::size_t at = source.find("  // ["); at != std::string::npos;) {
-    const std::size_t begin = source.find('\n', at) + 1;
-    const std::size_t end = source.find("  // [end]", begin);
-    const std::string snippet = without_indentation(source.substr(begin, end - begin));
-    EXPECT_NE(page.find(snippet), std::string::npos) << "not in docs/embedding.md:\n" << snippet;
-    ++snippets;
-    at = source.find("  // [", end + 3);
+  const std::string page = without_indentation(std::ifstream(EMBEDDING_PAGE));
+  const auto quoted = snippets(std::ifstream(EMBEDDING_SNIPPETS));
+  EXPECT_EQ(quoted.size(), 6U);
+  for (const auto& [name, snippet] : quoted) {
+    EXPECT_NE(page.find(snippet), std::string::npos) << name << " is not in docs/embedding.md:\n"
+                                                     << snippet;
   }
-  EXPECT_EQ(snippets, 6U);
 }
 
 }  // namespace
