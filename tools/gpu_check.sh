@@ -146,11 +146,26 @@ prefill() {
   row "exec to first step of pp$2, --vram $3" "$start s" "$(at_least 2.5 "$start")"
 }
 
+# Every row of pager_bench about the model of 32B shapes, for pager_sim to be held against.
+bench_rows=$work/gpu_check_rows.jsonl
+
+# predictions MODEL: what pager_sim says of the rows, with rates fitted to those with everything resident.
+predictions() {
+  local out=$work/gpu_check_predictions.txt passed=yes
+  "$bin/pager_sim" -m "$1" --against "$bench_rows" --tolerance 10 >"$out" || passed=no
+  cat "$out"
+  row "pager_sim against $(grep -c '^| pp' "$out") measured prefills" "$(awk -F'|' '/^\| pp/ {
+    error = $8 < 0 ? -$8 : +$8; if (error > worst) worst = error
+    if ($11 !~ /equal/) differ++ }
+    END { printf "off by %.1f%% at most, bytes differ in %d", worst, differ }' "$out")" $passed
+}
+
 # bench NAME LEAST_RATE LEAST_SHARE MODEL ARGUMENTS...: tokens/s, and percent of the bound; 0 asks for nothing.
 bench() {
   local name=$1 least=$2 least_share=$3 out=$work/gpu_check_bench.json rate share passed
   shift 3
   timeout 300 "$bin/pager_bench" -q -r 5 -o jsonl -m "$@" >"$out"
+  cat "$out" >>"$bench_rows"
   rate=$(json "$out" median_ts) share=$(json "$out" bound_fraction | awk '{ print 100 * $1 }')
   passed=$(at_least "$rate" "$least")
   [[ $(at_least "$share" "$least_share") == yes ]] || passed=no
@@ -162,16 +177,20 @@ bench() {
 # sweep NAME MODEL ARGUMENTS...: more memory must never be slower by more than 2%.
 sweep() {
   local name=$1 out=$work/gpu_check_sweep.json result
-  timeout 300 "$bin/pager_bench" -q -r 5 -o json -m "${@:2}" >"$out"
+  timeout 300 "$bin/pager_bench" -q -r 5 -o jsonl -m "${@:2}" >"$out"
+  cat "$out" >>"$bench_rows"
+  local passed=yes
   result=$(python3 -c '
 import json, sys
-rates = [row["median_ts"] for row in json.load(open(sys.argv[1]))]
+rates = [json.loads(line)["median_ts"] for line in open(sys.argv[1])]
 fall = max(1 - rate / max(rates[: i + 1]) for i, rate in enumerate(rates))
 print(" ".join(f"{rate:.0f}" for rate in rates), f"tokens/s, falls by {100 * fall:.1f}% at most")
-sys.exit(fall > 0.02)' "$out") && row "$name" "$result" yes || row "$name" "$result" no
+sys.exit(fall > 0.02)' "$out") || passed=no
+  row "$name" "$result" $passed
 }
 
 benches() {
+  : >"$bench_rows"
   bench "pp2048, --vram 8GiB, cold" 4800 90 "$model" -p 2048 --vram 8GiB
   bench "pp8192, --vram 8GiB, cold" 8000 0 "$model" -p 8192 --vram 8GiB
   bench "pp32768, --vram 24GiB, cold" 5500 0 "$model" -p 32768 --vram 24GiB
@@ -183,6 +202,7 @@ benches() {
   sweep "pp2048, arenas $arenas, warm" "$model" -p 2048 --arena $arenas --warm
   bench "pp2048, link of 12 GB/s" 0 95 "$model" -p 2048 --vram 8GiB --link-rate 12
   bench "pp2048, link of 25 GB/s" 0 95 "$model" -p 2048 --vram 8GiB --link-rate 25
+  predictions "$model"
   rm -f "$model"
   local other
   for other in "q5_k_m 32b" "q8_0 32b" "q4_k_m 7b"; do

@@ -74,6 +74,11 @@ Benchmark::Benchmark(const qwen::Model& model, const Options& options)
       gpu_(use_gpu(options)),
       rates_(gpu_ ? qwen::measure_cuda_rates(options.gpu) : qwen::measure_host_rates()) {}
 
+// One pass warms the machine up; what stays in the arena is settled after another.
+std::uint32_t Benchmark::runs() const {
+  return options_.repetitions + (options_.warm ? 2 : 1);
+}
+
 qwen::Backend Benchmark::backend(const Case& what) {
   if (!gpu_) return qwen::host_backend(model_, nullptr, what.link_rate);
   qwen::Backend backend = qwen::cuda_backend(
@@ -108,16 +113,17 @@ Row Benchmark::run(const Case& what, const std::function<void(std::uint32_t)>& p
   row.page = memory.layout.page;
   row.budget = memory.budget;
   row.ubatch = what.prompt > 0 ? memory.prefill.ubatch : 1;
+  row.warm = options_.warm;
   row.rates = rates_;
   if (what.link_rate > 0) row.rates.link = std::min(rates_.link, what.link_rate);
   row.operations = what.prompt > 0 ? qwen::pass_operations(memory.graph, memory.prefill)
                                    : what.generated * qwen::pass_operations(memory.graph, {});
   qwen::Inference inference(model_, std::move(memory), std::move(made),
                             {.policy = options_.policy});
-  for (std::uint32_t i = 0; i <= options_.repetitions; ++i) {
+  for (std::uint32_t i = 0; i < runs(); ++i) {
     const Sample sample =
         what.prompt > 0 ? prefill(inference) : generate(inference, what.generated);
-    if (i > 0) row.samples.push_back(sample);  // the first one warms up
+    if (i + options_.repetitions >= runs()) row.samples.push_back(sample);
     progress(i + 1);
   }
   row.peak = inference.statistics().memory.peak;

@@ -37,6 +37,7 @@ struct Row {
   Bytes budget;
   Bytes peak;
   std::uint32_t ubatch = 0;
+  bool warm = false;         ///< samples begin with what the former left
   qwen::MachineRates rates;  ///< the link's is the imitated one, if that is slower
   double operations = 0;     ///< of one run
   std::vector<Sample> samples;
@@ -60,6 +61,8 @@ class Benchmark {
 
   const qwen::MachineRates& rates() const { return rates_; }
   bool on_gpu() const { return gpu_; }
+  /// Of one case, those that warm up among them.
+  std::uint32_t runs() const;
   /// Throws what the parts throw: MemoryError if the case does not fit. `progress` is called after
   /// each run.
   Row run(const Case& what, const std::function<void(std::uint32_t done)>& progress);

@@ -36,7 +36,7 @@ void run(const Options& options) {
   const auto report = make_report(options.format, model, benchmark.on_gpu() ? "CUDA" : "host");
   report->begin();
   for (const Case& what : cases_of(options)) {
-    const std::uint32_t runs = options.repetitions + 1;
+    const std::uint32_t runs = benchmark.runs();
     command_line::ProgressBar bar(!options.quiet, "runs", runs, "run");
     const Row row = benchmark.run(what, [&](std::uint32_t done) { bar.update(done, runs); });
     bar.clear();

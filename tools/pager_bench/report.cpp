@@ -91,6 +91,7 @@ Json to_json(const Subject& subject, const Row& row) {
   json["model_n_params"] = subject.parameters;
   json["backends"] = subject.device;
   json["n_ubatch"] = row.ubatch;
+  json["warm"] = row.warm;
   json["n_prompt"] = row.what.prompt;
   json["n_gen"] = row.what.generated;
   json["avg_ns"] = nanoseconds(time.mean);

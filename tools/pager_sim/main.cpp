@@ -2,18 +2,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "comparison.hpp"
 #include "options.hpp"
-#include "pager/pager.hpp"
-#include "prediction.hpp"
-#include "qwen/memory_plan.hpp"
+#include "prefill.hpp"
+#include "qwen/error.hpp"
 #include "qwen/model.hpp"
-#include "qwen/rates.hpp"
 
 namespace {
 
@@ -24,19 +24,9 @@ constexpr int kFailure = 1;
 constexpr int kWrongUsage = 2;
 constexpr double kGiga = 1e9;
 
-struct Case {
-  std::variant<Bytes, qwen::Percent> arena;
-  std::string policy;
-  std::uint32_t prompt = 0;
-  double link = 0;
-  double arithmetic = 0;
-};
-
 struct Row {
-  Case what;
-  Bytes arena;
-  std::uint32_t tokens = 0;  // of the passes counted
-  Prediction prediction;
+  PrefillCase what;
+  PredictedPrefill predicted;
 };
 
 int fail(int status, std::string message) {
@@ -45,63 +35,32 @@ int fail(int status, std::string message) {
   return status;
 }
 
-std::vector<Case> cases_of(const Options& options) {
-  std::vector<Case> cases;
+std::vector<PrefillCase> cases_of(const Options& options) {
+  PrefillCase common{.page = options.page,
+                     .granularity = options.granularity,
+                     .ubatch = options.ubatch,
+                     .weights_rate = options.weights_rate,
+                     .map_seconds = options.map_seconds,
+                     .warm_up = options.warm ? kWarmUp : 0,
+                     .passes = options.warm ? options.passes : 1};
+  std::vector<PrefillCase> cases;
   for (const std::uint32_t prompt : options.prompts) {
     for (const std::string& policy : options.policies) {
       for (const double link : options.link_rates) {
         for (const double arithmetic : options.arithmetic) {
           for (const auto& arena : options.arenas) {
-            cases.push_back({arena, policy, prompt, link, arithmetic});
+            PrefillCase& what = cases.emplace_back(common);
+            what.prompt = prompt;
+            what.policy = policy;
+            what.link = link;
+            what.arithmetic = arithmetic;
+            what.arena = arena;
           }
         }
       }
     }
   }
   return cases;
-}
-
-// As qwen_prefill would lay it out, memory beside the arena being plentiful.
-qwen::MemoryPlan plan_for(const qwen::Model& model, const Options& options, const Case& what) {
-  qwen::MemoryRequest request;
-  request.vram = GiB(1U << 20);
-  request.arena = what.arena;
-  request.page = options.page;
-  request.page_granularity = options.granularity;
-  request.tokens = what.prompt;
-  request.context = what.prompt;
-  request.ubatch = std::min(options.ubatch, what.prompt);
-  return qwen::plan_memory(model, request);
-}
-
-Row predict_case(const qwen::Model& model, const Options& options, const Case& what) {
-  const qwen::MemoryPlan plan = plan_for(model, options, what);
-  const qwen::PassSize& size = plan.prefill;
-  const std::uint32_t ubatches = (size.tokens + size.ubatch - 1) / size.ubatch;
-  std::vector<double> seconds;
-  for (const loaders::ScheduledStep& entry : loaders::schedule(plan.graph, ubatches)) {
-    const loaders::Step& step = plan.graph.steps[entry.step];
-    double time = qwen::step_operations(plan.graph, step, size, entry.ubatch) / what.arithmetic;
-    for (const loaders::WeightSlice& slice : step.weights) {
-      if (options.weights_rate > 0) {
-        time += static_cast<double>(slice.bytes.size.count) / options.weights_rate;
-      }
-    }
-    seconds.push_back(time);
-  }
-  CoreOptions core{.layout = plan.layout};
-  core.frames = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(plan.arena / plan.layout.page, plan.layout.page_count()));
-  core.policy = command_line::parse_policy(what.policy, std::nullopt);
-  core.pages_per_copy = pages_per_copy(plan.layout.page);
-  const AccessPlan access =
-      loaders::access_plan(plan.graph, {.ubatches = ubatches, .ubatch_tokens = size.ubatch});
-  const std::uint32_t passes = options.warm ? options.passes : 1;
-  Row row{.what = what, .arena = plan.arena, .tokens = size.tokens * passes, .prediction = {}};
-  row.prediction = predict(core, access, seconds,
-                           {.link = what.link, .copy_latency = 10e-6, .map = options.map_seconds},
-                           options.warm ? 1 : 0, passes);
-  return row;
 }
 
 double ratio(double a, double b) {
@@ -118,12 +77,12 @@ void print_table(const std::vector<Row>& rows) {
       "GB "
       "| optimal GB |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const Row& row : rows) {
-    const Prediction& p = row.prediction;
+    const Prediction& p = row.predicted.prediction;
     fmt::print(
         "| pp{} | {} | {} | {:.1f} | {:.0f} | {:.0f} | {:.4f} | {:.1f} | {:.1f} | {:.2f} | {:.2f} "
         "|\n",
-        row.what.prompt, row.what.policy, to_string(row.arena), row.what.link / kGiga,
-        row.what.arithmetic / 1e12, row.tokens / p.seconds, p.seconds,
+        row.what.prompt, row.what.policy, to_string(row.predicted.arena), row.what.link / kGiga,
+        row.what.arithmetic / 1e12, row.predicted.tokens_per_second(), p.seconds,
         100 * ratio(p.stalled, p.seconds),
         100 * ratio(static_cast<double>(p.hits), static_cast<double>(p.accesses)),
         count(p.copied) / kGiga, count(p.optimal) / kGiga);
@@ -133,13 +92,13 @@ void print_table(const std::vector<Row>& rows) {
 void print_json(const std::vector<Row>& rows) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   for (const Row& row : rows) {
-    const Prediction& p = row.prediction;
+    const Prediction& p = row.predicted.prediction;
     all.push_back({{"n_prompt", row.what.prompt},
                    {"policy", row.what.policy},
-                   {"arena_bytes", row.arena.count},
+                   {"arena_bytes", row.predicted.arena.count},
                    {"link_gb_per_s", row.what.link / kGiga},
                    {"tflops", row.what.arithmetic / 1e12},
-                   {"tokens_per_s", row.tokens / p.seconds},
+                   {"tokens_per_s", row.predicted.tokens_per_second()},
                    {"seconds", p.seconds},
                    {"stall_s", p.stalled},
                    {"link_busy_s", p.link_busy},
@@ -151,10 +110,46 @@ void print_json(const std::vector<Row>& rows) {
   fmt::print("{}\n", all.dump(2));
 }
 
+void print_comparison(const StepRates& rates, const std::vector<Comparison>& rows) {
+  fmt::print("rates fitted to prefills with everything resident: {:.4g} TFLOP/s, weights at {}\n",
+             rates.arithmetic / 1e12,
+             rates.weights_rate > 0 ? fmt::format("{:.4g} GB/s", rates.weights_rate / kGiga)
+                                    : std::string("any rate"));
+  fmt::print(
+      "| test | start | arena | link GB/s | predicted t/s | measured t/s | error % | predicted GB "
+      "| measured GB | bytes |\n|---|---|---|---|---|---|---|---|---|---|\n");
+  for (const Comparison& row : rows) {
+    const PrefillCase& what = row.measured.what;
+    fmt::print("| pp{} | {} | {} | {:.1f} | {:.0f} | {:.0f} | {:+.1f} | {:.2f} | {:.2f} | {} |\n",
+               what.prompt, what.warm_up > 0 ? "warm" : "cold", to_string(row.measured.arena),
+               what.link / kGiga, row.predicted.tokens_per_second(), row.measured.tokens_per_second,
+               100 * row.error(), count(row.predicted.prediction.copied) / kGiga / what.passes,
+               count(row.measured.copied) / kGiga, row.same_bytes() ? "equal" : "differ");
+  }
+}
+
+// Throws if a prediction is farther off than is tolerated.
+void compare_with(const qwen::Model& model, const Options& options) {
+  const std::vector<MeasuredPrefill> measured = read_measurements(*options.against);
+  const StepRates rates = fit_rates(model, measured);
+  const std::vector<Comparison> rows = compare(model, rates, options.map_seconds, measured);
+  print_comparison(rates, rows);
+  const auto off = std::ranges::count_if(rows, [&](const Comparison& row) {
+    return !row.same_bytes() || std::abs(row.error()) > options.tolerance;
+  });
+  if (off > 0) {
+    throw qwen::Error(fmt::format("{} of {} predictions are off by more than {:g}%, or in bytes",
+                                  off, rows.size(), 100 * options.tolerance));
+  }
+}
+
 void run(const Options& options) {
   const qwen::Model model = qwen::open_model(options.model);
+  if (options.against) return compare_with(model, options);
   std::vector<Row> rows;
-  for (const Case& what : cases_of(options)) rows.push_back(predict_case(model, options, what));
+  for (const PrefillCase& what : cases_of(options)) {
+    rows.push_back({what, predict_prefill(model, what)});
+  }
   options.format == Format::json ? print_json(rows) : print_table(rows);
 }
 

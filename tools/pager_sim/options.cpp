@@ -17,6 +17,7 @@ struct Typed {
   std::string device = "cuda";
   std::string format = "md";
   bool cold = false;
+  double tolerance = 10;
 };
 
 void add_what(CLI::App& app, Options& options, Typed& typed) {
@@ -46,7 +47,16 @@ void add_what(CLI::App& app, Options& options, Typed& typed) {
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--cold", typed.cold, "One pass that begins with nothing resident (the default)");
-  app.add_flag("--warm", options.warm, "Passes after one that is not counted");
+  app.add_flag("--warm", options.warm, "Passes after two that are not counted");
+  app.add_option("--against", options.against,
+                 "Predict what pager_bench -o jsonl measured, with rates fitted to its rows with\n"
+                 "everything resident; prompts, arenas and links are the file's")
+      ->type_name("FILE");
+  app.add_option("--tolerance", typed.tolerance,
+                 "Percent by which predictions may be off; beyond it the exit status is 1")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("PCT");
 }
 
 void add_machine(CLI::App& app, Options&, Typed& typed) {
@@ -87,6 +97,7 @@ Options complete(Options options, const Typed& typed) {
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
   if (!typed.arithmetic.empty()) options.arithmetic.clear();
   for (const double rate : typed.arithmetic) options.arithmetic.push_back(rate * 1e12);
+  options.tolerance = typed.tolerance / 100;
   options.weights_rate = typed.weights_rate * 1e9;
   options.map_seconds = typed.map_microseconds * 1e-6;
   if (typed.page) options.page = command_line::parse_size("--page", *typed.page);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -27,6 +28,8 @@ struct Options {
   std::uint32_t ubatch = 8192;
   std::uint32_t passes = 3;
   bool warm = false;
+  std::optional<std::filesystem::path> against;  ///< measurements of pager_bench
+  double tolerance = 0.1;                        ///< of a prediction's error
   Format format = Format::md;
 };
 

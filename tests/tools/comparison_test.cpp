@@ -1,0 +1,106 @@
+// Predictions of pager_sim against prefills that pager_bench measured.
+#include "comparison.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "../examples/child_process.hpp"
+#include "../temporary_directory.hpp"
+#include "qwen/error.hpp"
+
+namespace tensor_pager::pager_sim {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kModel = std::string(TEST_DATA_DIR) + "/models/tiny-qwen2-q4_k_m.gguf";
+
+class ComparisonTest : public testing::Test {
+ protected:
+  // A prefill with everything resident on a machine of these rates.
+  MeasuredPrefill resident(std::uint32_t prompt, double arithmetic, double weights_rate) const {
+    MeasuredPrefill measured;
+    measured.what = {.prompt = prompt, .granularity = KiB(4), .ubatch = 64, .link = 1e9};
+    const PassCost cost = pass_cost(model_, measured.what);
+    measured.tokens_per_second =
+        prompt / (cost.operations / arithmetic + cost.weight_bytes / weights_rate);
+    return measured;
+  }
+
+  tests::ProcessResult against(const std::string& file, const std::string& tolerance) const {
+    return tests::run_process(PAGER_SIM,
+                              {"-m", kModel, "--against", file, "--tolerance", tolerance});
+  }
+
+  const qwen::Model model_ = qwen::open_model(kModel);
+  tests::TemporaryDirectory directory_;
+};
+
+TEST_F(ComparisonTest, RatesAreFoundFromSeveralPromptLengths) {
+  const StepRates rates = fit_rates(
+      model_, {resident(32, 5e11, 2e9), resident(128, 5e11, 2e9), resident(512, 5e11, 2e9)});
+  EXPECT_NEAR(rates.arithmetic, 5e11, 1e8);
+  EXPECT_NEAR(rates.weights_rate, 2e9, 1e6);
+}
+
+TEST_F(ComparisonTest, OneLengthGivesTheArithmeticRateAlone) {
+  const StepRates rates = fit_rates(model_, {resident(128, 5e11, 1e30)});
+  EXPECT_NEAR(rates.arithmetic, 5e11, 1e8);
+  EXPECT_EQ(rates.weights_rate, 0);
+}
+
+TEST_F(ComparisonTest, WithoutResidentPassesTheRatesAreUnknown) {
+  MeasuredPrefill copied = resident(128, 5e11, 2e9);
+  copied.copied = KiB(4);
+  EXPECT_THROW(fit_rates(model_, {copied}), qwen::Error);
+}
+
+// On any machine, however busy: bytes are a matter of decisions, not of time.
+TEST_F(ComparisonTest, BytesAreThoseThatWereCopied) {
+  const std::string file = directory_ / "rows.jsonl";
+  std::ofstream rows(file);
+  const auto measure = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(),
+                     {"-q", "--device", "host", "-m", kModel, "-r", "1", "-o", "jsonl"});
+    const tests::ProcessResult run = tests::run_process(PAGER_BENCH, arguments);
+    ASSERT_EQ(run.status, 0) << run.err;
+    rows << run.out;
+  };
+  measure({"-p", "64,128", "--arena", "100%", "--warm"});
+  measure({"-p", "64,200", "--arena", "20%,60%"});
+  measure({"-p", "64", "--arena", "50%", "--warm"});
+  rows.close();
+
+  const auto measured = read_measurements(file);
+  ASSERT_EQ(measured.size(), 7U);
+  const auto compared = compare(model_, fit_rates(model_, measured), 0, measured);
+  ASSERT_EQ(compared.size(), 5U);  // those that copied
+  for (const Comparison& row : compared) {
+    EXPECT_TRUE(row.same_bytes()) << row.measured.what.prompt << " tokens, "
+                                  << row.measured.arena.count << " bytes of arena: predicted "
+                                  << row.predicted.prediction.copied.count << ", measured "
+                                  << row.measured.copied.count;
+  }
+  const tests::ProcessResult shown = against(file, "1000000");
+  EXPECT_EQ(shown.status, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("| pp200 | cold |"));
+  const tests::ProcessResult strict = against(file, "0");
+  EXPECT_EQ(strict.status, 1);
+  EXPECT_THAT(strict.err, HasSubstr("predictions are off by more than 0%"));
+}
+
+TEST_F(ComparisonTest, OtherFilesAreNamed) {
+  const auto says = [&](const std::string& file) { return against(file, "10").err; };
+  EXPECT_THAT(says(directory_ / "none"), HasSubstr("cannot open"));
+  std::ofstream(directory_ / "text") << "not JSON\n";
+  EXPECT_THAT(says(directory_ / "text"), HasSubstr("not output of pager_bench"));
+  std::ofstream(directory_ / "other") << "[{\"n_prompt\": 5}]";
+  EXPECT_THAT(says(directory_ / "other"), HasSubstr("not output of this pager_bench"));
+}
+
+}  // namespace
+}  // namespace tensor_pager::pager_sim

@@ -1,0 +1,81 @@
+#include "prefill.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "command_line/values.hpp"
+#include "pager/pager.hpp"
+#include "qwen/rates.hpp"
+
+namespace tensor_pager::pager_sim {
+namespace {
+
+qwen::MemoryPlan plan_for(const qwen::Model& model, const PrefillCase& what) {
+  qwen::MemoryRequest request;
+  request.vram = GiB(1U << 20);
+  request.arena = what.arena;
+  request.page = what.page;
+  request.page_granularity = what.page > Bytes{0} ? what.page : what.granularity;
+  request.tokens = what.prompt;
+  request.context = what.prompt;
+  request.ubatch = std::min(what.ubatch, what.prompt);
+  return qwen::plan_memory(model, request);
+}
+
+std::uint32_t ubatches(const qwen::PassSize& size) {
+  return (size.tokens + size.ubatch - 1) / size.ubatch;
+}
+
+// By step of the schedule.
+std::vector<PassCost> step_costs(const qwen::MemoryPlan& plan) {
+  std::vector<PassCost> costs;
+  for (const loaders::ScheduledStep& entry :
+       loaders::schedule(plan.graph, ubatches(plan.prefill))) {
+    const loaders::Step& step = plan.graph.steps[entry.step];
+    PassCost cost;
+    cost.operations = qwen::step_operations(plan.graph, step, plan.prefill, entry.ubatch);
+    for (const loaders::WeightSlice& slice : step.weights) {
+      cost.weight_bytes += static_cast<double>(slice.bytes.size.count);
+    }
+    costs.push_back(cost);
+  }
+  return costs;
+}
+
+CoreOptions core_options(const qwen::MemoryPlan& plan, const PrefillCase& what) {
+  CoreOptions core{.layout = plan.layout};
+  core.frames = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(plan.arena / plan.layout.page, plan.layout.page_count()));
+  core.policy = command_line::parse_policy(what.policy, std::nullopt);
+  core.pages_per_copy = pages_per_copy(plan.layout.page);
+  return core;
+}
+
+}  // namespace
+
+PassCost pass_cost(const qwen::Model& model, const PrefillCase& what) {
+  PassCost sum;
+  for (const PassCost& step : step_costs(plan_for(model, what))) {
+    sum.operations += step.operations;
+    sum.weight_bytes += step.weight_bytes;
+  }
+  return sum;
+}
+
+PredictedPrefill predict_prefill(const qwen::Model& model, const PrefillCase& what) {
+  const qwen::MemoryPlan plan = plan_for(model, what);
+  std::vector<double> seconds;
+  for (const PassCost& cost : step_costs(plan)) {
+    seconds.push_back(cost.operations / what.arithmetic +
+                      (what.weights_rate > 0 ? cost.weight_bytes / what.weights_rate : 0));
+  }
+  const AccessPlan access = loaders::access_plan(
+      plan.graph, {.ubatches = ubatches(plan.prefill), .ubatch_tokens = plan.prefill.ubatch});
+  return {.arena = plan.arena,
+          .tokens = plan.prefill.tokens * what.passes,
+          .prediction = predict(core_options(plan, what), access, seconds,
+                                {.link = what.link, .copy_latency = 10e-6, .map = what.map_seconds},
+                                what.warm_up, what.passes)};
+}
+
+}  // namespace tensor_pager::pager_sim
