@@ -3,10 +3,22 @@
 #include <fmt/format.h>
 
 #include <utility>
+#include <vector>
 
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
+namespace {
+
+std::vector<NamedRange> tensor_ranges(const loaders::GgufModel& model) {
+  std::vector<NamedRange> ranges;
+  for (const loaders::TensorInfo& tensor : model.tensors()) {
+    ranges.push_back({tensor.name, tensor.bytes});
+  }
+  return ranges;
+}
+
+}  // namespace
 
 Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
                      const PolicyOptions& policy, Trace* trace)
@@ -15,7 +27,11 @@ Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
       store_(std::move(backend.store)),
       operations_(std::move(backend.operations)),
       pager_(std::move(backend.device), store_,
-             {.arena = plan_.arena, .page = plan_.layout.page, .policy = policy, .trace = trace}),
+             {.arena = plan_.arena,
+              .page = plan_.layout.page,
+              .policy = policy,
+              .trace = trace,
+              .names = tensor_ranges(model.gguf)}),
       cache_(model.config, plan_.context, plan_.cache_type, pager_.device()) {
   begin_prefill();
   pass_->rehearse();

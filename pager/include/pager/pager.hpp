@@ -15,12 +15,6 @@
 
 namespace tensor_pager {
 
-/// A part of the image that has a name: a tensor, say. Traces and tools show traffic by them.
-struct NamedRange {
-  std::string name;
-  ByteRange bytes;
-};
-
 struct PagerOptions {
   /// Device memory that pages may take; rounded down to whole pages.
   Bytes arena{};

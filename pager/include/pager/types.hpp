@@ -65,6 +65,12 @@ struct ByteRange {
   constexpr auto operator<=>(const ByteRange&) const = default;
 };
 
+/// A part of the image that has a name: a tensor, say. Traces and tools show traffic by them.
+struct NamedRange {
+  std::string name;
+  ByteRange bytes;
+};
+
 /// An index that cannot be mixed up with an index into something else. `Tag` is never defined.
 template <class Tag>
 struct Index {
