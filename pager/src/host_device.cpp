@@ -272,6 +272,7 @@ void HostDevice::carry_out(const Request& request) {
                                    std::to_string(last) + ", " + std::to_string(copied.count) +
                                    " bytes",
                          .copy = static_cast<std::uint64_t>(request.id),
+                         .pages = request.pages,
                          .bytes = copied});
   }
   const std::lock_guard lock(mutex_);

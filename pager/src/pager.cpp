@@ -98,10 +98,15 @@ class Pager::Impl {
     PageRun pages;
     ProfilerSpan span;
   };
+  /// What a lease is called where it is shown.
+  struct Label {
+    std::string name;
+    std::optional<Trace::PlanPosition> position{};
+  };
   /// When a lease's stream asked for its pages, had them, and was done with them. Only what had to
   /// wait, or is traced, has stamps.
   struct Timing {
-    std::string name;
+    Label label;
     bool late = false;
     std::uint32_t stream = 0;
     std::vector<std::uint64_t> copies{};  // that brought in what it reads, if there is a trace
@@ -114,8 +119,8 @@ class Pager::Impl {
   void publish_all();
   void publish();
   void publish_changes(const Commands& commands);
-  LeaseId acquire(const Ask& ask, const std::string& name, StreamRef stream);
-  LeaseId try_acquire(const Ask& ask, const std::string& name, StreamRef stream);
+  LeaseId acquire(const Ask& ask, const Label& label, StreamRef stream);
+  LeaseId try_acquire(const Ask& ask, const Label& label, StreamRef stream);
   void run();
   void observe_copies();
   void observe_fences();
@@ -133,7 +138,8 @@ class Pager::Impl {
   std::exception_ptr failure_of(LeaseId lease) const;
   void observe_timings() noexcept;
   bool observe_timing(const Timing& timing);
-  std::string name_of(StepIndex step) const;
+  Label label_of(StepIndex step) const;
+  void trace_changes(std::span<const PageIndex> evicted);
   std::vector<std::uint64_t> take_copies_for(LeaseId lease);
 
   const PageLayout layout_;
@@ -157,6 +163,8 @@ class Pager::Impl {
   std::map<LeaseId, Timing> timings_;  // of leases that are held
   std::deque<Timing> ended_timings_;   // of leases that have ended, while their streams go on
   std::vector<std::string> step_names_;
+  std::uint32_t plans_ = 0;                    // that were set so far
+  std::vector<PageRun> arrived_pages_;         // that the trace does not know of yet
   std::map<StreamId, std::uint32_t> streams_;  // in the order in which a trace saw them
   std::unordered_map<std::uint32_t, CopyId>
       brought_in_;                         // by page, until its first use; for a trace
@@ -187,6 +195,10 @@ Pager::Impl::Impl(std::unique_ptr<Device> device, std::shared_ptr<const BackingS
   device_->reserve(layout_);
   carry_out(core_.take_commands().remaps);
   peak_frames_ = core_.frames();
+  if (trace_ != nullptr) {
+    trace_->describe(core_options(layout_, options), options.names);
+    trace_->frames(Trace::Clock::now(), core_.frames());
+  }
   for (std::uint32_t page = 0; page < layout_.page_count(); ++page) {
     missing_.push_back(layout_.bytes_of({page}).size.count);
   }
@@ -236,9 +248,11 @@ void Pager::Impl::run() {
     observe_timings();
     if (core_.has_commands() && !fatal_) {
       const Commands commands = core_.take_commands();
+      if (trace_ != nullptr) trace_changes(commands.evicted);
       carry_out(commands, lock);
       continue;
     }
+    if (trace_ != nullptr) trace_changes({});
     publish_all();
     changed_.notify_all();
     wake_.wait(lock, [&] { return stop_ || progress_ || (core_.has_commands() && !fatal_); });
@@ -266,10 +280,18 @@ void Pager::Impl::observe_copies() {
       }
       if (publication_) publication_->set(page, failure ? PageState::absent : PageState::resident);
     }
-    if (trace_ != nullptr) {
-      trace_->resident(Trace::Clock::now(), layout_.page * core_.resident_pages());
-    }
+    if (trace_ != nullptr && !failure) arrived_pages_.push_back(copy.pages);
   }
+}
+
+/// Once the core's evictions are known, the changes so far make up what it calls resident.
+void Pager::Impl::trace_changes(std::span<const PageIndex> evicted) {
+  if (arrived_pages_.empty() && evicted.empty()) return;
+  const Trace::Time now = Trace::Clock::now();
+  for (const PageRun& pages : arrived_pages_) trace_->arrived(now, pages);
+  arrived_pages_.clear();
+  trace_->evicted(now, evicted);
+  trace_->resident(now, layout_.page * core_.resident_pages());
 }
 
 void Pager::Impl::observe_fences() {
@@ -399,53 +421,58 @@ void Pager::Impl::set_plan(const AccessPlan& plan) {
   core_.set_plan(plan);
   step_names_.clear();
   for (const PlanStep& step : plan.steps) step_names_.push_back(step.name);
+  ++plans_;
+  if (trace_ != nullptr) trace_->plan_set(Trace::Clock::now(), plan);
   wake_.notify_all();
 }
 
 LeaseId Pager::Impl::acquire_step(StepIndex step, std::span<const ByteRange> chosen,
                                   StreamRef stream) {
   const bool named = trace_ != nullptr || ProfilerSpan::wanted();
-  const std::string name = named ? name_of(step) : std::string();
+  const Label label = named ? label_of(step) : Label{};
   return acquire(
       [&](StreamId id) {
         step_ = step;
         return core_.acquire(step, chosen, id);
       },
-      name, stream);
+      label, stream);
 }
 
 LeaseId Pager::Impl::acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream) {
-  return acquire([&](StreamId id) { return core_.acquire(ranges, id); }, "ranges", stream);
+  return acquire([&](StreamId id) { return core_.acquire(ranges, id); }, {.name = "ranges"},
+                 stream);
 }
 
 /// A failed copy is tried once more: it may have failed for the sake of a neighbouring page that
 /// was copied along.
-LeaseId Pager::Impl::acquire(const Ask& ask, const std::string& name, StreamRef stream) {
+LeaseId Pager::Impl::acquire(const Ask& ask, const Label& label, StreamRef stream) {
   {
     const std::lock_guard lock(mutex_);
     throw_pending();
   }
   try {
-    return try_acquire(ask, name, stream);
+    return try_acquire(ask, label, stream);
   } catch (const StoreError&) {
-    return try_acquire(ask, name, stream);
+    return try_acquire(ask, label, stream);
   }
 }
 
-std::string Pager::Impl::name_of(StepIndex step) const {
+Pager::Impl::Label Pager::Impl::label_of(StepIndex step) const {
   const std::lock_guard lock(mutex_);
   const bool named = step.value < step_names_.size() && !step_names_[step.value].empty();
-  return named ? step_names_[step.value] : "step " + std::to_string(step.value);
+  Label label{.name = named ? step_names_[step.value] : "step " + std::to_string(step.value)};
+  if (plans_ > 0) label.position = {.plan = plans_ - 1, .step = step};
+  return label;
 }
 
-LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, StreamRef stream) {
+LeaseId Pager::Impl::try_acquire(const Ask& ask, const Label& label, StreamRef stream) {
   // Callers that share the null stream of the host are different queues if they are different
   // threads.
   const StreamId queue{stream.handle != nullptr
                            ? reinterpret_cast<std::uintptr_t>(stream.handle)
                            : std::hash<std::thread::id>{}(std::this_thread::get_id())};
   const bool profiled = ProfilerSpan::wanted();
-  const ProfilerSpan span = profiled ? ProfilerSpan("acquire " + name) : ProfilerSpan();
+  const ProfilerSpan span = profiled ? ProfilerSpan("acquire " + label.name) : ProfilerSpan();
   Lock lock(mutex_);
   if (fatal_) std::rethrow_exception(fatal_);
   const LeaseId lease = ask(queue);
@@ -454,7 +481,7 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
   const bool late = core_.state(lease) != LeaseState::ready;
   if (late || trace_ != nullptr) {
     const auto number = static_cast<std::uint32_t>(streams_.size());
-    timings_[lease] = {.name = name,
+    timings_[lease] = {.label = label,
                        .late = late,
                        .stream = streams_.emplace(queue, number).first->second,
                        .asked = device_->stamp(stream)};
@@ -481,7 +508,7 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const std::string& name, Stream
     abandon(lease, failure);
   }
   if (late || trace_ != nullptr) timings_.at(lease).granted = device_->stamp(stream);
-  if (profiled) steps_[lease] = ProfilerSpan(name);
+  if (profiled) steps_[lease] = ProfilerSpan(label.name);
   return lease;
 }
 
@@ -581,16 +608,18 @@ bool Pager::Impl::observe_timing(const Timing& timing) {
       trace_->add({.track = Trace::Track::stalls,
                    .begin = *asked,
                    .end = *granted,
-                   .name = timing.name,
-                   .stream = timing.stream});
+                   .name = timing.label.name,
+                   .stream = timing.stream,
+                   .position = timing.label.position});
     }
   }
   if (ended) {
     trace_->add({.track = Trace::Track::steps,
                  .begin = *granted,
                  .end = *ended,
-                 .name = timing.name,
+                 .name = timing.label.name,
                  .stream = timing.stream,
+                 .position = timing.label.position,
                  .copies = timing.copies});
   }
   return true;
@@ -629,10 +658,14 @@ void Pager::Impl::set_arena(Bytes arena) {
   throw_pending();
   const std::uint64_t frames = std::min<std::uint64_t>(arena / layout_.page, layout_.page_count());
   core_.set_budget(static_cast<std::uint32_t>(frames));
+  // Frames are new from now on, and given up once they are free.
+  const bool grows = core_.frames() < frames;
+  if (trace_ != nullptr && grows) trace_->frames(Trace::Clock::now(), core_.budget());
   wake_.notify_all();
   changed_.wait(lock, [&] {
     return fatal_ || (core_.frames() == core_.budget() && !core_.has_commands() && !executing_);
   });
+  if (trace_ != nullptr && !grows) trace_->frames(Trace::Clock::now(), core_.frames());
   if (fatal_) std::rethrow_exception(fatal_);
 }
 

@@ -5,28 +5,12 @@
 #include <ostream>
 #include <utility>
 
+#include "json_text.hpp"
+#include "trace_section.hpp"
+
 namespace tensor_pager {
 
 namespace {
-
-/// JSON string contents. Names are ours, but a step may be named after what a file says.
-std::string escaped(const std::string& text) {
-  static constexpr const char* kHex = "0123456789abcdef";
-  std::string out;
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += "\\u00";
-      out += kHex[(c >> 4) & 15];
-      out += kHex[c & 15];
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 /// The row that a span belongs to, before rows are divided. It is a tid of the format.
 std::uint32_t row_of(const Trace::Span& span) {
@@ -57,18 +41,33 @@ std::string name_of(const Trace::Span& span) {
   return "";
 }
 
+/// What a span says about itself beside its times: members of a JSON object.
+std::string arguments_of(const Trace::Span& span) {
+  std::string out;
+  const auto add = [&](const std::string& name, const std::string& value) {
+    out += (out.empty() ? "\"" : ",\"") + name + "\":" + value;
+  };
+  if (!span.detail.empty()) add("detail", '"' + json_text(span.detail) + '"');
+  if (span.position) {
+    add("plan", std::to_string(span.position->plan));
+    add("step", std::to_string(span.position->step.value));
+  }
+  if (span.pages.count > 0) {
+    add("first", std::to_string(span.pages.first.value));
+    add("pages", std::to_string(span.pages.count));
+    add("bytes", std::to_string(span.bytes.count));
+  }
+  return out;
+}
+
 /// Writes events, one a line, with times since `start`.
 class Events {
  public:
   Events(std::ostream& out, Trace::Time start) : out_(out), start_(start) {
-    out_ << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
+    out_ << "\"traceEvents\":[";
     out_ << R"({"ph":"M","pid":1,"name":"process_name","args":{"name":"tensor-pager"}})";
-    precision_ = out_.precision(15);
   }
-  ~Events() {
-    out_.precision(precision_);
-    out_ << "]}\n";
-  }
+  ~Events() { out_ << ']'; }
   Events(const Events&) = delete;
   Events& operator=(const Events&) = delete;
 
@@ -77,10 +76,11 @@ class Events {
                << "\"}}";
   }
   void span(const Trace::Span& span, std::uint32_t tid) {
-    begin("X") << ",\"tid\":" << tid << ",\"name\":\"" << escaped(span.name)
+    begin("X") << ",\"tid\":" << tid << ",\"name\":\"" << json_text(span.name)
                << "\",\"ts\":" << time(span.begin)
                << ",\"dur\":" << duration(span.end - span.begin);
-    if (!span.detail.empty()) out_ << R"(,"args":{"detail":")" << escaped(span.detail) << "\"}";
+    const std::string arguments = arguments_of(span);
+    if (!arguments.empty()) out_ << ",\"args\":{" << arguments << '}';
     out_ << "}";
   }
   /// An arrow from the end of one span to the beginning of another.
@@ -114,7 +114,6 @@ class Events {
 
   std::ostream& out_;
   Trace::Time start_;
-  std::streamsize precision_ = 0;
   std::uint64_t flows_ = 0;
 };
 
@@ -167,6 +166,42 @@ void Trace::resident(Time at, Bytes bytes) {
   resident_.emplace_back(at, bytes);
 }
 
+void Trace::describe(const CoreOptions& core, std::span<const NamedRange> parts) {
+  const std::lock_guard lock(mutex_);
+  core_ = core;
+  parts_.assign(parts.begin(), parts.end());
+}
+
+void Trace::plan_set(Time at, const AccessPlan& plan) {
+  const std::lock_guard lock(mutex_);
+  plans_.push_back({at, plan});
+}
+
+void Trace::frames(Time at, std::uint32_t count) {
+  const std::lock_guard lock(mutex_);
+  frames_.emplace_back(at, count);
+}
+
+void Trace::arrived(Time at, PageRun pages) {
+  const std::lock_guard lock(mutex_);
+  changes_.push_back({at, pages, true});
+}
+
+void Trace::evicted(Time at, std::span<const PageIndex> pages) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t before = changes_.size();
+  for (const PageIndex page : pages) {
+    const bool extends =
+        changes_.size() > before &&
+        changes_.back().pages.first.value + changes_.back().pages.count == page.value;
+    if (extends) {
+      ++changes_.back().pages.count;
+    } else {
+      changes_.push_back({at, {page, 1}, false});
+    }
+  }
+}
+
 std::vector<std::pair<Trace::Time, Trace::Time>> Trace::spans(Track track) const {
   const std::lock_guard lock(mutex_);
   std::vector<std::pair<Time, Time>> times;
@@ -178,6 +213,18 @@ std::vector<std::pair<Trace::Time, Trace::Time>> Trace::spans(Track track) const
 
 void Trace::write(std::ostream& out) const {
   const std::lock_guard lock(mutex_);
+  const std::streamsize precision = out.precision(15);
+  out << "{\"displayTimeUnit\":\"ms\",";
+  write_events(out);
+  if (core_.layout.page > Bytes{}) {
+    out << ",\n\"tensor_pager\":";
+    Section(*this).write(out);
+  }
+  out << "}\n";
+  out.precision(precision);
+}
+
+void Trace::write_events(std::ostream& out) const {
   std::vector<const Span*> ordered;
   for (const Span& span : spans_) ordered.push_back(&span);
   // What contains another comes first.

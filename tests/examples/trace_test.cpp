@@ -1,4 +1,6 @@
 // Traces keep the rules by which Perfetto shows them. The checks read the file as it would.
+#include "pager/trace.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -6,11 +8,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "../temporary_directory.hpp"
 #include "child_process.hpp"
+#include "loaders/gguf.hpp"
 #include "model_run.hpp"
 
 namespace tensor_pager::qwen {
@@ -21,6 +25,7 @@ using nlohmann::json;
 struct Slice {
   double begin = 0, end = 0;
   std::string name, detail;
+  json args = json::object();
 };
 
 // What a viewer makes of the events.
@@ -29,11 +34,13 @@ struct TraceFile {
   std::map<int, std::vector<Slice>> slices;    // by row, in order
   std::map<int, std::pair<json, json>> flows;  // by id
   std::map<std::string, std::vector<std::pair<double, double>>> counters;
+  json section;  // "tensor_pager"
 
   explicit TraceFile(const std::string& path) {
     std::ifstream in(path);
     const json trace = json::parse(in);
     for (const json& event : trace["traceEvents"]) read(event);
+    section = trace["tensor_pager"];
     for (auto& [tid, row] : slices) {
       std::ranges::sort(row, [](const Slice& a, const Slice& b) {
         return a.begin != b.begin ? a.begin < b.begin : a.end > b.end;
@@ -46,15 +53,25 @@ struct TraceFile {
     if (phase == "M" && event["name"] == "thread_name") rows[event["tid"]] = event["args"]["name"];
     if (phase == "X") {
       const double begin = event["ts"];
-      const json detail = event.value("args", json::object()).value("detail", json(""));
-      slices[event["tid"]].push_back(
-          {begin, begin + event["dur"].get<double>(), event["name"], detail});
+      const json args = event.value("args", json::object());
+      slices[event["tid"]].push_back({begin, begin + event["dur"].get<double>(), event["name"],
+                                      args.value("detail", json("")), args});
     }
     if (phase == "s") flows[event["id"]].first = event;
     if (phase == "f") flows[event["id"]].second = event;
     if (phase == "C") {
       counters[event["name"]].emplace_back(event["ts"], event["args"].begin().value());
     }
+  }
+
+  // Of all rows of that name, in order.
+  std::vector<Slice> named(const std::string& name) const {
+    std::vector<Slice> found;
+    for (const auto& [tid, row_name] : rows) {
+      if (row_name == name) found.insert(found.end(), slices.at(tid).begin(), slices.at(tid).end());
+    }
+    std::ranges::sort(found, {}, &Slice::begin);
+    return found;
   }
 
   const Slice* at(const json& event) const {
@@ -80,6 +97,15 @@ class TraceTest : public testing::Test {
 
   tests::TemporaryDirectory directory_;
 };
+
+// How many frames there were at that time.
+std::uint64_t frames_at(const json& section, double time) {
+  std::uint64_t frames = 0;
+  for (const json& change : section["frames"]) {
+    if (change[0] <= time) frames = change[1];
+  }
+  return frames;
+}
 
 TEST_F(TraceTest, SlicesOfARowAreNestedOrFollowEachOther) {
   const TraceFile file = trace();
@@ -135,6 +161,99 @@ TEST_F(TraceTest, CountersStayWithinWhatThereIs) {
   }
   EXPECT_EQ(rate.back().second, 0);  // nothing is copied in the end
   EXPECT_TRUE(std::ranges::is_sorted(rate, {}, &std::pair<double, double>::first));
+}
+
+// Every page that arrives was not there, every one that goes was; the sum is the counter's.
+TEST_F(TraceTest, PagesThatCameAndWentAreWhatIsResident) {
+  const TraceFile file = trace();
+  const std::uint64_t page = file.section["image"]["page_bytes"];
+  std::map<double, std::uint64_t> resident_at;  // after the changes of that time
+  std::set<std::uint64_t> resident;
+  double last = 0;
+  for (const json& change : file.section["residency"]) {
+    const double time = change[0];
+    ASSERT_GE(time, last);
+    last = time;
+    for (std::uint64_t k = 0; k < change[2].get<std::uint64_t>(); ++k) {
+      const std::uint64_t number = change[1].get<std::uint64_t>() + k;
+      ASSERT_EQ(change[3] == 1 ? resident.insert(number).second : resident.erase(number) == 1, true)
+          << "page " << number << " at " << time;
+    }
+    ASSERT_LE(resident.size(), frames_at(file.section, time));
+    resident_at[time] = resident.size();
+  }
+  std::size_t compared = 0;
+  for (const auto& [time, bytes] : file.counters.at("resident")) {
+    ASSERT_TRUE(resident_at.contains(time));
+    ASSERT_EQ(static_cast<double>(resident_at.at(time) * page), bytes);
+    ++compared;
+  }
+  EXPECT_EQ(compared, resident_at.size());
+}
+
+TEST_F(TraceTest, WhatArrivesWasCopiedBefore) {
+  const TraceFile file = trace();
+  std::map<std::pair<int, int>, std::vector<double>> ends;  // of the copies of these pages
+  for (const Slice& copy : file.named("copies")) {
+    ends[{copy.args["first"], copy.args["pages"]}].push_back(copy.end);
+  }
+  std::map<std::pair<int, int>, std::size_t> arrivals;
+  for (const json& change : file.section["residency"]) {
+    if (change[3] != 1) continue;
+    const std::pair<int, int> pages{change[1], change[2]};
+    ASSERT_LT(arrivals[pages], ends[pages].size());
+    EXPECT_LE(ends[pages][arrivals[pages]++], change[0]);
+  }
+  for (const auto& [pages, copies] : ends) EXPECT_EQ(arrivals[pages], copies.size());
+}
+
+TEST_F(TraceTest, StepsFollowTheirPlans) {
+  const TraceFile file = trace();
+  const json& plans = file.section["plans"];
+  ASSERT_EQ(plans.size(), 2U);  // of the prompt and of generation
+  std::vector<std::size_t> counted(plans.size());
+  for (const Slice& step : file.named("stream 0: steps")) {
+    const json& plan = plans.at(step.args["plan"].get<std::size_t>());
+    std::size_t& count = counted.at(step.args["plan"].get<std::size_t>());
+    EXPECT_EQ(step.args["step"], count % plan["steps"].size());
+    EXPECT_EQ(step.name, plan["steps"][count % plan["steps"].size()]["name"]);
+    EXPECT_GE(step.begin, plan["ts"].get<double>());
+    ++count;
+  }
+  EXPECT_EQ(counted[0], plans[0]["steps"].size());
+  EXPECT_EQ(counted[1], 2 * plans[1]["steps"].size());  // the third token is not run
+}
+
+TEST_F(TraceTest, TheImageHasItsPartsByName) {
+  const json image = trace().section["image"];
+  const auto model = loaders::GgufModel::open(test_data("models/tiny-qwen2-q4_k_m.gguf"));
+  EXPECT_EQ(image["bytes"], model.image_bytes().count);
+  ASSERT_EQ(image["parts"].size(), model.tensors().size());
+  for (std::size_t i = 0; i < model.tensors().size(); ++i) {
+    const loaders::TensorInfo& tensor = model.tensors()[i];
+    EXPECT_EQ(image["parts"][i],
+              json::array({tensor.name, tensor.bytes.offset.count, tensor.bytes.size.count}));
+  }
+}
+
+// Names come from files, which may contain anything.
+TEST(TraceFileNames, AreJsonWhateverTheyContain) {
+  const auto written = [](const std::string& name) {
+    Trace trace;
+    const NamedRange part{name, {}};
+    trace.describe({.layout = {KiB(4), KiB(4)}}, {&part, 1});
+    std::ostringstream out;
+    trace.write(out);
+    return json::parse(out.str())["tensor_pager"]["image"]["parts"][0][0].get<std::string>();
+  };
+  const std::string valid = "\"\\\n</script> \u00e9\u20ac\U0001f600";
+  EXPECT_EQ(written(valid), valid);
+  EXPECT_EQ(written("a\xff"
+                    "b"),
+            "a\ufffdb");
+  EXPECT_EQ(written("\xc0\xaf"), "\ufffd\ufffd");            // overlong
+  EXPECT_EQ(written("\xed\xa0\x80"), "\ufffd\ufffd\ufffd");  // a surrogate
+  EXPECT_EQ(written("\xe2\x82"), "\ufffd\ufffd");            // cut off
 }
 
 }  // namespace

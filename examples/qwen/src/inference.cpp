@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <utility>
+#include <vector>
 
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
-
 namespace {
 
 PagerOptions pager_options(const Model& model, const MemoryPlan& plan,

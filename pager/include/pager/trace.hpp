@@ -4,16 +4,21 @@
 #include <cstdint>
 #include <iosfwd>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "pager/core.hpp"
+#include "pager/plan.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
 
-/// Records what happened when, for the Chrome trace format (chrome://tracing, Perfetto).
-/// Thread-safe.
+/// Records what one pager and its device do when, for the Chrome trace format (chrome://tracing,
+/// Perfetto) and for tools that compute from it: the file says what the image consists of, which
+/// plans were set and which pages came and went. Thread-safe.
 class Trace {
  public:
   using Clock = std::chrono::steady_clock;
@@ -23,6 +28,12 @@ class Trace {
   /// pager's thread does.
   enum class Track : std::uint8_t { steps, stalls, copies, pager };
 
+  /// A step of one of the plans that were set; the first of them is plan 0.
+  struct PlanPosition {
+    std::uint32_t plan = 0;
+    StepIndex step{};
+  };
+
   struct Span {
     Track track{};
     Time begin{};
@@ -31,7 +42,9 @@ class Trace {
     std::string detail{};      ///< shown with the span: "pages 12 to 15", say
     std::uint32_t stream = 0;  ///< of steps and stalls: whose; counted from 0
     std::uint64_t copy = 0;    ///< of copies: a number of its own, from 1 on
-    Bytes bytes{};             ///< of copies
+    PageRun pages{};           ///< of copies
+    Bytes bytes{};             ///< of copies: what was copied; less than the pages if it failed
+    std::optional<PlanPosition> position{};  ///< of steps and stalls that belong to a plan
     /// Of steps: the copies that brought in what it reads. They are shown as arrows.
     std::vector<std::uint64_t> copies{};
   };
@@ -39,20 +52,47 @@ class Trace {
   Trace() : start_(Clock::now()) {}
 
   void add(Span span);
+  /// What is paged, and how; `core.frames` is not looked at.
+  void describe(const CoreOptions& core, std::span<const NamedRange> parts);
+  void plan_set(Time at, const AccessPlan& plan);
+  /// From `at` on, there are that many frames.
+  void frames(Time at, std::uint32_t count);
+  /// Pages became resident, or are not resident any more. Changes are recorded in their order.
+  void arrived(Time at, PageRun pages);
+  void evicted(Time at, std::span<const PageIndex> pages);
   /// From `at` on, this much is resident.
   void resident(Time at, Bytes bytes);
   /// Begin and end of every span of a track so far, in the order in which they were recorded.
   std::vector<std::pair<Time, Time>> spans(Track track) const;
   /// Writes everything recorded so far as a Chrome trace, in JSON, times in microseconds since
   /// construction. Spans of one row are nested or follow each other: those that would overlap go to
-  /// further rows. Counters show the resident bytes and the rate of the link.
+  /// further rows. Counters show the resident bytes and the rate of the link. What viewers have no
+  /// events for is in the object "tensor_pager" beside the events (docs/report.md).
   void write(std::ostream& out) const;
 
  private:
+  struct PlanSet {
+    Time at{};
+    AccessPlan plan;
+  };
+  struct ResidencyChange {
+    Time at{};
+    PageRun pages;
+    bool arrived = false;
+  };
+  class Section;
+
+  void write_events(std::ostream& out) const;
+
   Time start_;
   mutable std::mutex mutex_;
   std::vector<Span> spans_;
   std::vector<std::pair<Time, Bytes>> resident_;
+  CoreOptions core_;
+  std::vector<NamedRange> parts_;
+  std::vector<PlanSet> plans_;
+  std::vector<std::pair<Time, std::uint32_t>> frames_;
+  std::vector<ResidencyChange> changes_;
 };
 
 }  // namespace tensor_pager

@@ -365,7 +365,8 @@ void CudaDevice::finish(const Copy& copy) {
                                      std::to_string(last) + ", " + std::to_string(copy.size.count) +
                                      " bytes",
                            .copy = static_cast<std::uint64_t>(copy.id),
-                           .bytes = copy.size});
+                           .pages = copy.pages,
+                           .bytes = failures_.contains(ended_) ? Bytes{} : copy.size});
     }
   } catch (...) {
     failures_.emplace(ended_, std::current_exception());
