@@ -2,12 +2,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <exception>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "command_line/run_program.hpp"
 #include "options.hpp"
 #include "pager/pager.hpp"
 #include "prediction.hpp"
@@ -20,8 +19,6 @@ namespace {
 using namespace tensor_pager;
 using namespace tensor_pager::pager_sim;
 
-constexpr int kFailure = 1;
-constexpr int kWrongUsage = 2;
 constexpr double kGiga = 1e9;
 
 struct Case {
@@ -38,12 +35,6 @@ struct Row {
   std::uint32_t tokens = 0;  // of the passes counted
   Prediction prediction;
 };
-
-int fail(int status, std::string message) {
-  std::ranges::replace(message, '\n', ' ');  // one line, whatever a library says
-  fmt::print(stderr, "pager_sim: {}\n", message);
-  return status;
-}
 
 std::vector<Case> cases_of(const Options& options) {
   std::vector<Case> cases;
@@ -161,17 +152,6 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const auto parsed = parse_options(argc, argv);
-    if (const auto* help = std::get_if<std::string>(&parsed)) {
-      fmt::print("{}", *help);
-      return 0;
-    }
-    run(std::get<Options>(parsed));
-    return 0;
-  } catch (const command_line::UsageError& error) {
-    return fail(kWrongUsage, fmt::format("{}; see --help", error.what()));
-  } catch (const std::exception& error) {
-    return fail(kFailure, error.what());
-  }
+  return command_line::run_program(
+      "pager_sim", [&] { run(parse_options(argc, argv)); }, "choose a smaller -p or fewer values");
 }
