@@ -7,6 +7,21 @@ function(tensor_pager_warnings target)
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${warnings}>)
 endfunction()
 
+# tensor_pager_program(TARGET): a program for users, installed with its completions, which it prints itself.
+function(tensor_pager_program target)
+  tensor_pager_warnings(${target})
+  if(NOT TENSOR_PAGER_INSTALL)
+    return()
+  endif()
+  install(TARGETS ${target})
+  if(NOT CMAKE_CROSSCOMPILING)
+    install(CODE "set(program \"$<TARGET_FILE:${target}>\")
+set(bash \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/bash-completion/completions/${target}\")
+set(zsh \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_${target}\")")
+    install(SCRIPT ${PROJECT_SOURCE_DIR}/cmake/InstallCompletions.cmake)
+  endif()
+endfunction()
+
 # tensor_pager_library(LAYER SOURCES...): the library of one layer (pager, kernels, loaders), with its alias
 # tensor_pager::LAYER, its public headers in LAYER/include and its place in the installed package.
 #

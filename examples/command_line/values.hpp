@@ -1,21 +1,15 @@
 #pragma once
 
 #include <optional>
-#include <stdexcept>
 #include <string_view>
 #include <variant>
 
+#include "command_line/usage_error.hpp"
 #include "pager/policy.hpp"
 #include "pager/types.hpp"
 #include "qwen/memory_plan.hpp"
 
 namespace tensor_pager::command_line {
-
-/// The command line makes no sense. The message is one line that names the option.
-class UsageError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 /// "4096", "64KiB", "1.5 GiB", "2G" (the letter alone is binary), "2GB" (decimal). Throws
 /// UsageError, which names `option`, as do the functions below.

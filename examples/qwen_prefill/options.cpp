@@ -6,7 +6,8 @@
 #include <cmath>
 #include <string>
 #include <utility>
-#include <vector>
+
+#include "command_line/parser.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
@@ -32,7 +33,7 @@ void add_input(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("FILE");
   app.add_option("-p,--prompt", typed.text, "Prompt")->type_name("TEXT");
   app.add_option("-f,--file", typed.file, "Text file with the prompt")->type_name("FILE");
-  app.add_option("--tokens", typed.tokens, "File with whitespace-separated token ids")
+  app.add_option("--tokens", typed.tokens, "File with the prompt as token ids between blanks")
       ->type_name("FILE");
   app.add_option("-n,--predict", options.predict, "Tokens to generate after the prompt")
       ->capture_default_str()
@@ -40,38 +41,52 @@ void add_input(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("--temp", options.temperature, "Temperature; 0 takes the most likely token")
       ->capture_default_str()
       ->type_name("T");
-  app.add_option("--seed", options.seed, "Seed of the sampler")
+  app.add_option("--seed", options.seed, "Seed of the sampler: equal seeds, equal text")
       ->capture_default_str()
       ->type_name("S");
 }
 
-void add_memory(CLI::App& app, Options& options, Typed& typed) {
-  app.add_option("--device", typed.device, "auto, cuda or host")
-      ->check(CLI::IsMember({"auto", "cuda", "host"}))
-      ->capture_default_str()
-      ->type_name("KIND");
-  app.add_option("--gpu", options.gpu, "Which GPU")->check(CLI::NonNegativeNumber)->type_name("N");
-  app.add_flag("--no-pin-file", typed.no_pin_file,
-               "Copy the model to pinned memory instead of pinning the file (GPU only)");
+void add_weights(CLI::App& app, Typed& typed) {
   app.add_option("--vram", typed.vram,
-                 "All device memory the run may take (auto: 90% of what is free)")
+                 "All device memory the run may take: 8GiB, say; auto is 90% of what is free")
       ->capture_default_str()
       ->type_name("SIZE|auto");
   app.add_option("--arena", typed.arena,
                  "Memory for weights, instead of what --vram leaves: 2GiB, or 25% of them")
       ->type_name("SIZE|PCT");
-  app.add_option("--page", typed.page, "Bytes per page (default: by the size of the model)")
+  app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
+      ->default_str("by the size of the model")
       ->type_name("SIZE");
-  app.add_option("--policy", typed.policy, "lru or lookahead (default lookahead)")
+  app.add_option("--policy", typed.policy,
+                 "Which page is evicted: the one used longest ago, or the one needed last")
       ->check(CLI::IsMember({"lru", "lookahead"}))
+      ->default_str("lookahead")
       ->type_name("NAME");
-  app.add_option("--lookahead", typed.lookahead,
-                 "How far ahead the policy knows the plan (default: a whole pass)")
+  app.add_option("--lookahead", typed.lookahead, "How many steps ahead the policy knows the plan")
+      ->default_str("pass")
       ->type_name("STEPS|pass");
+}
+
+void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
+  CLI::App& app = parser.group("Device and memory");
+  app.add_option("--device", typed.device, "Where the model runs; auto: on a GPU if there is one")
+      ->check(CLI::IsMember({"auto", "cuda", "host"}))
+      ->capture_default_str()
+      ->type_name("KIND");
+  app.add_option("--gpu", options.gpu, "Which GPU")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--no-pin-file", typed.no_pin_file,
+               "Copy the model to pinned memory instead of pinning the file (GPU only)");
+  add_weights(app, typed);
   app.add_option("-c,--ctx", options.context, "Context: prompt and generated tokens together")
+      ->default_str("what they need")
       ->type_name("N");
-  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together (also -ub)")
+  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
+      ->default_str("by memory and device")
       ->type_name("N");
+  parser.add_alias("-ub", "--ubatch");
 }
 
 void add_output(CLI::App& app, Options& options, Typed& typed) {
@@ -79,10 +94,11 @@ void add_output(CLI::App& app, Options& options, Typed& typed) {
                  "Write the prompt's logits: float32, [tokens, vocabulary]")
       ->type_name("FILE");
   app.add_flag("--perplexity", options.perplexity,
-               "Perplexity of the text in chunks of --ctx (default 512) tokens");
-  app.add_option("--stats", options.stats, "Write statistics as JSON (- is stdout)")
+               "Perplexity of the text in chunks of --ctx tokens (then 512 by default)");
+  app.add_option("--stats", options.stats, "Write statistics as JSON; - is stdout")
       ->type_name("FILE|-");
-  app.add_option("--trace", options.trace, "Write a Chrome trace")->type_name("FILE");
+  app.add_option("--trace", options.trace, "Write a trace for chrome://tracing or Perfetto")
+      ->type_name("FILE");
   app.add_flag("--no-publish", typed.no_publish, "Do not let pager_stats --pid watch this run");
   app.add_flag("-q,--quiet", options.quiet, "Generated text alone: no banner, no progress bar");
 }
@@ -120,33 +136,24 @@ Options complete(Options options, const Typed& typed) {
   return options;
 }
 
-// "-ub" is one option to its users, but CLI11 would take it for -u -b.
-std::vector<std::string> arguments(int argc, const char* const* argv) {
-  std::vector<std::string> reversed;
-  for (int i = argc - 1; i > 0; --i) {
-    const std::string argument = argv[i];
-    reversed.push_back(argument == "-ub" ? "--ubatch" : argument);
-  }
-  return reversed;
-}
-
 }  // namespace
 
-std::variant<Options, std::string> parse_options(int argc, const char* const* argv) {
+Options parse_options(int argc, const char* const* argv) {
   Options options;
   Typed typed;
-  CLI::App app("Runs a Qwen model whose weights are paged through an arena smaller than they are.",
-               "qwen_prefill");
-  add_input(app, options, typed);
-  add_memory(app, options, typed);
-  add_output(app, options, typed);
-  try {
-    app.parse(arguments(argc, argv));
-  } catch (const CLI::CallForHelp&) {
-    return app.help();
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(error.what());
-  }
+  command_line::Parser parser({
+      .name = "qwen_prefill",
+      .purpose =
+          "Runs a Qwen model whose weights are paged through an arena smaller than they are.",
+      .usage = "-m FILE (-p TEXT | -f FILE | --tokens FILE) [OPTION...]",
+      .examples = {"-m model.gguf -p \"Once upon a time\" -n 64 --arena 25%",
+                   "-m model.gguf -f prompt.txt --vram 8GiB --stats stats.json --trace trace.json",
+                   "-m model.gguf -f text.txt --perplexity -c 512 -q"},
+  });
+  add_input(parser.group("Input"), options, typed);
+  add_memory(parser, options, typed);
+  add_output(parser.group("Output"), options, typed);
+  parser.parse(argc, argv);
   return complete(std::move(options), typed);
 }
 

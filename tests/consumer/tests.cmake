@@ -29,6 +29,13 @@ consumer_install(find_package ${PROJECT_BINARY_DIR} ${consumer_dir}/prefix)
 consumer_test(find_package -DCMAKE_PREFIX_PATH=${consumer_dir}/prefix)
 set_tests_properties(consumer.find_package PROPERTIES FIXTURES_REQUIRED consumer_find_package)
 
+# What was installed completes: bash and zsh find the scripts in these folders by the programs' names.
+add_test(NAME consumer.completion COMMAND ${CMAKE_COMMAND} -E cat
+  ${consumer_dir}/prefix/${CMAKE_INSTALL_DATADIR}/bash-completion/completions/qwen_prefill
+  ${consumer_dir}/prefix/${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_qwen_prefill)
+set_tests_properties(consumer.completion PROPERTIES FIXTURES_REQUIRED consumer_find_package
+  PASS_REGULAR_EXPRESSION "complete -F _qwen_prefill_completion qwen_prefill.*#compdef qwen_prefill")
+
 consumer_test(add_subdirectory
   -DTENSOR_PAGER_SOURCE=${PROJECT_SOURCE_DIR} -DBUILD_SHARED_LIBS=ON -DTENSOR_PAGER_INSTALL=ON -DPAGER_CUDA=OFF)
 consumer_install(find_package_shared ${consumer_dir}/add_subdirectory ${consumer_dir}/prefix_shared)

@@ -204,17 +204,5 @@ TEST_F(ProgramTest, WritesATraceOfStepsAndCopies) {
   EXPECT_GT(events.size(), 100U);
 }
 
-TEST_F(ProgramTest, ShowsHelp) {
-  const ProcessResult result = tests::run_process(QWEN_PREFILL, {"--help"});
-  EXPECT_EQ(result.status, 0);
-  EXPECT_EQ(result.err, "");
-  for (const char* option :
-       {"--model",  "--prompt", "--file",   "--tokens",     "--predict", "--temp",   "--seed",
-        "--device", "--gpu",    "--vram",   "--arena",      "--page",    "--policy", "--lookahead",
-        "--ctx",    "--ubatch", "--logits", "--perplexity", "--stats",   "--trace",  "--quiet"}) {
-    EXPECT_THAT(result.out, testing::HasSubstr(option));
-  }
-}
-
 }  // namespace
 }  // namespace tensor_pager::qwen

@@ -5,38 +5,60 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 
+#include "command_line/parser.hpp"
+#include "command_line/run_program.hpp"
 #include "random_model.hpp"
 
 namespace {
 
-using tensor_pager::Bytes;
+using namespace tensor_pager;
 using namespace tensor_pager::make_gguf;
 
 struct CommandLine {
   RandomModelOptions model;
   std::filesystem::path out;
+  bool quiet = false;
 };
 
-void declare(CLI::App& app, CommandLine& line) {
-  app.add_option("arch", line.model.architecture, "Architecture")
+CommandLine parse(int argc, const char* const* argv) {
+  CommandLine line;
+  command_line::Parser parser({
+      .name = "make_gguf",
+      .purpose = "Writes a valid GGUF model with random weights of real shapes, for tests and "
+                 "measurements.",
+      .usage = "ARCH TYPE OUT [OPTION...]",
+      .examples = {"qwen2 q4_k_m model.gguf --preset 7b",
+                   "qwen3 f16 small.gguf --layers 2 --tied"},
+  });
+  CLI::App& arguments = parser.group("Arguments");
+  arguments.add_option("ARCH", line.model.architecture, "Architecture")
       ->required()
       ->check(CLI::IsMember(architecture_names()));
-  app.add_option("type", line.model.type, "Type of the matrices")
+  arguments.add_option("TYPE", line.model.type, "Type of the matrices")
       ->required()
       ->check(CLI::IsMember(type_names()));
-  app.add_option("out", line.out, "File to write")->required();
-  app.add_option("--preset", line.model.preset, "Shapes")
+  arguments.add_option("OUT", line.out, "File to write")->required()->type_name("FILE");
+  CLI::App& options = parser.group("Options");
+  options.add_option("--preset", line.model.preset, "Shapes of the model")
       ->capture_default_str()
-      ->check(CLI::IsMember(preset_names()));
-  app.add_option("--layers", line.model.layers, "Layers, instead of as many as the preset has");
-  app.add_option("--seed", line.model.seed, "Seed of the weights")->capture_default_str();
-  app.add_flag("--tied", line.model.tied, "No output matrix: the token embedding serves as it");
-  app.add_option("--split", line.model.pieces, "Files to split the model into")
+      ->check(CLI::IsMember(preset_names()))
+      ->type_name("NAME");
+  options.add_option("--layers", line.model.layers, "Layers")
+      ->default_str("as many as the preset has")
+      ->type_name("N");
+  options.add_option("--seed", line.model.seed, "Seed of the weights")
       ->capture_default_str()
-      ->check(CLI::Range(1, 65535));
+      ->type_name("S");
+  options.add_flag("--tied", line.model.tied, "No output matrix: the token embedding serves as it");
+  options.add_option("--split", line.model.pieces, "Files to split the model into")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65535))
+      ->type_name("N");
+  options.add_flag("-q,--quiet", line.quiet, "No progress");
+  parser.parse(argc, argv);
+  return line;
 }
 
 // A line on the terminal that is rewritten as the file grows; nothing where nobody watches.
@@ -54,20 +76,11 @@ WriteProgress progress_line() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Writes a valid GGUF model with random weights of real shapes");
-  CommandLine line;
-  declare(app, line);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  try {
-    const WrittenModel written = write_random_model(line.out, line.model, progress_line());
+  return command_line::run_program("make_gguf", [&] {
+    const CommandLine line = parse(argc, argv);
+    const WrittenModel written =
+        write_random_model(line.out, line.model, line.quiet ? WriteProgress() : progress_line());
     fmt::print("{}: {}, {} tensors\n", written.files.front().string(), to_string(written.bytes),
                written.tensors);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "make_gguf: {}\n", error.what());
-    return 1;
-  }
+  });
 }

@@ -6,6 +6,8 @@
 #include <map>
 #include <utility>
 
+#include "command_line/parser.hpp"
+
 namespace tensor_pager::pager_bench {
 namespace {
 
@@ -50,14 +52,10 @@ void add_what(CLI::App& app, Options& options, Typed& typed) {
                "Only measure the rates of link and arithmetic, which every row is held against");
 }
 
-void add_where(CLI::App& app, Options& options, Typed& typed) {
-  app.add_option("--device", typed.device, "auto, cuda or host")
-      ->check(CLI::IsMember({"auto", "cuda", "host"}))
-      ->capture_default_str()
-      ->type_name("KIND");
-  app.add_option("--gpu", options.gpu, "Which GPU")->check(CLI::NonNegativeNumber)->type_name("N");
-  app.add_option("--vram", typed.vram, "All device memory of a run (default: 90% of what is free)")
+void add_memory(CLI::App& app, Typed& typed) {
+  app.add_option("--vram", typed.vram, "All device memory a run may take")
       ->delimiter(',')
+      ->default_str("90% of what is free")
       ->type_name("SIZE,...");
   app.add_option("--arena", typed.arenas,
                  "Memory for weights, instead of what --vram leaves: 2GiB, or 25% of them")
@@ -67,22 +65,41 @@ void add_where(CLI::App& app, Options& options, Typed& typed) {
                  "GB/s that the link carries at most, to imitate a slower one; 0: all it can")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber)
+      ->default_str("0")
       ->type_name("GB/S,...");
-  app.add_option("--page", typed.page, "Bytes per page (default: by the size of the model)")
+  app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
+      ->default_str("by the size of the model")
       ->type_name("SIZE");
-  app.add_option("--policy", typed.policy, "lru or lookahead (default lookahead)")
+  app.add_option("--policy", typed.policy,
+                 "Which page is evicted: the one used longest ago, or the one needed last")
       ->check(CLI::IsMember({"lru", "lookahead"}))
+      ->default_str("lookahead")
       ->type_name("NAME");
-  app.add_option("--lookahead", typed.lookahead,
-                 "How far ahead the policy knows the plan (default: a whole pass)")
+  app.add_option("--lookahead", typed.lookahead, "How many steps ahead the policy knows the plan")
+      ->default_str("pass")
       ->type_name("STEPS|pass");
-  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together (also -ub)")
-      ->check(CLI::PositiveNumber)
+}
+
+void add_where(command_line::Parser& parser, Options& options, Typed& typed) {
+  CLI::App& app = parser.group("Device and memory");
+  app.add_option("--device", typed.device, "Where the model runs; auto: on a GPU if there is one")
+      ->check(CLI::IsMember({"auto", "cuda", "host"}))
+      ->capture_default_str()
+      ->type_name("KIND");
+  app.add_option("--gpu", options.gpu, "Which GPU")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
       ->type_name("N");
+  add_memory(app, typed);
+  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
+      ->check(CLI::PositiveNumber)
+      ->default_str("by memory and device")
+      ->type_name("N");
+  parser.add_alias("-ub", "--ubatch");
 }
 
 void add_output(CLI::App& app, Options& options, Typed& typed) {
-  app.add_option("-o,--output", typed.format, "md, csv, json or jsonl")
+  app.add_option("-o,--output", typed.format, "Format of the rows")
       ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
       ->capture_default_str()
       ->type_name("FORMAT");
@@ -109,36 +126,27 @@ Options complete(Options options, const Typed& typed) {
   return options;
 }
 
-// "-ub" is one option to its users, but CLI11 would take it for -u -b.
-std::vector<std::string> arguments(int argc, const char* const* argv) {
-  std::vector<std::string> reversed;
-  for (int i = argc - 1; i > 0; --i) {
-    const std::string argument = argv[i];
-    reversed.push_back(argument == "-ub" ? "--ubatch" : argument);
-  }
-  return reversed;
-}
-
 }  // namespace
 
-std::variant<Options, std::string> parse_options(int argc, const char* const* argv) {
+Options parse_options(int argc, const char* const* argv) {
   Options options;
   Typed typed;
-  CLI::App app(
-      "Measures prefill and generation of a model whose weights are paged, for each combination "
-      "of\nthe values given, against what the machine allows: bytes over the link, and "
-      "operations at\nthe rate of a large product.",
-      "pager_bench");
-  add_what(app, options, typed);
-  add_where(app, options, typed);
-  add_output(app, options, typed);
-  try {
-    app.parse(arguments(argc, argv));
-  } catch (const CLI::CallForHelp&) {
-    return app.help();
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(error.what());
-  }
+  command_line::Parser parser({
+      .name = "pager_bench",
+      .purpose = "Measures prefill and generation of a model whose weights are paged, for each "
+                 "combination\n"
+                 "of the values given, against what the machine allows: bytes over the link, and "
+                 "operations\n"
+                 "at the rate of a large product.",
+      .usage = "-m FILE [OPTION...]",
+      .examples = {"-m model.gguf -p 512,2048 -n 64 --vram 4GiB,8GiB",
+                   "-m model.gguf -p 2048 --arena 25%,50%,100% --warm -o json",
+                   "-m model.gguf --calibrate"},
+  });
+  add_what(parser.group("What is measured"), options, typed);
+  add_where(parser, options, typed);
+  add_output(parser.group("Output"), options, typed);
+  parser.parse(argc, argv);
   return complete(std::move(options), typed);
 }
 

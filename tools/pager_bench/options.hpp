@@ -34,7 +34,7 @@ struct Options {
   bool quiet = false;
 };
 
-/// The options, or the help text if it was asked for. Throws UsageError.
-std::variant<Options, std::string> parse_options(int argc, const char* const* argv);
+/// Throws what command_line::Parser throws.
+Options parse_options(int argc, const char* const* argv);
 
 }  // namespace tensor_pager::pager_bench

@@ -7,12 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "command_line/parser.hpp"
+#include "command_line/run_program.hpp"
 #include "pager/cuda_device.hpp"
 #include "pager/pager.hpp"
 #include "pager/pinned_store.hpp"
@@ -125,7 +126,7 @@ void measure(const Options& options, const std::shared_ptr<const BackingStore>& 
              statistics.core.remaps, statistics.core.evictions);
 }
 
-int run(const Options& options) {
+void run(const Options& options) {
   const auto begin = Clock::now();
   const PinnedStore pinned = make_pinned_store({options.file}, {.pin_files = !options.copy});
   const double first = seconds_since(begin);
@@ -144,31 +145,48 @@ int run(const Options& options) {
       "evictions |\n");
   fmt::print("|---|---|---|---|---|---|---|---|---|\n");
   for (const double percent : options.arenas) measure(options, pinned.store, percent, best);
-  return 0;
+}
+
+Options parse_options(int argc, const char* const* argv) {
+  Options options;
+  command_line::Parser parser({
+      .name = "pager_link",
+      .purpose =
+          "Reads a file through arenas of GPU memory, with no kernels, and prints how full the "
+          "link was.",
+      .usage = "FILE [OPTION...]",
+      .examples = {"model.gguf", "model.gguf --arena 10,50 --page 32 --passes 5"},
+  });
+  parser.group("Arguments")
+      .add_option("FILE", options.file, "Any large file")
+      ->required()
+      ->type_name("FILE");
+  CLI::App& app = parser.group("Options");
+  app.add_option("--arena", options.arenas, "Arenas, in percent of the file")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("PCT,...");
+  app.add_option("--page", options.page_mib, "MiB per page")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("MIB");
+  app.add_option("--depth", options.depth, "Pages that are loaded ahead of need")
+      ->default_str("as many as the largest step has")
+      ->type_name("N");
+  app.add_option("--passes", options.passes, "Passes over the file")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--copy", options.copy, "Copy the file to pinned memory instead of pinning it");
+  parser.parse(argc, argv);
+  return options;
 }
 
 }  // namespace
 }  // namespace tensor_pager
 
 int main(int argc, char** argv) {
-  tensor_pager::Options options;
-  CLI::App app(
-      "Reads a file through arenas of GPU memory, with no kernels, and prints how full the link "
-      "was.",
-      "pager_link");
-  app.add_option("FILE", options.file, "Any large file")->required();
-  app.add_option("--arena", options.arenas, "Arenas, in percent of the file")->delimiter(',');
-  app.add_option("--page", options.page_mib, "MiB per page");
-  app.add_option("--depth", options.depth, "Prefetch depth in pages");
-  app.add_option("--passes", options.passes, "Passes over the file");
-  app.add_flag("--copy", options.copy, "Copy the file to pinned memory instead of pinning it");
-  try {
-    app.parse(argc, argv);
-    return tensor_pager::run(options);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "pager_link: {}\n", error.what());
-    return 1;
-  }
+  using namespace tensor_pager;
+  return command_line::run_program("pager_link", [&] { run(parse_options(argc, argv)); });
 }

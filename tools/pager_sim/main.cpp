@@ -3,12 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <exception>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "command_line/run_program.hpp"
 #include "comparison.hpp"
 #include "options.hpp"
 #include "prefill.hpp"
@@ -20,20 +19,12 @@ namespace {
 using namespace tensor_pager;
 using namespace tensor_pager::pager_sim;
 
-constexpr int kFailure = 1;
-constexpr int kWrongUsage = 2;
 constexpr double kGiga = 1e9;
 
 struct Row {
   PrefillCase what;
   PredictedPrefill predicted;
 };
-
-int fail(int status, std::string message) {
-  std::ranges::replace(message, '\n', ' ');  // one line, whatever a library says
-  fmt::print(stderr, "pager_sim: {}\n", message);
-  return status;
-}
 
 std::vector<PrefillCase> cases_of(const Options& options) {
   PrefillCase common{.page = options.page,
@@ -156,17 +147,6 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const auto parsed = parse_options(argc, argv);
-    if (const auto* help = std::get_if<std::string>(&parsed)) {
-      fmt::print("{}", *help);
-      return 0;
-    }
-    run(std::get<Options>(parsed));
-    return 0;
-  } catch (const command_line::UsageError& error) {
-    return fail(kWrongUsage, fmt::format("{}; see --help", error.what()));
-  } catch (const std::exception& error) {
-    return fail(kFailure, error.what());
-  }
+  return command_line::run_program(
+      "pager_sim", [&] { run(parse_options(argc, argv)); }, "choose a smaller -p or fewer values");
 }

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <utility>
 
+#include "command_line/parser.hpp"
+
 namespace tensor_pager::pager_sim {
 namespace {
 
@@ -20,7 +22,8 @@ struct Typed {
   double tolerance = 10;
 };
 
-void add_what(CLI::App& app, Options& options, Typed& typed) {
+void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
+  CLI::App& app = parser.group("What is predicted");
   app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
       ->required()
       ->type_name("FILE");
@@ -33,24 +36,59 @@ void add_what(CLI::App& app, Options& options, Typed& typed) {
       ->delimiter(',')
       ->capture_default_str()
       ->type_name("SIZE|PCT,...");
-  app.add_option("--policy", options.policies, "lru, lookahead")
+  app.add_option("--policy", options.policies,
+                 "Which page is evicted: the one used longest ago, or the one needed last")
       ->delimiter(',')
       ->check(CLI::IsMember({"lru", "lookahead"}))
       ->capture_default_str()
       ->type_name("NAME,...");
-  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together (also -ub)")
+  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("N");
-  app.add_option("--passes", options.passes, "Passes that are counted")
+  parser.add_alias("-ub", "--ubatch");
+  app.add_option("--passes", options.passes, "Passes that are counted with --warm")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--cold", typed.cold, "One pass that begins with nothing resident (the default)");
-  app.add_flag("--warm", options.warm, "Passes after two that are not counted");
+  app.add_flag("--warm", options.warm, "Passes that follow two which are not counted");
+}
+
+void add_machine(CLI::App& app, Typed& typed) {
+  app.add_option("--link-rate", typed.link_rates, "GB/s of the link")
+      ->delimiter(',')
+      ->default_str("55.3")
+      ->check(CLI::PositiveNumber)
+      ->type_name("GB/S,...");
+  app.add_option("--arithmetic", typed.arithmetic,
+                 "TFLOP/s of whole steps; pager_bench with everything resident tells them")
+      ->delimiter(',')
+      ->default_str("600")
+      ->check(CLI::PositiveNumber)
+      ->type_name("TFLOP/S,...");
+  app.add_option("--weights-rate", typed.weights_rate,
+                 "GB/s at which a step also reads its weights")
+      ->check(CLI::PositiveNumber)
+      ->default_str("no limit")
+      ->type_name("GB/S");
+  app.add_option("--map-time", typed.map_microseconds, "Microseconds to map a page")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("US");
+  app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
+      ->default_str("by the size of the model")
+      ->type_name("SIZE");
+  app.add_option("--device", typed.device, "Whose pages: cuda (from 2 MiB on) or host (4 KiB)")
+      ->check(CLI::IsMember({"cuda", "host"}))
+      ->capture_default_str()
+      ->type_name("KIND");
+}
+
+void add_comparison(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("--against", options.against,
                  "Predict what pager_bench -o jsonl measured, with rates fitted to its rows with\n"
-                 "everything resident; prompts, arenas and links are the file's")
+                 "everything resident; prompts, arenas, pages and links are the file's")
       ->type_name("FILE");
   app.add_option("--tolerance", typed.tolerance,
                  "Percent by which predictions may be off; beyond it the exit status is 1")
@@ -59,31 +97,8 @@ void add_what(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("PCT");
 }
 
-void add_machine(CLI::App& app, Options&, Typed& typed) {
-  app.add_option("--link-rate", typed.link_rates, "GB/s of the link (default 55.3)")
-      ->delimiter(',')
-      ->check(CLI::PositiveNumber)
-      ->type_name("GB/S,...");
-  app.add_option("--arithmetic", typed.arithmetic,
-                 "TFLOP/s of whole steps (default 600); pager_bench with everything resident tells")
-      ->delimiter(',')
-      ->check(CLI::PositiveNumber)
-      ->type_name("TFLOP/S,...");
-  app.add_option("--weights-rate", typed.weights_rate,
-                 "GB/s at which a step also reads its weights (default: no limit)")
-      ->check(CLI::PositiveNumber)
-      ->type_name("GB/S");
-  app.add_option("--map-time", typed.map_microseconds, "Microseconds to map a page")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str()
-      ->type_name("US");
-  app.add_option("--page", typed.page, "Bytes per page (default: by the size of the model)")
-      ->type_name("SIZE");
-  app.add_option("--device", typed.device, "Whose pages: cuda (from 2 MiB on) or host (4 KiB)")
-      ->check(CLI::IsMember({"cuda", "host"}))
-      ->capture_default_str()
-      ->type_name("KIND");
-  app.add_option("-o,--output", typed.format, "md or json")
+void add_output(CLI::App& app, Typed& typed) {
+  app.add_option("-o,--output", typed.format, "Format of the rows")
       ->check(CLI::IsMember({"md", "json"}))
       ->capture_default_str()
       ->type_name("FORMAT");
@@ -109,34 +124,27 @@ Options complete(Options options, const Typed& typed) {
   return options;
 }
 
-// "-ub" is one option to its users, but CLI11 would take it for -u -b.
-std::vector<std::string> arguments(int argc, const char* const* argv) {
-  std::vector<std::string> reversed;
-  for (int i = argc - 1; i > 0; --i) {
-    const std::string argument = argv[i];
-    reversed.push_back(argument == "-ub" ? "--ubatch" : argument);
-  }
-  return reversed;
-}
-
 }  // namespace
 
-std::variant<Options, std::string> parse_options(int argc, const char* const* argv) {
+Options parse_options(int argc, const char* const* argv) {
   Options options;
   Typed typed;
-  CLI::App app(
-      "Predicts prefills of a paged model without a GPU: runs the pager's own decisions for each\n"
-      "combination of the values given against a link and a processor of the rates given.",
-      "pager_sim");
-  add_what(app, options, typed);
-  add_machine(app, options, typed);
-  try {
-    app.parse(arguments(argc, argv));
-  } catch (const CLI::CallForHelp&) {
-    return app.help();
-  } catch (const CLI::ParseError& error) {
-    throw command_line::UsageError(error.what());
-  }
+  command_line::Parser parser({
+      .name = "pager_sim",
+      .purpose =
+          "Predicts prefills of a paged model without a GPU: runs the pager's own decisions for\n"
+          "each combination of the values given against a link and a processor of the rates\n"
+          "given.",
+      .usage = "-m FILE [OPTION...]",
+      .examples = {"-m model.gguf -p 2048 --arena 25%,50%,100% --link-rate 12,25 --arithmetic 100",
+                   "-m model.gguf --policy lru,lookahead --warm -o json",
+                   "-m model.gguf --against bench.jsonl"},
+  });
+  add_what(parser, options, typed);
+  add_machine(parser.group("Machine"), typed);
+  add_comparison(parser.group("Comparison"), options, typed);
+  add_output(parser.group("Output"), typed);
+  parser.parse(argc, argv);
   return complete(std::move(options), typed);
 }
 

@@ -33,7 +33,7 @@ struct Options {
   Format format = Format::md;
 };
 
-/// The options, or the help text if it was asked for. Throws UsageError.
-std::variant<Options, std::string> parse_options(int argc, const char* const* argv);
+/// Throws what command_line::Parser throws.
+Options parse_options(int argc, const char* const* argv);
 
 }  // namespace tensor_pager::pager_sim

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <CLI/App.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "command_line/help.hpp"
+#include "command_line/option_shape.hpp"
+#include "command_line/usage_error.hpp"
+
+namespace tensor_pager::command_line {
+
+/// The command line asks for text alone: help, the version, a completion script. what() is it.
+class TextRequest : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A program's options: those that it declares, and --help, --version and --completion, which all
+/// programs have.
+class Parser {
+ public:
+  explicit Parser(ProgramDescription program);
+  Parser(const Parser&) = delete;
+  Parser& operator=(const Parser&) = delete;
+
+  /// Where options are declared; `group` is the heading of those that follow. What help and
+  /// completion make of a declaration is said at option_shapes.
+  CLI::App& group(const std::string& name);
+
+  /// Another name of `option` with several letters behind one dash, which CLI11 would take for as
+  /// many options: "-ub" for "--ubatch".
+  void add_alias(const std::string& alias, const std::string& option);
+
+  /// Sets what the options are bound to. Throws UsageError, or TextRequest.
+  void parse(int argc, const char* const* argv);
+
+ private:
+  void answer_completion(const std::string& shell) const;
+  std::vector<std::string> arguments(int argc, const char* const* argv) const;
+
+  ProgramDescription program_;
+  CLI::App app_;
+  Aliases aliases_;
+};
+
+}  // namespace tensor_pager::command_line
