@@ -1,7 +1,6 @@
 #include "pager/pager.hpp"
 
 #include <algorithm>
-#include <array>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -15,8 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "lease_timings.hpp"
+#include "pager_view.hpp"
 #include "profiler.hpp"
-#include "publication.hpp"
+#include "remapping.hpp"
 
 namespace tensor_pager {
 
@@ -98,35 +99,16 @@ class Pager::Impl {
     PageRun pages;
     ProfilerSpan span;
   };
-  /// What a lease is called where it is shown.
-  struct Label {
-    std::string name;
-    std::optional<Trace::PlanPosition> position{};
-  };
-  /// When a lease's stream asked for its pages, had them, and was done with them. Only what had to
-  /// wait, or is traced, has stamps.
-  struct Timing {
-    Label label;
-    bool late = false;
-    std::uint32_t stream = 0;
-    std::vector<std::uint64_t> copies{};  // that brought in what it reads, if there is a trace
-    std::optional<StampId> asked{};
-    std::optional<StampId> granted{};
-    std::optional<StampId> ended{};
-  };
-
   Statistics statistics(const LinkStatistics& link, const MemoryStatistics& memory) const;
   void publish_all();
   void publish();
-  void publish_changes(const Commands& commands);
-  LeaseId acquire(const Ask& ask, const Label& label, StreamRef stream);
-  LeaseId try_acquire(const Ask& ask, const Label& label, StreamRef stream);
+  LeaseId acquire(const Ask& ask, const LeaseLabel& label, StreamRef stream);
+  LeaseId try_acquire(const Ask& ask, const LeaseLabel& label, StreamRef stream);
+  void await(std::span<const CopyId> copies, StreamRef stream);
   void run();
   void observe_copies();
   void observe_fences();
   void carry_out(const Commands& commands, Lock& lock);
-  void carry_out(std::span<const Remap> remaps);
-  void carry_out(const Remap& remap);
   Copy start_copy(PageRun pages);
   void wake_thread();
   void note_ready(ByteRange range);
@@ -136,16 +118,11 @@ class Pager::Impl {
   bool queued(LeaseId lease) const;
   [[noreturn]] void abandon(LeaseId lease, std::exception_ptr reason);
   std::exception_ptr failure_of(LeaseId lease) const;
-  void observe_timings() noexcept;
-  bool observe_timing(const Timing& timing);
-  Label label_of(StepIndex step) const;
-  void trace_changes(std::span<const PageIndex> evicted);
-  std::vector<std::uint64_t> take_copies_for(LeaseId lease);
+  LeaseLabel label_of(StepIndex step) const;
 
   const PageLayout layout_;
   const std::shared_ptr<const BackingStore> store_;
   const std::unique_ptr<Device> device_;
-  Trace* const trace_;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;     // the thread has something to do
@@ -160,23 +137,15 @@ class Pager::Impl {
   std::unordered_map<std::uint32_t, std::exception_ptr>
       failures_;  // by page: why its last copy failed
   std::vector<FenceId> fences_;
-  std::map<LeaseId, Timing> timings_;  // of leases that are held
-  std::deque<Timing> ended_timings_;   // of leases that have ended, while their streams go on
-  std::vector<std::string> step_names_;
-  std::uint32_t plans_ = 0;                    // that were set so far
-  std::vector<PageRun> arrived_pages_;         // that the trace does not know of yet
-  std::map<StreamId, std::uint32_t> streams_;  // in the order in which a trace saw them
-  std::unordered_map<std::uint32_t, CopyId>
-      brought_in_;                         // by page, until its first use; for a trace
-  std::map<LeaseId, ProfilerSpan> steps_;  // of leases that are held, if a profiler listens
-  std::exception_ptr pending_;             // a failure that no caller was told of
-  std::exception_ptr fatal_;               // the device cannot go on
-  std::chrono::nanoseconds stalled_{};
+  std::exception_ptr pending_;  // a failure that no caller was told of
+  std::exception_ptr fatal_;    // the device cannot go on
   std::uint32_t peak_frames_ = 0;
-  std::optional<Publication> publication_;
+
+  LeaseTimings timings_;
+  PagerView view_;
+  std::map<LeaseId, ProfilerSpan> steps_;  // of leases that are held, if a profiler listens
   LinkStatistics published_link_;  // as the thread last saw them: callers do not ask the device
   MemoryStatistics published_memory_;
-  StepIndex step_;  // of the plan: acquired last
 
   std::thread thread_;
 };
@@ -186,19 +155,13 @@ Pager::Impl::Impl(std::unique_ptr<Device> device, std::shared_ptr<const BackingS
     : layout_(layout_for(*device, *store, options)),
       store_(std::move(store)),
       device_(std::move(device)),
-      trace_(options.trace),
-      core_(core_options(layout_, options)) {
-  if (options.publish) {
-    const DeviceInfo info = device_->info();
-    publication_.emplace(layout_, options.title, info.kind, info.name, options.names);
-  }
+      core_(core_options(layout_, options)),
+      timings_(*device_, options.trace),
+      view_(options, core_options(layout_, options), device_->info()) {
   device_->reserve(layout_);
-  carry_out(core_.take_commands().remaps);
+  remap(*device_, core_.take_commands().remaps);
   peak_frames_ = core_.frames();
-  if (trace_ != nullptr) {
-    trace_->describe(core_options(layout_, options), options.names);
-    trace_->frames(Trace::Clock::now(), core_.frames());
-  }
+  view_.frames(core_.frames());
   for (std::uint32_t page = 0; page < layout_.page_count(); ++page) {
     missing_.push_back(layout_.bytes_of({page}).size.count);
   }
@@ -245,14 +208,14 @@ void Pager::Impl::run() {
     progress_ = false;
     observe_copies();
     observe_fences();
-    observe_timings();
+    timings_.observe();
     if (core_.has_commands() && !fatal_) {
       const Commands commands = core_.take_commands();
-      if (trace_ != nullptr) trace_changes(commands.evicted);
+      view_.commanded(commands, core_.resident_pages());
       carry_out(commands, lock);
       continue;
     }
-    if (trace_ != nullptr) trace_changes({});
+    view_.unchanged(core_.resident_pages());
     publish_all();
     changed_.notify_all();
     wake_.wait(lock, [&] { return stop_ || progress_ || (core_.has_commands() && !fatal_); });
@@ -278,20 +241,9 @@ void Pager::Impl::observe_copies() {
       } else {
         core_.copy_finished(page);
       }
-      if (publication_) publication_->set(page, failure ? PageState::absent : PageState::resident);
     }
-    if (trace_ != nullptr && !failure) arrived_pages_.push_back(copy.pages);
+    view_.copy_ended(copy.pages, !failure);
   }
-}
-
-/// Once the core's evictions are known, the changes so far make up what it calls resident.
-void Pager::Impl::trace_changes(std::span<const PageIndex> evicted) {
-  if (arrived_pages_.empty() && evicted.empty()) return;
-  const Trace::Time now = Trace::Clock::now();
-  for (const PageRun& pages : arrived_pages_) trace_->arrived(now, pages);
-  arrived_pages_.clear();
-  trace_->evicted(now, evicted);
-  trace_->resident(now, layout_.page * core_.resident_pages());
 }
 
 void Pager::Impl::observe_fences() {
@@ -305,20 +257,13 @@ void Pager::Impl::observe_fences() {
 void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   peak_frames_ = std::max(peak_frames_, core_.frames());
   executing_ = true;
-  publish_changes(commands);
   std::vector<Copy> started;
   std::exception_ptr failure;
   lock.unlock();
   try {
-    const auto begin = Trace::Clock::now();
-    carry_out(commands.remaps);
-    if (trace_ != nullptr && !commands.remaps.empty()) {
-      trace_->add({.track = Trace::Track::pager,
-                   .begin = begin,
-                   .end = Trace::Clock::now(),
-                   .name = "map and unmap",
-                   .detail = std::to_string(commands.remaps.size()) + " pages or frames"});
-    }
+    const Trace::Time begin = Trace::Clock::now();
+    remap(*device_, commands.remaps);
+    view_.remapped(begin, commands.remaps.size());
     for (const PageRun& run : commands.copies) started.push_back(start_copy(run));
   } catch (...) {
     failure = std::current_exception();
@@ -328,80 +273,24 @@ void Pager::Impl::carry_out(const Commands& commands, Lock& lock) {
   for (Copy& copy : started) {
     for (std::uint32_t k = 0; k < copy.pages.count; ++k) {
       copy_of_[copy.pages.first.value + k] = copy.id;
-      if (trace_ != nullptr) brought_in_[copy.pages.first.value + k] = copy.id;
     }
+    view_.copy_started(copy.id, copy.pages);
     in_flight_.push_back(std::move(copy));
   }
   if (failure) fatal_ = failure;
   changed_.notify_all();
 }
 
-namespace {
-
-/// How many of `remaps`, from the first on, are Kind and of neighbouring pages.
-template <class Kind>
-std::size_t run_of(std::span<const Remap> remaps) {
-  std::size_t count = 0;
-  const auto* const first = std::get_if<Kind>(&remaps.front());
-  for (const Remap& remap : remaps) {
-    const auto* const next = std::get_if<Kind>(&remap);
-    if (next == nullptr || next->page.value != first->page.value + count) break;
-    ++count;
-  }
-  return count;
-}
-
-}  // namespace
-
-/// Neighbouring pages that are mapped or unmapped one after another are so together.
-void Pager::Impl::carry_out(std::span<const Remap> remaps) {
-  while (!remaps.empty()) {
-    const std::size_t mapped = run_of<MapPage>(remaps);
-    const std::size_t unmapped = run_of<UnmapPage>(remaps);
-    if (mapped > 0) {
-      std::vector<FrameIndex> frames;
-      for (const Remap& remap : remaps.first(mapped)) {
-        frames.push_back(std::get<MapPage>(remap).frame);
-      }
-      device_->map_run(std::get<MapPage>(remaps.front()).page, frames);
-    } else if (unmapped > 0) {
-      device_->unmap_run(std::get<UnmapPage>(remaps.front()).page,
-                         static_cast<std::uint32_t>(unmapped));
-    } else {
-      carry_out(remaps.front());
-    }
-    remaps = remaps.subspan(std::max<std::size_t>(mapped + unmapped, 1));
-  }
-}
-
-void Pager::Impl::carry_out(const Remap& remap) {
-  if (const auto* create = std::get_if<CreateFrame>(&remap)) device_->create_frame(create->frame);
-  if (const auto* destroy = std::get_if<DestroyFrame>(&remap))
-    device_->destroy_frame(destroy->frame);
-}
-
-/// Other processes see the commands as carried out a little early.
-void Pager::Impl::publish_changes(const Commands& commands) {
-  if (!publication_) return;
-  for (const PageIndex page : commands.evicted) publication_->set(page, PageState::absent);
-  for (const PageRun& run : commands.copies) {
-    for (std::uint32_t k = 0; k < run.count; ++k) publication_->loading({run.first.value + k});
-  }
-}
-
 /// With what only the device knows, which takes its lock: not for callers on their way to a kernel.
 void Pager::Impl::publish_all() {
-  if (!publication_) return;
+  if (!view_.published()) return;
   published_link_ = device_->link();
   published_memory_ = device_->memory();
   publish();
 }
 
 void Pager::Impl::publish() {
-  if (!publication_) return;
-  publication_->publish({.statistics = statistics(published_link_, published_memory_),
-                         .step = step_.value,
-                         .steps = static_cast<std::uint32_t>(step_names_.size())});
+  if (view_.published()) view_.publish(statistics(published_link_, published_memory_));
 }
 
 Pager::Impl::Copy Pager::Impl::start_copy(PageRun pages) {
@@ -419,20 +308,17 @@ void Pager::Impl::set_plan(const AccessPlan& plan) {
   const std::lock_guard lock(mutex_);
   throw_pending();
   core_.set_plan(plan);
-  step_names_.clear();
-  for (const PlanStep& step : plan.steps) step_names_.push_back(step.name);
-  ++plans_;
-  if (trace_ != nullptr) trace_->plan_set(Trace::Clock::now(), plan);
+  view_.plan_set(plan);
   wake_.notify_all();
 }
 
 LeaseId Pager::Impl::acquire_step(StepIndex step, std::span<const ByteRange> chosen,
                                   StreamRef stream) {
-  const bool named = trace_ != nullptr || ProfilerSpan::wanted();
-  const Label label = named ? label_of(step) : Label{};
+  const bool named = view_.traced() || ProfilerSpan::wanted();
+  const LeaseLabel label = named ? label_of(step) : LeaseLabel{};
   return acquire(
       [&](StreamId id) {
-        step_ = step;
+        view_.reached(step);
         return core_.acquire(step, chosen, id);
       },
       label, stream);
@@ -445,7 +331,7 @@ LeaseId Pager::Impl::acquire_ranges(std::span<const ByteRange> ranges, StreamRef
 
 /// A failed copy is tried once more: it may have failed for the sake of a neighbouring page that
 /// was copied along.
-LeaseId Pager::Impl::acquire(const Ask& ask, const Label& label, StreamRef stream) {
+LeaseId Pager::Impl::acquire(const Ask& ask, const LeaseLabel& label, StreamRef stream) {
   {
     const std::lock_guard lock(mutex_);
     throw_pending();
@@ -457,15 +343,12 @@ LeaseId Pager::Impl::acquire(const Ask& ask, const Label& label, StreamRef strea
   }
 }
 
-Pager::Impl::Label Pager::Impl::label_of(StepIndex step) const {
+LeaseLabel Pager::Impl::label_of(StepIndex step) const {
   const std::lock_guard lock(mutex_);
-  const bool named = step.value < step_names_.size() && !step_names_[step.value].empty();
-  Label label{.name = named ? step_names_[step.value] : "step " + std::to_string(step.value)};
-  if (plans_ > 0) label.position = {.plan = plans_ - 1, .step = step};
-  return label;
+  return view_.label(step);
 }
 
-LeaseId Pager::Impl::try_acquire(const Ask& ask, const Label& label, StreamRef stream) {
+LeaseId Pager::Impl::try_acquire(const Ask& ask, const LeaseLabel& label, StreamRef stream) {
   // Callers that share the null stream of the host are different queues if they are different
   // threads.
   const StreamId queue{stream.handle != nullptr
@@ -479,49 +362,35 @@ LeaseId Pager::Impl::try_acquire(const Ask& ask, const Label& label, StreamRef s
   publish();
   if (core_.has_commands()) wake_.notify_all();
   const bool late = core_.state(lease) != LeaseState::ready;
-  if (late || trace_ != nullptr) {
-    const auto number = static_cast<std::uint32_t>(streams_.size());
-    timings_[lease] = {.label = label,
-                       .late = late,
-                       .stream = streams_.emplace(queue, number).first->second,
-                       .asked = device_->stamp(stream)};
-  }
+  if (!late && !view_.traced() && !profiled) return lease;
+  timings_.asked(lease, label, queue, stream, late);
   wait_until_queued(lease, lock);
   const std::vector<CopyId> copies = awaited_copies(lease);
-  if (trace_ != nullptr) timings_.at(lease).copies = take_copies_for(lease);
+  if (view_.traced()) timings_.brought_in(lease, view_.take_copies(core_.pages(lease)));
   lock.unlock();
 
-  // Queued: from here on the stream waits, and the thread only if it is the stream.
   std::exception_ptr failure;
-  if (!copies.empty()) device_->wait(stream, copies.back());
-  for (const CopyId copy : copies) {
-    try {
-      device_->finished(copy);
-    } catch (...) {
-      failure = std::current_exception();
-    }
+  try {
+    await(copies, stream);
+  } catch (...) {
+    failure = std::current_exception();
   }
-  if (!failure && !late && trace_ == nullptr && !profiled) return lease;
   lock.lock();
   if (failure) {
     observe_copies();  // the core must know, too, before the caller tries again
     abandon(lease, failure);
   }
-  if (late || trace_ != nullptr) timings_.at(lease).granted = device_->stamp(stream);
+  timings_.granted(lease, stream);
   if (profiled) steps_[lease] = ProfilerSpan(label.name);
   return lease;
 }
 
-/// Each page's copy belongs to the first lease that reads it.
-std::vector<std::uint64_t> Pager::Impl::take_copies_for(LeaseId lease) {
-  std::vector<std::uint64_t> copies;
-  for (const PageIndex page : core_.pages(lease)) {
-    const auto node = brought_in_.extract(page.value);
-    if (!node.empty()) copies.push_back(static_cast<std::uint64_t>(node.mapped()));
-  }
-  std::ranges::sort(copies);
-  copies.erase(std::unique(copies.begin(), copies.end()), copies.end());
-  return copies;
+/// From here on the stream waits, and the thread only if it is the stream. Throws what made a copy
+/// fail that has ended by then.
+void Pager::Impl::await(std::span<const CopyId> copies, StreamRef stream) {
+  if (copies.empty()) return;
+  device_->wait(stream, copies.back());
+  for (const CopyId copy : copies) device_->finished(copy);
 }
 
 void Pager::Impl::wait_until_queued(LeaseId lease, Lock& lock) {
@@ -566,9 +435,7 @@ std::exception_ptr Pager::Impl::failure_of(LeaseId lease) const {
 }
 
 void Pager::Impl::abandon(LeaseId lease, std::exception_ptr reason) {
-  if (auto timing = timings_.extract(lease); !timing.empty()) {
-    ended_timings_.push_back(std::move(timing.mapped()));
-  }
+  timings_.ended(lease, std::nullopt);
   core_.release(lease, std::nullopt);
   if (core_.has_commands()) wake_.notify_all();
   std::rethrow_exception(std::move(reason));
@@ -579,58 +446,12 @@ void Pager::Impl::throw_pending() {
   if (pending_) std::rethrow_exception(std::exchange(pending_, nullptr));
 }
 
-/// Reads the stamps of ended leases whose streams have passed them. A stall is the time for which
-/// the stream had nothing to do but wait.
-void Pager::Impl::observe_timings() noexcept {
-  try {
-    while (!ended_timings_.empty() && observe_timing(ended_timings_.front())) {
-      ended_timings_.pop_front();
-    }
-  } catch (...) {
-    ended_timings_.clear();  // the GPU has failed, which its streams report; times matter no more
-  }
-}
-
-/// False while the stream has not passed the timing's last stamp.
-bool Pager::Impl::observe_timing(const Timing& timing) {
-  // The last one first: when the stream has passed it, it has passed the others.
-  const std::array stamps = {timing.ended, timing.granted, timing.asked};
-  std::array<std::optional<Trace::Time>, 3> times;
-  for (std::size_t i = 0; i < stamps.size(); ++i) {
-    if (!stamps[i]) continue;
-    times[i] = device_->take_stamp(*stamps[i]);
-    if (!times[i]) return false;
-  }
-  const auto& [ended, granted, asked] = times;
-  if (timing.late && granted) {
-    stalled_ += *granted - *asked;
-    if (trace_ != nullptr) {
-      trace_->add({.track = Trace::Track::stalls,
-                   .begin = *asked,
-                   .end = *granted,
-                   .name = timing.label.name,
-                   .stream = timing.stream,
-                   .position = timing.label.position});
-    }
-  }
-  if (ended) {
-    trace_->add({.track = Trace::Track::steps,
-                 .begin = *granted,
-                 .end = *ended,
-                 .name = timing.label.name,
-                 .stream = timing.stream,
-                 .position = timing.label.position,
-                 .copies = timing.copies});
-  }
-  return true;
-}
-
 void Pager::Impl::release(LeaseId lease, StreamRef stream) noexcept {
   std::optional<FenceId> fence;
   std::optional<StampId> ended;
   std::exception_ptr failure;
   try {
-    if (trace_ != nullptr) ended = device_->stamp(stream);
+    ended = timings_.stamp_end(stream);
     fence = device_->record(stream);
     if (device_->passed(*fence)) fence.reset();
   } catch (...) {
@@ -642,11 +463,8 @@ void Pager::Impl::release(LeaseId lease, StreamRef stream) noexcept {
   if (core_.state(lease) == LeaseState::failed) pending_ = failure_of(lease);
   core_.release(lease, fence);
   if (fence) fences_.push_back(*fence);
-  if (auto timing = timings_.extract(lease); !timing.empty()) {
-    timing.mapped().ended = ended;
-    ended_timings_.push_back(std::move(timing.mapped()));
-    if (!fence) observe_timings();
-  }
+  timings_.ended(lease, ended);
+  if (!fence) timings_.observe();
   if (core_.has_commands() || fence) {
     progress_ = true;
     wake_.notify_all();
@@ -660,12 +478,12 @@ void Pager::Impl::set_arena(Bytes arena) {
   core_.set_budget(static_cast<std::uint32_t>(frames));
   // Frames are new from now on, and given up once they are free.
   const bool grows = core_.frames() < frames;
-  if (trace_ != nullptr && grows) trace_->frames(Trace::Clock::now(), core_.budget());
+  if (grows) view_.frames(core_.budget());
   wake_.notify_all();
   changed_.wait(lock, [&] {
     return fatal_ || (core_.frames() == core_.budget() && !core_.has_commands() && !executing_);
   });
-  if (trace_ != nullptr && !grows) trace_->frames(Trace::Clock::now(), core_.frames());
+  if (!grows) view_.frames(core_.frames());
   if (fatal_) std::rethrow_exception(fatal_);
 }
 
@@ -684,7 +502,7 @@ void Pager::Impl::settle() {
   Lock lock(mutex_);
   changed_.wait(lock, [&] {
     return fatal_ ||
-           (in_flight_.empty() && ended_timings_.empty() && !core_.has_commands() && !executing_);
+           (in_flight_.empty() && timings_.idle() && !core_.has_commands() && !executing_);
   });
   publish_all();
 }
@@ -705,7 +523,7 @@ Statistics Pager::Impl::statistics(const LinkStatistics& link,
           .core = core_.counters(),
           .link = link,
           .memory = memory,
-          .stalled = stalled_};
+          .stalled = timings_.stalled()};
 }
 
 Bytes Pager::Impl::minimum_arena() const {

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <span>
+
+#include "pager/core.hpp"
+#include "pager/device.hpp"
+
+namespace tensor_pager {
+
+/// Carries commands out in their order; neighbouring pages that are mapped or unmapped one after
+/// another are so together. Throws DeviceError.
+void remap(Device& device, std::span<const Remap> commands);
+
+}  // namespace tensor_pager
