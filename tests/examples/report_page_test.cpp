@@ -45,10 +45,13 @@ class ReportPage : public testing::Test {
   void write(const std::string& name, const json& content) const {
     std::ofstream(path(name)) << content.dump();
   }
+  std::string page_text() const {
+    std::ifstream in(path("page.html"));
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
   // What the page shows, as pager_stats put it there.
   json page_data() const {
-    std::ifstream in(path("page.html"));
-    const std::string page{std::istreambuf_iterator<char>(in), {}};
+    const std::string page = page_text();
     const std::string begin = "id=\"report-data\">";
     const std::size_t from = page.find(begin) + begin.size();
     return json::parse(page.substr(from, page.find("</script>", from) - from));
@@ -166,6 +169,62 @@ TEST_F(ReportPage, UnitsAreThoseOfTheTable) {
                             "memory.peak_bytes", "rates.link_gb_per_s"}) {
     EXPECT_THAT(table, HasSubstr(fields.find(field)->second.second)) << field;
   }
+}
+
+// Pointer, wheel and keys, as a reader uses them; what the page says then is left in its root.
+constexpr const char* kUse = R"(<script>
+{
+  const root = document.documentElement;
+  const send = (id, event) => { byId(id).dispatchEvent(event); drawTimes(); };
+  const point = (id, x, y) => {
+    const box = byId(id).getBoundingClientRect();
+    send(id, new PointerEvent("pointermove", { clientX: box.left + x, clientY: box.top + y }));
+    return byId("tip").textContent;
+  };
+  const before = byId("readout").textContent;
+  send("timeline", new WheelEvent("wheel", { deltaY: -900, clientX: 600, cancelable: true }));
+  send("residency", new KeyboardEvent("keydown", { key: "ArrowRight" }));
+  send("timeline", new KeyboardEvent("keydown", { key: "+" }));
+  root.dataset.zoomed = String(before !== byId("readout").textContent);
+  send("timeline", new KeyboardEvent("keydown", { key: "0" }));
+  root.dataset.again = String(before === byId("readout").textContent);
+  timeView.set(copies.begin[9], copies.end[9]);
+  const x = new Drawing(byId("timeline")).x((copies.begin[9] + copies.end[9]) / 2);
+  root.dataset.copy = point("timeline", x, rows[1].y + 4);
+  const page = (byId("residency").clientHeight - kTop) / image.pages;
+  root.dataset.page = point("residency", x, kTop + (copies.f[9] + 0.5) * page);
+  byId("layers").firstChild.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+  root.dataset.layer = byId("tip").textContent;
+  byId("filter").value = "blk.3.ffn";
+  byId("filter").dispatchEvent(new Event("input"));
+  root.dataset.filtered = String(byId("tensors").tBodies[0].rows.length);
+  document.querySelector("#tensors th button").click();
+  root.dataset.sorted = byId("tensors").tBodies[0].rows[0].cells[0].textContent;
+}
+</script></body>)";
+
+TEST_F(ReportPage, HoverGivesTheNumbers) {
+  const std::string browser = tests::find_browser();
+  if (browser.empty()) GTEST_SKIP() << "there is no chromium in PATH";
+  ASSERT_EQ(write_page("stats", "trace").status, 0);
+  std::string text = page_text();
+  text.replace(text.rfind("</body>"), 7, kUse);
+  std::ofstream(path("page.html")) << text;
+  const tests::OpenedPage page = tests::open_page(browser, path("page.html"));
+  EXPECT_THAT(page.console, IsEmpty());
+  EXPECT_EQ(page.root_attribute("data-errors"), "0");
+  EXPECT_EQ(page.root_attribute("data-zoomed"), "true");
+  EXPECT_EQ(page.root_attribute("data-again"), "true");
+  const json data = page_data();
+  const std::string first = data["copies"]["f"][9].dump();
+  EXPECT_THAT(page.root_attribute("data-copy"), HasSubstr("pages " + first + " to "));
+  EXPECT_THAT(page.root_attribute("data-copy"), HasSubstr(" GB/s"));
+  EXPECT_THAT(page.root_attribute("data-page"), HasSubstr("page " + first + ": "));
+  const std::string group = data["groups"][0][0];
+  EXPECT_THAT(page.root_attribute("data-layer"), HasSubstr(group));
+  EXPECT_THAT(page.root_attribute("data-layer"), HasSubstr(" copied"));
+  EXPECT_EQ(page.root_attribute("data-filtered"), "4");  // gate, up, down and their norm
+  EXPECT_EQ(page.root_attribute("data-sorted"), "blk.3.ffn_down.weight");
 }
 
 // Models may be named anything.

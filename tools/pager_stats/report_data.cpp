@@ -177,13 +177,27 @@ Json phases(const Recording& recording) {
   return json;
 }
 
+/// The rate of the copies since a plan was set, in bytes per second; 0 if there were none.
+double link_rate_since(const Recording& recording, double set) {
+  double bytes = 0;
+  double busy = 0;
+  for (const RecordedCopy& copy : recording.copies) {
+    if (copy.begin < set) continue;
+    bytes += static_cast<double>(copy.bytes.count);
+    busy += copy.end - copy.begin;
+  }
+  return busy > 0 ? bytes / busy : 0;
+}
+
+/// Statistics have the rate of prefill's copies. Those of generation may well run at another: the
+/// pages of the files are in the host's memory by then.
 pager_sim::MachineModel machine(const std::vector<Field>& stats, const Recording& recording,
-                                bool prefill) {
-  const double of_prefill = number(stats, "device", "link_gb_per_s");
-  const double of_run = number(stats, "rates", "link_gb_per_s");
-  const double link = prefill && of_prefill > 0 ? of_prefill : of_run;
+                                std::uint32_t plan) {
+  double link = plan == 0 ? number(stats, "device", "link_gb_per_s") * kGiga
+                          : link_rate_since(recording, recording.plans[plan].set);
+  if (link <= 0) link = number(stats, "rates", "link_gb_per_s") * kGiga;
   const double remaps = number(stats, "pages", "remaps");
-  return {.link = link * kGiga,
+  return {.link = link,
           .copy_latency = kCopyLatency,
           .map = remaps > 0 ? recording.mapping / remaps : 0};
 }
@@ -206,7 +220,7 @@ double measured_rate(const std::vector<Field>& stats, const MeasuredPlan& measur
 
 Json curve(const std::vector<Field>& stats, const Recording& recording, std::uint32_t plan) {
   const bool prefill = plan == 0;
-  const pager_sim::MachineModel model = machine(stats, recording, prefill);
+  const pager_sim::MachineModel model = machine(stats, recording, plan);
   const WhatIf found = what_if(recording, plan, model, kWhatIfPoints);
   const double all_tokens =
       prefill ? number(stats, "rates", "prefill_tokens_per_s") * number(stats, "time", "prefill_s")

@@ -61,6 +61,8 @@ function upperBound(values, value) {
   return low;
 }
 
+const framesAt = (time) => report.frames.findLast(([at]) => at <= time)?.[1] ?? 0;
+
 // Longest duration, for looking back from a time to what may still be under way.
 for (const spans of [copies, steps, stalls, stays]) {
   spans.longest = spans.d.reduce((longest, d) => Math.max(longest, d), 0);

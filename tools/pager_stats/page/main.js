@@ -18,8 +18,7 @@ function prepareTime() {
   timeView.first = Math.min(...begins, report.end);
   timeView.last = Math.max(report.end, timeView.first + 1);
   rows = timelineRows();
-  const sum = `${plural(report.copies.b.length, "copy").replace("copys", "copies")}, ${plural(steps.count, "step")}, ${plural(stalls.count, "stall")}`;
-  byId("timeline").setAttribute("aria-label", `Timeline of copies, steps and stalls: ${sum}.`);
+  byId("timeline").setAttribute("aria-label", "Timeline of copies, steps and stalls.");
   byId("residency").setAttribute("aria-label", `Which of ${plural(image.pages, "page")} were resident when.`);
   for (const id of ["timeline", "residency"]) makeMovable(byId(id));
   makeHoverable(byId("timeline"), describeTimeline);

@@ -83,7 +83,7 @@ function drawResidency() {
 
 function drawGroups(d) {
   const perByte = (d.height - kTop) / image.bytes;
-  let free = kTop - 4;
+  let free = kTop - 12;
   for (const [name, size, offset, extent] of report.groups) {
     if (size === 0 || extent === 0) continue;
     const y = kTop + (offset + extent / 2) * perByte;

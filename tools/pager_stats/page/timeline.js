@@ -80,7 +80,9 @@ function drawPhases(d) {
     const to = Math.min(d.x(phase.end), d.width);
     if (to <= from) continue;
     d.rect(from, 16, Math.max(to - from, 1), 2, color("--faint"));
-    if (to - from > 64) d.text(phase.name, from + 1, 27, "--soft");
+    const arena = formatBytes(framesAt(phase.begin) * image.page);
+    const text = [`${phase.name}, arena of ${arena}`, phase.name].find((t) => d.context.measureText(t).width < to - from - 4);
+    if (text) d.text(text, from + 1, 27, "--soft");
   }
 }
 

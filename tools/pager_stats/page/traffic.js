@@ -41,18 +41,21 @@ function drawLayers() {
     (i) => ({ x: frame.left + slot * i, y: 10, width: slot, height: frame.bottom - 10 }));
 }
 
-// Names that would overlap are left out, those of the least traffic first.
+// Numbers at even distances, and what else there is room for, the most traffic first.
 function drawNames(frame, slot) {
+  const names = groups.map((group) => group.name.replace(/^blk\./, ""));
+  const half = (i) => names[i].length * 3.4 + 4;
+  const isNumber = (i) => /^\d+$/.test(names[i]);
+  const all = names.map((_, i) => i);
+  const numbers = all.filter(isNumber);
+  const every = Math.ceil((2 * Math.max(0, ...numbers.map(half))) / slot);
+  const others = all.filter((i) => !isNumber(i)).sort((a, b) => groups[b].copied - groups[a].copied);
   const placed = [];
-  const order = groups.map((group, i) => [group, i]).sort(([a], [b]) => b.copied - a.copied);
-  for (const [group, i] of order) {
-    const name = group.name.replace(/^blk\./, "");
+  for (const i of [...numbers.filter((_, k) => k % every === 0), ...others]) {
     const x = frame.left + slot * (i + 0.5);
-    const half = name.length * 3.4 + 4;
-    const overlaps = placed.some(([from, to]) => x - half < to && x + half > from);
-    if (overlaps || x + half > frame.width + 12) continue;
-    placed.push([x - half, x + half]);
-    frame.svg.append(makeSvg("text", { x, y: frame.height - 8, "text-anchor": "middle" }, name));
+    if (placed.some(([from, to]) => x - half(i) < to && x + half(i) > from) || x + half(i) > frame.width + 12) continue;
+    placed.push([x - half(i), x + half(i)]);
+    frame.svg.append(makeSvg("text", { x, y: frame.height - 8, "text-anchor": "middle" }, names[i]));
   }
 }
 
@@ -68,7 +71,8 @@ function drawBar(frame, group, x, slot) {
 const timesCopied = (row) => (row.size > 0 ? row.copied / row.size : 0);
 
 function describeGroup(group) {
-  return [group.name, `${formatBytes(group.copied)} copied, ${timesCopied(group).toFixed(2)} times its ${formatBytes(group.size)}`,
+  const times = timesCopied(group).toFixed(2);
+  return [group.name, `${formatBytes(group.copied)} copied, ${times} times its ${formatBytes(group.size)}`,
     hasLater ? `${firstName} ${formatBytes(group.first)}, ${laterName} ${formatBytes(group.later)}` : null];
 }
 

@@ -3,7 +3,8 @@ function showWhatIf() {
   const first = report.what_if[0];
   const partly = report.what_if.filter((curve) => curve.steps_measured < curve.steps);
   byId("what-if-note").textContent = !first ? "The trace has no plan." :
-    "Predicted by running the plan through the pager\u2019s own core with every step as long as it was in this run, copies at " +
+    "Predicted by running the plan through the pager\u2019s own core with every step as long as it was in this run, " +
+    "copies at " +
     `${report.what_if.map((curve) => `${formatRate(curve.link_gb_per_s)} (${curve.name})`).join(" and ")}, ` +
     "and a host that takes no time: it shows what paging makes of another arena, all else being equal." +
     partly.map((curve) => ` Of ${curve.name}, ${curve.steps_measured} of ${curve.steps} steps were measured; the others ` +
@@ -21,7 +22,8 @@ function drawWhatIf() {
     const figureNode = byId("what-if").children[i];
     const legendNode = make("div", { class: "legend", id: `what-if-legend-${i}` });
     const chart = make("div");
-    figureNode.replaceChildren(make("h3", {}, `${curve.name[0].toUpperCase()}${curve.name.slice(1)}, tokens/s`), chart, legendNode);
+    const title = `${curve.name[0].toUpperCase()}${curve.name.slice(1)}, tokens/s`;
+    figureNode.replaceChildren(make("h3", {}, title), chart, legendNode);
     if (curve.why_not) chart.append(make("p", { class: "note" }, `No prediction: ${curve.why_not}.`));
     else drawCurve(chart, curve, i);
   });
@@ -79,8 +81,10 @@ function drawLine(frame, curve, line, x) {
 function drawMeasured(frame, curve, x) {
   const cx = x(ownBytes(curve));
   const cy = frame.y(curve.measured.tokens_per_s);
-  frame.svg.append(makeSvg("line", { x1: cx, x2: cx, y1: frame.bottom, y2: cy, stroke: "var(--measured)", "stroke-dasharray": "2 3" }),
-    makeSvg("path", { d: `M${cx} ${cy - 6}l6 6l-6 6l-6 -6z`, fill: "var(--measured)", stroke: "var(--card)", "stroke-width": 1.5 }));
+  const style = "var(--measured)";
+  frame.svg.append(
+    makeSvg("line", { x1: cx, x2: cx, y1: frame.bottom, y2: cy, stroke: style, "stroke-dasharray": "2 3" }),
+    makeSvg("path", { d: `M${cx} ${cy - 6}l6 6l-6 6l-6 -6z`, fill: style, stroke: "var(--card)", "stroke-width": 1.5 }));
 }
 
 // From halfway to the point before to halfway to the one after.
