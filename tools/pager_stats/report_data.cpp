@@ -140,11 +140,11 @@ Json residency(const Recording& recording) {
 void add_traffic(const Recording& recording, Json& json) {
   const Traffic all = traffic(recording);
   json["parts"] = json["groups"] = Json::array();
-  for (const PartTraffic& part : all.parts) {
+  for (const PartCopies& part : all.parts) {
     json["parts"].push_back({part.name, part.bytes.offset.count, part.bytes.size.count, part.group,
                              part.copied.first_plan.count, part.copied.later.count});
   }
-  for (const GroupTraffic& group : all.groups) {
+  for (const GroupCopies& group : all.groups) {
     json["groups"].push_back({group.name, group.size.count, group.extent.offset.count,
                               group.extent.size.count, group.copied.first_plan.count,
                               group.copied.later.count});

@@ -10,9 +10,9 @@ namespace {
 constexpr const char* kNoName = "(no name)";
 
 /// The parts in the order of the image, without what an earlier one has.
-std::vector<PartTraffic> disjoint_parts(std::vector<NamedRange> named) {
+std::vector<PartCopies> disjoint_parts(std::vector<NamedRange> named) {
   std::ranges::stable_sort(named, {}, [](const NamedRange& part) { return part.bytes.offset; });
-  std::vector<PartTraffic> parts;
+  std::vector<PartCopies> parts;
   Bytes covered;
   for (NamedRange& part : named) {
     const Bytes begin = std::max(part.bytes.offset, covered);
@@ -29,7 +29,7 @@ class Attribution {
   explicit Attribution(std::vector<NamedRange> named, Bytes image)
       : parts_(disjoint_parts(std::move(named))) {
     Bytes sum;
-    for (const PartTraffic& part : parts_) sum += part.bytes.size;
+    for (const PartCopies& part : parts_) sum += part.bytes.size;
     rest_ = {kNoName, {image, {}}, 0, {}};
     unnamed_ = image - sum;
   }
@@ -37,7 +37,7 @@ class Attribution {
   void add(const ByteRange& range, Bytes Copied::*when) {
     Bytes at = range.offset;
     auto part = std::ranges::partition_point(
-        parts_, [&](const PartTraffic& p) { return p.bytes.end() <= range.offset; });
+        parts_, [&](const PartCopies& p) { return p.bytes.end() <= range.offset; });
     for (; part != parts_.end() && part->bytes.offset < range.end(); ++part) {
       if (part->bytes.size == Bytes{}) continue;
       const Bytes begin = std::max(at, part->bytes.offset);
@@ -49,7 +49,7 @@ class Attribution {
     rest_.copied.*when += range.end() - at;
   }
 
-  std::vector<PartTraffic> take() {
+  std::vector<PartCopies> take() {
     if (unnamed_ > Bytes{}) {
       rest_.bytes.size = unnamed_;
       parts_.push_back(std::move(rest_));
@@ -58,21 +58,21 @@ class Attribution {
   }
 
  private:
-  std::vector<PartTraffic> parts_;
-  PartTraffic rest_;
+  std::vector<PartCopies> parts_;
+  PartCopies rest_;
   Bytes unnamed_;
 };
 
-std::vector<GroupTraffic> group(std::vector<PartTraffic>& parts) {
-  std::vector<GroupTraffic> groups;
+std::vector<GroupCopies> group(std::vector<PartCopies>& parts) {
+  std::vector<GroupCopies> groups;
   std::map<std::string, std::uint32_t> index;
-  for (PartTraffic& part : parts) {
+  for (PartCopies& part : parts) {
     const std::string name = part.name == kNoName ? kNoName : group_of(part.name);
     part.group = index.emplace(name, static_cast<std::uint32_t>(groups.size())).first->second;
     if (part.group == groups.size()) {
       groups.push_back({name, {}, {part.bytes.offset, {}}, {}});
     }
-    GroupTraffic& sum = groups[part.group];
+    GroupCopies& sum = groups[part.group];
     sum.size += part.bytes.size;
     sum.copied.first_plan += part.copied.first_plan;
     sum.copied.later += part.copied.later;

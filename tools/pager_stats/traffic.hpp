@@ -17,7 +17,7 @@ struct Copied {
 };
 
 /// A part of the image, and what was copied of it.
-struct PartTraffic {
+struct PartCopies {
   std::string name;
   ByteRange bytes;  ///< bytes that an earlier part has as well are not counted here
   std::uint32_t group = 0;
@@ -25,7 +25,7 @@ struct PartTraffic {
 };
 
 /// The parts of one layer, or others that belong together.
-struct GroupTraffic {
+struct GroupCopies {
   std::string name;
   Bytes size;
   ByteRange extent;  ///< from its first byte to its last
@@ -35,8 +35,8 @@ struct GroupTraffic {
 /// In the order of the image. The sum over parts, the sum over groups and the bytes of all copies
 /// are equal: what no part has is in a last part, named "(no name)", if there is any.
 struct Traffic {
-  std::vector<PartTraffic> parts;
-  std::vector<GroupTraffic> groups;
+  std::vector<PartCopies> parts;
+  std::vector<GroupCopies> groups;
 };
 
 Traffic traffic(const Recording& recording);
