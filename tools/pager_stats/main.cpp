@@ -6,6 +6,7 @@
 
 #include "command_line/run_program.hpp"
 #include "options.hpp"
+#include "report.hpp"
 #include "stats_file.hpp"
 #include "views.hpp"
 #include "watch.hpp"
@@ -27,6 +28,10 @@ void show_process(const Options& options) {
 }
 
 void show_file(const Options& options) {
+  if (options.page) {
+    write_report(*options.file, *options.trace, *options.page);
+    return;
+  }
   const auto fields = read_stats(*options.file);
   if (options.other) {
     fmt::print("{}", difference(fields, read_stats(*options.other)));

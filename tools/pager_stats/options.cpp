@@ -35,6 +35,17 @@ void add_format(CLI::App& app, Options& options) {
       ->excludes(json);
 }
 
+void add_report(CLI::App& app, Options& options) {
+  CLI::Option* const html =
+      app.add_option("--html", options.page, "Write a page that shows the run over time")
+          ->type_name("FILE");
+  CLI::Option* const trace =
+      app.add_option("--trace", options.trace, "What qwen_prefill --trace wrote in the same run")
+          ->type_name("FILE");
+  html->needs(trace);
+  trace->needs(html);
+}
+
 void add_process(CLI::App& app, Options& options, Typed& typed) {
   CLI::Option* const pid =
       app.add_option("--pid", options.process, "Show what the pagers of this process do now")
@@ -69,10 +80,12 @@ Options parse_options(int argc, const char* const* argv) {
           "running process do.",
       .usage = "FILE [OPTION...] | --pid N [OPTION...]",
       .examples = {"stats.json", "before.json --diff after.json", "stats.json --prometheus",
+                   "stats.json --trace trace.json --html report.html",
                    "--pid 1234 --watch --tensors --sort copied"},
   });
   add_file(parser.group("Arguments"), options);
   add_format(parser.group("Format"), options);
+  add_report(parser.group("A report"), options);
   add_process(parser.group("A running process"), options, typed);
   parser.parse(argc, argv);
   if (options.file.has_value() == options.process.has_value()) {
@@ -80,6 +93,13 @@ Options parse_options(int argc, const char* const* argv) {
   }
   if (options.other && options.process) {
     throw command_line::UsageError("--diff compares files; --pid has none");
+  }
+  if (options.page && options.process) {
+    throw command_line::UsageError(
+        "--html shows a run that has ended; --pid shows one that has not");
+  }
+  if (options.page && (options.other || options.json || options.prometheus)) {
+    throw command_line::UsageError("--html excludes --diff, --json and --prometheus");
   }
   if (typed.tensors) options.parts = kOrders.at(typed.order);
   return options;

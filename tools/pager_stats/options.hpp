@@ -13,6 +13,8 @@ struct Options {
   std::optional<std::string> file;  ///< of a run that has ended; or
   std::optional<pid_t> process;     ///< one that runs
   std::optional<std::string> other;
+  std::optional<std::string> trace;  ///< of the same run as the file, for
+  std::optional<std::string> page;   ///< a report
   bool json = false;
   bool prometheus = false;
   bool watch = false;
