@@ -16,6 +16,10 @@ struct MachineModel {
   double map = 0;           ///< to map a page to another frame than it was mapped to
 };
 
+/// Passes until what stays in the arena from one to the next is settled; pager_bench --warm runs as
+/// many before those that it measures.
+constexpr std::uint32_t kWarmUp = 2;
+
 /// What is predicted of the passes that are counted.
 struct Prediction {
   double seconds = 0;

@@ -10,9 +10,6 @@
 
 namespace tensor_pager::pager_sim {
 
-/// Passes until what stays in the arena is settled, as pager_bench --warm runs them.
-constexpr std::uint32_t kWarmUp = 2;
-
 /// A prefill to be predicted, and the machine that would run it.
 struct PrefillCase {
   std::uint32_t prompt = 0;

@@ -128,11 +128,11 @@ WhatIf what_if(const Recording& recording, std::uint32_t plan,
     core.policy = recording.policy;
     core.pages_per_copy = recording.pages_per_copy;
     const auto& seconds = out.measured.step_seconds;
-    out.points.push_back(
-        {.frames = frames,
-         .cold = pager_sim::predict(core, access, seconds, machine, 0, 1),
-         .warm = mean(pager_sim::predict(core, access, seconds, machine, 1, kWarmPasses),
-                      kWarmPasses)});
+    out.points.push_back({.frames = frames,
+                          .cold = pager_sim::predict(core, access, seconds, machine, 0, 1),
+                          .warm = mean(pager_sim::predict(core, access, seconds, machine,
+                                                          pager_sim::kWarmUp, kWarmPasses),
+                                       kWarmPasses)});
   }
   return out;
 }

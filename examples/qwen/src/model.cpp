@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,6 +26,17 @@ constexpr std::array<std::pair<std::uint32_t, std::string_view>, 24> kFileTypes 
 
 constexpr std::uint32_t kLargestHead = 256;
 constexpr std::uint32_t kHeadGranularity = 8;
+
+// The type of which there are most bytes.
+std::string most_common_type(const loaders::GgufModel& model) {
+  std::map<loaders::TensorType, Bytes> bytes;
+  for (const loaders::TensorInfo& tensor : model.tensors()) {
+    bytes[tensor.type] += tensor.bytes.size;
+  }
+  const auto most =
+      std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });
+  return most == bytes.end() ? "unknown" : std::string(to_string(most->first));
+}
 
 void require_dense(const loaders::ModelConfig& config) {
   const loaders::ArchitectureTraits& architecture = loaders::traits(config.architecture);
@@ -90,7 +102,7 @@ std::string display_name(const Model& model) {
 
 std::string file_type(const loaders::GgufModel& model) {
   const auto number = model.metadata().get_optional<std::uint32_t>("general.file_type");
-  if (!number) return "unknown";
+  if (!number) return most_common_type(model);
   const auto* const found =
       std::ranges::find(kFileTypes, *number, &std::pair<std::uint32_t, std::string_view>::first);
   return found == kFileTypes.end() ? fmt::format("{}", *number) : std::string(found->second);
