@@ -201,6 +201,7 @@ TEST(WhatIf, GoesFromTheSmallestArenaToAllPages) {
   ASSERT_EQ(w.points.size(), 3U);  // 2, 3 and 4 pages
   EXPECT_EQ(w.points.front().frames, 2U);
   EXPECT_EQ(w.points.back().frames, 4U);
+  EXPECT_EQ(w.points[w.own].frames, 3U);
   // All resident, a pass takes its steps; the first has four pages to copy before its last step.
   EXPECT_DOUBLE_EQ(w.points.back().warm.seconds, 1.25 + 2.25);
   EXPECT_EQ(w.points.back().warm.copied, Bytes{});

@@ -236,9 +236,8 @@ Json curve(const std::vector<Field>& stats, const Recording& recording, std::uin
                {"steps", recording.plans[plan].plan.steps.size()},
                {"steps_measured", measured.steps_measured},
                {"tokens", std::round(tokens)},
-               {"measured",
-                {{"bytes", (recording.layout.page * measured.frames).count},
-                 {"tokens_per_s", measured_rate(stats, measured, prefill, tokens)}}},
+               {"own", found.own},
+               {"measured", measured_rate(stats, measured, prefill, tokens)},
                {"points", Json::array()}};
   for (const WhatIf::Point& point : found.points) {
     json["points"].push_back({{"bytes", (recording.layout.page * point.frames).count},

@@ -39,15 +39,14 @@ std::vector<RecordedSpan> spans_of(const std::vector<RecordedSpan>& all, std::ui
 }
 
 /// Sizes from the smallest arena to one that holds everything, and `own` among them.
-std::vector<std::uint32_t> sizes(std::uint32_t smallest, std::uint32_t all, std::uint32_t own,
-                                 std::uint32_t points) {
-  std::set<std::uint32_t> sizes;
+std::set<std::uint32_t> sizes(std::uint32_t smallest, std::uint32_t all, std::uint32_t own,
+                              std::uint32_t points) {
+  std::set<std::uint32_t> sizes{own};
   for (std::uint32_t i = 0; i < points; ++i) {
     const std::uint64_t offset = std::uint64_t{all - smallest} * i / std::max(points - 1, 1U);
     sizes.insert(smallest + static_cast<std::uint32_t>(offset));
   }
-  sizes.insert(std::clamp(own, smallest, all));
-  return {sizes.begin(), sizes.end()};
+  return sizes;
 }
 
 std::uint32_t pages_read(const PagePlan& pages) {
@@ -117,12 +116,15 @@ MeasuredPlan measure(const Recording& recording, std::uint32_t plan) {
 WhatIf what_if(const Recording& recording, std::uint32_t plan,
                const pager_sim::MachineModel& machine, std::uint32_t points) {
   const AccessPlan& access = recording.plans[plan].plan;
-  WhatIf out{.plan = plan, .measured = measure(recording, plan), .points = {}, .why_not = {}};
+  WhatIf out{.plan = plan, .measured = measure(recording, plan)};
   out.why_not = why_not(access, out.measured, machine);
   if (!out.why_not.empty()) return out;
   const PagePlan pages(recording.layout, access);
-  const std::uint32_t all = std::max(pages_read(pages), pages.largest_step());
-  for (const std::uint32_t frames : sizes(pages.largest_step(), all, out.measured.frames, points)) {
+  const std::uint32_t smallest = pages.largest_step();
+  const std::uint32_t all = std::max(pages_read(pages), smallest);
+  const std::uint32_t own = std::clamp(out.measured.frames, smallest, all);
+  for (const std::uint32_t frames : sizes(smallest, all, own, points)) {
+    if (frames == own) out.own = out.points.size();
     CoreOptions core{.layout = recording.layout};
     core.frames = frames;
     core.policy = recording.policy;

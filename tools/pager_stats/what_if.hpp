@@ -31,8 +31,9 @@ struct WhatIf {
   };
   std::uint32_t plan = 0;
   MeasuredPlan measured;
-  std::vector<Point> points;  ///< by frames; the run's own is among them
-  std::string why_not;        ///< why there are no points
+  std::vector<Point> points{};  ///< by frames
+  std::size_t own = 0;          ///< the point of the run's arena, or of all that the plan reads
+  std::string why_not{};        ///< why there are no points
 };
 
 /// Predicts the plan's passes for arenas from the smallest that can run it to one that holds all

@@ -33,7 +33,7 @@ function drawCurve(holder, curve, index) {
   const series = seriesOf(curve);
   const width = Math.max(holder.clientWidth, 260);
   const rates = curve.points.flatMap((point) => series.map((s) => s.pick(point).tokens_per_s));
-  const largest = Math.max(...rates, curve.measured.tokens_per_s);
+  const largest = Math.max(...rates, curve.measured);
   const step = niceStep(largest, 5);
   const top = Math.ceil((largest * 1.04) / step) * step;
   const frame = chartFrame(holder, width, 250, top, `Predicted tokens per second of ${curve.name} by size of the arena. ` +
@@ -46,16 +46,17 @@ function drawCurve(holder, curve, index) {
   drawMeasured(frame, curve, x);
   makeReadable(frame.svg, curve.points.length, (i) => describePoint(curve, series, curve.points[i]),
     (i) => slotOf(frame, curve.points, i, x));
+  const predicted = series[0].pick(curve.points[curve.own]).tokens_per_s;
   legend(`what-if-legend-${index}`, [...series.map((s) => [s.name, "--accent", s.dashed ? "line dashed" : "line"]),
-    [`this run: ${formatTokens(curve.measured.tokens_per_s)} tokens/s, predicted ${predictedOwn(curve, series[0])}`,
+    [`this run: ${formatTokens(curve.measured)} tokens/s, predicted ${formatTokens(predicted)}`,
       "--measured", "diamond"]]);
+  const slower = 1 - curve.measured / predicted;
+  if (slower > 0.2) holder.parentElement.append(make("p", { class: "note" }, slowerText(slower)));
 }
 
-// An arena larger than all that the plan reads is as good as one of that size.
-const ownBytes = (curve) => Math.min(curve.measured.bytes, curve.points.at(-1).bytes);
-const isOwn = (curve, point) => point.bytes === ownBytes(curve);
-const predictedOwn = (curve, line) =>
-  formatTokens(line.pick(curve.points.find((point) => isOwn(curve, point))).tokens_per_s);
+const slowerText = (slower) =>
+  `The run was ${formatPercent(slower)} slower than predicted. What threads take to hand work over, and other programs on ` +
+  "the machine, are not in the prediction; where steps are short, they count.";
 
 const significantTick = (value, step) => value.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 
@@ -79,8 +80,8 @@ function drawLine(frame, curve, line, x) {
 }
 
 function drawMeasured(frame, curve, x) {
-  const cx = x(ownBytes(curve));
-  const cy = frame.y(curve.measured.tokens_per_s);
+  const cx = x(curve.points[curve.own].bytes);
+  const cy = frame.y(curve.measured);
   const style = "var(--measured)";
   frame.svg.append(
     makeSvg("line", { x1: cx, x2: cx, y1: frame.bottom, y2: cy, stroke: style, "stroke-dasharray": "2 3" }),
@@ -103,5 +104,5 @@ function describePoint(curve, series, point) {
       return [`${s.name}: ${formatTokens(p.tokens_per_s)} tokens/s, ${formatSeconds(p.seconds)} a pass`,
         `stalled ${formatSeconds(p.stalled)}, ${formatBytes(p.copied)} copied`];
     }),
-    isOwn(curve, point) ? `this run reached ${formatTokens(curve.measured.tokens_per_s)} tokens/s` : null];
+    point === curve.points[curve.own] ? `this run reached ${formatTokens(curve.measured)} tokens/s` : null];
 }
