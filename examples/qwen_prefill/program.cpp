@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "command_line/json.hpp"
 #include "command_line/progress_bar.hpp"
 #include "output_file.hpp"
 #include "pager/trace.hpp"
@@ -244,8 +245,9 @@ void Run::finish() {
   inference_.settle();  // pages for steps that will not come may still be on their way
   report_.statistics = inference_.statistics();
   note(summary(plan_, report_));
-  stats_.write(
-      [&](std::ostream& out) { out << statistics_json(model_, plan_, report_).dump(2) << '\n'; });
+  stats_.write([&](std::ostream& out) {
+    out << command_line::to_text(statistics_json(model_, plan_, report_)) << '\n';
+  });
   trace_file_.write([&](std::ostream& out) { trace_->write(out); });
 }
 

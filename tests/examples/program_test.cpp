@@ -146,6 +146,19 @@ std::string named_minimum(const std::string& message, const std::string& option)
 // same text, and a byte less does not work.
 class MinimumBudget : public ProgramTest, public testing::WithParamInterface<std::string> {};
 
+TEST_F(ProgramTest, NamesNeedNotBeUtf8) {
+  std::ifstream in(test_data("models/tiny-qwen2-q4_k_m.gguf"), std::ios::binary);
+  std::string model{std::istreambuf_iterator<char>(in), {}};
+  const std::size_t name = model.find("tiny-qwen2-kjv");
+  ASSERT_NE(name, std::string::npos);
+  model[name + 5] = '\xff';
+  const ProcessResult done = tests::run_process(
+      QWEN_PREFILL, {"-q", "--device", "host", "-m", directory_.write("model.gguf", model), "-p",
+                     "In", "-n", "1", "--stats", path("stats")});
+  EXPECT_EQ(done.status, 0) << done.err;
+  EXPECT_EQ(read_json("stats")["model"]["name"], "tiny-\xef\xbf\xbdwen2-kjv");
+}
+
 TEST_P(MinimumBudget, IsNamedAndWorks) {
   const std::string option = GetParam();
   for (const Arguments& extra :

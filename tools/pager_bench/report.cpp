@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "command_line/json.hpp"
+
 namespace tensor_pager::pager_bench {
 namespace {
 
@@ -156,7 +158,7 @@ class JsonArray final : public Report {
   explicit JsonArray(Subject subject) : subject_(std::move(subject)) {}
 
   void add(const Row& row) override { rows_.push_back(to_json(subject_, row)); }
-  void end() override { fmt::print("{}\n", rows_.dump(2)); }
+  void end() override { fmt::print("{}\n", command_line::to_text(rows_)); }
 
  private:
   Subject subject_;
@@ -168,7 +170,7 @@ class JsonLines final : public Report {
   explicit JsonLines(Subject subject) : subject_(std::move(subject)) {}
 
   void add(const Row& row) override {
-    fmt::print("{}\n", to_json(subject_, row).dump());
+    fmt::print("{}\n", command_line::to_text(to_json(subject_, row), -1));
     std::fflush(stdout);
   }
 

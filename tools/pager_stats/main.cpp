@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "command_line/json.hpp"
 #include "command_line/run_program.hpp"
 #include "options.hpp"
 #include "report.hpp"
@@ -36,7 +37,7 @@ void show_file(const Options& options) {
   if (options.other) {
     fmt::print("{}", difference(fields, read_stats(*options.other)));
   } else if (options.json) {
-    fmt::print("{}\n", to_json(fields).dump(2));
+    fmt::print("{}\n", command_line::to_text(to_json(fields)));
   } else {
     fmt::print("{}", options.prometheus ? prometheus({&fields, 1}) : table(fields));
   }

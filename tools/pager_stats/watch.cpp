@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 
+#include "command_line/json.hpp"
 #include "pager/errors.hpp"
 #include "units.hpp"
 #include "views.hpp"
@@ -159,8 +160,8 @@ std::string as_json(std::span<const PublishedPager> pagers, std::span<const Samp
     all.push_back(std::move(one));
   }
   // A line each, when there are several to come.
-  return nlohmann::ordered_json{{"pid", options.process}, {"pagers", std::move(all)}}.dump(
-             options.repeat ? -1 : 2) +
+  return command_line::to_text({{"pid", options.process}, {"pagers", std::move(all)}},
+                               options.repeat ? -1 : 2) +
          "\n";
 }
 
