@@ -1,6 +1,6 @@
 // Trace files as pager_stats reads them: what a Trace wrote comes back, and what it did not write
 // is refused.
-#include "recording.hpp"
+#include "report/recording.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // What the report computes from a recording, against what can be counted by hand.
-#include "report_data.hpp"
+#include "report/report_data.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "report.hpp"
-#include "stays.hpp"
-#include "timeline.hpp"
-#include "traffic.hpp"
-#include "what_if.hpp"
+#include "report/report.hpp"
+#include "report/stays.hpp"
+#include "report/timeline.hpp"
+#include "report/traffic.hpp"
+#include "report/what_if.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {

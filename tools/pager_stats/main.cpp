@@ -7,7 +7,7 @@
 #include "command_line/json.hpp"
 #include "command_line/run_program.hpp"
 #include "options.hpp"
-#include "report.hpp"
+#include "report/report.hpp"
 #include "stats_file.hpp"
 #include "views.hpp"
 #include "watch.hpp"

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "recording.hpp"
+#include "report/recording.hpp"
 #include "stats_file.hpp"
 
 namespace tensor_pager::pager_stats {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "prediction.hpp"
-#include "recording.hpp"
+#include "report/recording.hpp"
 
 namespace tensor_pager::pager_stats {
 

@@ -1,4 +1,4 @@
-#include "stays.hpp"
+#include "report/stays.hpp"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "recording.hpp"
+#include "report/recording.hpp"
 
 #include <fmt/format.h>
 

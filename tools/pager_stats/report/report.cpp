@@ -1,4 +1,4 @@
-#include "report.hpp"
+#include "report/report.hpp"
 
 #include <fmt/format.h>
 
@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "report/report_data.hpp"
 #include "report_assets.hpp"
-#include "report_data.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {

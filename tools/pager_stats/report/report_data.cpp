@@ -1,4 +1,4 @@
-#include "report_data.hpp"
+#include "report/report_data.hpp"
 
 #include <fmt/format.h>
 
@@ -7,10 +7,10 @@
 #include <string>
 
 #include "pager/policy.hpp"
-#include "stays.hpp"
-#include "timeline.hpp"
-#include "traffic.hpp"
-#include "what_if.hpp"
+#include "report/stays.hpp"
+#include "report/timeline.hpp"
+#include "report/traffic.hpp"
+#include "report/what_if.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {

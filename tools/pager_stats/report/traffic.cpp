@@ -1,4 +1,4 @@
-#include "traffic.hpp"
+#include "report/traffic.hpp"
 
 #include <algorithm>
 #include <cctype>

@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "recording.hpp"
-#include "stays.hpp"
+#include "report/recording.hpp"
+#include "report/stays.hpp"
 
 namespace tensor_pager::pager_stats {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "pager/types.hpp"
-#include "recording.hpp"
+#include "report/recording.hpp"
 
 namespace tensor_pager::pager_stats {
 

@@ -1,4 +1,4 @@
-#include "what_if.hpp"
+#include "report/what_if.hpp"
 
 #include <algorithm>
 #include <numeric>
