@@ -1,6 +1,7 @@
 #include "program.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +17,7 @@
 #include "command_line/progress_bar.hpp"
 #include "output_file.hpp"
 #include "pager/trace.hpp"
+#include "prefill_progress.hpp"
 #include "process_age.hpp"
 #include "prompt.hpp"
 #include "qwen/inference.hpp"
@@ -23,6 +25,7 @@
 #include "qwen/sampler.hpp"
 #include "report.hpp"
 #include "text_output.hpp"
+#include "watched_store.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
@@ -87,6 +90,12 @@ qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, s
   return qwen::plan_memory(model, qwen::request_for(backend, model, request));
 }
 
+std::shared_ptr<const WatchedStore> watch_store(qwen::Backend& backend) {
+  auto store = std::make_shared<const WatchedStore>(std::move(backend.store));
+  backend.store = store;
+  return store;
+}
+
 // Everything of a run that outlives its phases.
 class Run {
  public:
@@ -98,6 +107,7 @@ class Run {
         model_((require_device(options), qwen::open_model(options.model))),
         prompt_(read_prompt(model_, options.prompt)),
         backend_(make_backend(options, model_, trace_.get())),
+        store_(watch_store(backend_)),
         plan_(plan_memory(model_, options, prompt_.size(), backend_)),
         store_description_(backend_.store_description),
         inference_(model_, plan_, std::move(backend_),
@@ -131,7 +141,7 @@ class Run {
     return phase;
   }
 
-  void prefill(const Tokens& tokens, qwen::LogitsSink& sink);
+  void prefill(const Tokens& tokens, qwen::LogitsSink& sink, const qwen::PassProgress& progress);
   void decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits);
   Tokens chunk(std::size_t index, std::uint32_t context) const;
   void require_text_for_perplexity(std::uint32_t context) const;
@@ -147,19 +157,19 @@ class Run {
   qwen::Model model_;
   Tokens prompt_;
   qwen::Backend backend_;  // until the inference has it
+  std::shared_ptr<const WatchedStore> store_;
   qwen::MemoryPlan plan_;
   std::string store_description_;
   qwen::Inference inference_;
   RunReport report_;
 };
 
-void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink) {
-  command_line::ProgressBar bar(!options_.quiet, "prefill", static_cast<double>(tokens.size()),
-                                "token");
+void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink,
+                  const qwen::PassProgress& progress) {
   report_.prefill.add(measured(tokens.size(), /*settled=*/true, [&] {
     inference_.prefill(tokens, sink, [&](std::size_t done, std::size_t total) {
       if (!report_.first_step) report_.first_step = process_age();
-      bar.update(done, total);
+      progress(done, total);
     });
   }));
 }
@@ -169,7 +179,11 @@ void Run::generate() {
   std::optional<qwen::LogitsFile> file;
   if (options_.logits) file.emplace(*options_.logits, model_.config.vocab_size, logits);
   note(banner(model_, plan_, report_));
-  prefill(prompt_, file ? static_cast<qwen::LogitsSink&>(*file) : logits);
+  {
+    PrefillProgress shown(!options_.quiet, *store_, prompt_.size());
+    prefill(prompt_, file ? static_cast<qwen::LogitsSink&>(*file) : logits,
+            [&](std::size_t done, std::size_t total) { shown.update(done, total); });
+  }
   if (file) file->close();
   if (options_.predict == 0) return;
   qwen::Sampler sampler({.temperature = options_.temperature, .seed = options_.seed});
@@ -180,12 +194,18 @@ void Run::generate() {
 
 void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits) {
   TextOutput out(model_.tokenizer ? &*model_.tokenizer : nullptr);
+  // On a terminal the text itself shows how far it has come.
+  const bool text_is_seen = ::isatty(STDOUT_FILENO) == 1;
+  command_line::ProgressBar bar(!options_.quiet && !text_is_seen, "generate", options_.predict,
+                                "token");
   const auto eos = model_.tokenizer ? model_.tokenizer->eos() : std::nullopt;
   loaders::TokenId token = first;
   for (std::uint32_t generated = 1; token != eos; ++generated) {
     out.push(token);
+    bar.update(generated, options_.predict);
     if (generated == options_.predict) break;
     if (inference_.position() == inference_.context()) {
+      bar.clear();
       fmt::print(stderr, "qwen_prefill: the context of {} tokens is full after {} of {} tokens\n",
                  inference_.context(), generated, options_.predict);
       break;
@@ -228,11 +248,15 @@ void Run::measure_perplexity() {
   const qwen::ScoredPositions scored = qwen::scored_positions(context);
   const std::size_t chunks = prompt_.size() / context;
   qwen::Perplexity perplexity;
+  PrefillProgress shown(!options_.quiet, *store_, chunks * context);
   for (std::size_t i = 0; i < chunks; ++i) {
     const Tokens tokens = chunk(i, context);
     qwen::TokenScores scores(
         std::span<const loaders::TokenId>(tokens).subspan(scored.first + 1, scored.count));
-    prefill(tokens, scores);
+    prefill(tokens, scores, [&](std::size_t done, std::size_t total) {
+      shown.update(i * total + done, chunks * total);
+    });
+    shown.clear();
     scores.add_to(perplexity);
     note(fmt::format("chunk {} of {}: PPL = {:.4f}\n", i + 1, chunks, perplexity.estimate().value));
   }

@@ -40,4 +40,22 @@ class ChildProcess {
 /// Runs a program to its end, stdin empty. Throws std::runtime_error if it cannot be started.
 ProcessResult run_process(const std::string& program, const std::vector<std::string>& arguments);
 
+/// What a program on a terminal left there.
+struct TerminalResult {
+  int status = -1;
+  std::string written;  ///< all that it wrote to the terminal, control characters included
+  std::string out;      ///< stdout, if it was not the terminal
+};
+
+struct TerminalOptions {
+  unsigned short columns = 80;
+  bool stdout_is_terminal = true;  ///< otherwise stderr alone is
+};
+
+/// Runs a program on a pseudo-terminal to its end. Throws std::runtime_error if it cannot be
+/// started.
+TerminalResult run_on_terminal(const std::string& program,
+                               const std::vector<std::string>& arguments,
+                               const TerminalOptions& options = {});
+
 }  // namespace tensor_pager::tests

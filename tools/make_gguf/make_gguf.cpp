@@ -1,13 +1,13 @@
 // make_gguf ARCH TYPE OUT: writes a valid GGUF model with random weights of real shapes, for tests
 // and measurements.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "command_line/parser.hpp"
+#include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
 #include "random_model.hpp"
 
@@ -29,8 +29,7 @@ CommandLine parse(int argc, const char* const* argv) {
       .purpose = "Writes a valid GGUF model with random weights of real shapes, for tests and "
                  "measurements.",
       .usage = "ARCH TYPE OUT [OPTION...]",
-      .examples = {"qwen2 q4_k_m model.gguf --preset 7b",
-                   "qwen3 f16 small.gguf --layers 2 --tied"},
+      .examples = {"qwen2 q4_k_m model.gguf --preset 7b", "qwen3 f16 small.gguf --layers 2 --tied"},
   });
   CLI::App& arguments = parser.group("Arguments");
   arguments.add_option("ARCH", line.model.architecture, "Architecture")
@@ -56,20 +55,16 @@ CommandLine parse(int argc, const char* const* argv) {
       ->capture_default_str()
       ->check(CLI::Range(1, 65535))
       ->type_name("N");
-  options.add_flag("-q,--quiet", line.quiet, "No progress");
+  options.add_flag("-q,--quiet", line.quiet, "No progress bar");
   parser.parse(argc, argv);
   return line;
 }
 
-// A line on the terminal that is rewritten as the file grows; nothing where nobody watches.
-WriteProgress progress_line() {
-  if (::isatty(STDERR_FILENO) == 0) return {};
-  return [percent = std::uint64_t{101}](Bytes done, Bytes total) mutable {
-    const std::uint64_t now = done.count * 100 / total.count;
-    if (now == percent) return;
-    percent = now;
-    fmt::print(stderr, "\rwriting {:3} % of {}{}", now, to_string(total), now == 100 ? "\n" : "");
-    std::fflush(stderr);
+// The bar begins with the file, whose size is known then.
+WriteProgress progress_bar(std::optional<command_line::ProgressBar>& bar) {
+  return [&bar](Bytes done, Bytes total) {
+    if (!bar) bar.emplace(true, "writing", static_cast<double>(total.count) / 1e6, "MB");
+    bar->update(done.count, total.count);
   };
 }
 
@@ -78,8 +73,10 @@ WriteProgress progress_line() {
 int main(int argc, char** argv) {
   return command_line::run_program("make_gguf", [&] {
     const CommandLine line = parse(argc, argv);
+    std::optional<command_line::ProgressBar> bar;
     const WrittenModel written =
-        write_random_model(line.out, line.model, line.quiet ? WriteProgress() : progress_line());
+        write_random_model(line.out, line.model, line.quiet ? WriteProgress() : progress_bar(bar));
+    bar.reset();
     fmt::print("{}: {}, {} tensors\n", written.files.front().string(), to_string(written.bytes),
                written.tensors);
   });

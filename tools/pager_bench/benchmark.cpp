@@ -104,7 +104,7 @@ qwen::MemoryPlan Benchmark::plan(const Case& what, const qwen::Backend& backend)
   return qwen::plan_memory(model_, qwen::request_for(backend, model_, request));
 }
 
-Row Benchmark::run(const Case& what, const std::function<void(std::uint32_t)>& progress) {
+Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
   qwen::Backend made = backend(what);
   qwen::MemoryPlan memory = plan(what, made);
   Row row;
@@ -120,32 +120,38 @@ Row Benchmark::run(const Case& what, const std::function<void(std::uint32_t)>& p
                                    : what.generated * qwen::pass_operations(memory.graph, {});
   qwen::Inference inference(model_, std::move(memory), std::move(made),
                             {.policy = options_.policy});
-  for (std::uint32_t i = 0; i < runs(); ++i) {
+  for (std::size_t i = 0; i < runs(); ++i) {
+    const auto part = [&](std::size_t done, std::size_t total) {
+      progress(i * total + done, runs() * total);
+    };
     const Sample sample =
-        what.prompt > 0 ? prefill(inference) : generate(inference, what.generated);
+        what.prompt > 0 ? prefill(inference, part) : generate(inference, what.generated, part);
     if (i + options_.repetitions >= runs()) row.samples.push_back(sample);
-    progress(i + 1);
   }
   row.peak = inference.statistics().memory.peak;
   return row;
 }
 
-Sample Benchmark::prefill(qwen::Inference& inference) const {
+Sample Benchmark::prefill(qwen::Inference& inference, const qwen::PassProgress& progress) const {
   std::vector<loaders::TokenId> tokens(inference.plan().prefill.tokens);
   for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = token(i);
   qwen::LastLogits logits(1, model_.config.vocab_size);
   return measured(inference, [&] {
     if (!options_.warm) inference.evict_all();
-    inference.prefill(tokens, logits);
+    inference.prefill(tokens, logits, progress);
   });
 }
 
-Sample Benchmark::generate(qwen::Inference& inference, std::uint32_t tokens) const {
+Sample Benchmark::generate(qwen::Inference& inference, std::uint32_t tokens,
+                           const qwen::PassProgress& progress) const {
   qwen::LastLogits logits(1, model_.config.vocab_size);
   const loaders::TokenId first = token(0);
   inference.prefill({&first, 1}, logits);
   return measured(inference, [&] {
-    for (std::uint32_t i = 0; i < tokens; ++i) inference.decode(token(i + 1), logits);
+    for (std::uint32_t i = 0; i < tokens; ++i) {
+      inference.decode(token(i + 1), logits);
+      progress(i + 1, tokens);
+    }
   });
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -19,6 +18,8 @@ struct Case {
   double link_rate = 0;
   std::uint32_t prompt = 0;     ///< tokens of a prefill, or
   std::uint32_t generated = 0;  ///< tokens generated one by one
+
+  std::uint32_t tokens() const { return prompt + generated; }
 };
 
 /// What one run took.
@@ -42,7 +43,7 @@ struct Row {
   double operations = 0;     ///< of one run
   std::vector<Sample> samples;
 
-  std::uint32_t tokens() const { return what.prompt + what.generated; }
+  std::uint32_t tokens() const { return what.tokens(); }
   /// Of all samples, the one whose time is in the middle, or the faster of two.
   const Sample& median() const;
   /// No run can be faster: the larger of optimal bytes over the link and operations at the
@@ -63,15 +64,16 @@ class Benchmark {
   bool on_gpu() const { return gpu_; }
   /// Of one case, those that warm up among them.
   std::uint32_t runs() const;
-  /// Throws what the parts throw: MemoryError if the case does not fit. `progress` is called after
-  /// each run.
-  Row run(const Case& what, const std::function<void(std::uint32_t done)>& progress);
+  /// Throws what the parts throw: MemoryError if the case does not fit. `progress` is called with
+  /// parts of all runs that are done, and how many there are.
+  Row run(const Case& what, const qwen::PassProgress& progress);
 
  private:
   qwen::Backend backend(const Case& what);
   qwen::MemoryPlan plan(const Case& what, const qwen::Backend& backend) const;
-  Sample prefill(qwen::Inference& inference) const;
-  Sample generate(qwen::Inference& inference, std::uint32_t tokens) const;
+  Sample prefill(qwen::Inference& inference, const qwen::PassProgress& progress) const;
+  Sample generate(qwen::Inference& inference, std::uint32_t tokens,
+                  const qwen::PassProgress& progress) const;
   loaders::TokenId token(std::size_t index) const;
 
   const qwen::Model& model_;

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "benchmark.hpp"
 #include "command_line/progress_bar.hpp"
@@ -13,6 +15,11 @@ namespace {
 
 using namespace tensor_pager;
 using namespace tensor_pager::pager_bench;
+using command_line::ProgressBar;
+
+std::string title(const Case& what, std::size_t number, std::size_t cases) {
+  return fmt::format("{} of {}: {}{}", number, cases, what.prompt > 0 ? "pp" : "tg", what.tokens());
+}
 
 void run(const Options& options) {
   const qwen::Model model = qwen::open_model(options.model);
@@ -24,11 +31,14 @@ void run(const Options& options) {
   if (!options.quiet) fmt::print(stderr, "calibrated: {}\n", describe(benchmark.rates()));
   const auto report = make_report(options.format, model, benchmark.on_gpu() ? "CUDA" : "host");
   report->begin();
-  for (const Case& what : cases_of(options)) {
-    const std::uint32_t runs = benchmark.runs();
-    command_line::ProgressBar bar(!options.quiet, "runs", runs, "run");
-    const Row row = benchmark.run(what, [&](std::uint32_t done) { bar.update(done, runs); });
-    bar.clear();
+  const std::vector<Case> cases = cases_of(options);
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const Row row = [&] {
+      ProgressBar bar(!options.quiet, title(cases[i], i + 1, cases.size()),
+                      1.0 * benchmark.runs() * cases[i].tokens(), "token");
+      return benchmark.run(cases[i],
+                           [&](std::size_t done, std::size_t total) { bar.update(done, total); });
+    }();
     report->add(row);
   }
   report->end();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "command_line/parser.hpp"
+#include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
 #include "pager/cuda_device.hpp"
 #include "pager/pager.hpp"
@@ -39,6 +40,7 @@ struct Options {
   std::uint32_t depth = kWholeSteps;
   int passes = 3;
   bool copy = false;
+  bool quiet = false;
 };
 
 /// The best rate, in bytes per second, of pinned host-to-device copies of 64 MiB, one at a time in
@@ -106,12 +108,19 @@ void measure(const Options& options, const std::shared_ptr<const BackingStore>& 
   cudaStream_t stream = nullptr;
   require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   const AccessPlan plan = walk(store->size());
+  const std::size_t steps = plan.steps.size() * static_cast<std::size_t>(options.passes);
+  std::size_t done = 0;
+  const double copies = static_cast<double>(store->size().count) * options.passes / 1e9;
+  command_line::ProgressBar bar(!options.quiet, fmt::format("{:.0f}%", percent), copies, "GB");
   const auto begin = Clock::now();
   pager.set_plan(plan);
   for (int pass = 0; pass < options.passes; ++pass) {
-    for (std::uint32_t step = 0; step < plan.steps.size(); ++step)
+    for (std::uint32_t step = 0; step < plan.steps.size(); ++step) {
       pager.acquire(StepIndex{step}, {}, {stream});
+      bar.update(++done, steps);
+    }
   }
+  bar.clear();
   require(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   const double seconds = seconds_since(begin);
   const Statistics statistics = pager.statistics();
@@ -126,15 +135,23 @@ void measure(const Options& options, const std::shared_ptr<const BackingStore>& 
              statistics.core.remaps, statistics.core.evictions);
 }
 
+void wait_until_pinned(const Options& options, const BackingStore& store) {
+  const std::uint64_t size = store.size().count;
+  std::atomic<std::uint64_t> ready = 0;
+  store.announce([&](ByteRange range) { ready += range.size.count; });
+  command_line::ProgressBar bar(!options.quiet, "pinning", static_cast<double>(size) / 1e9, "GB");
+  while (ready != size) {
+    bar.update(ready, size);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  store.announce({});
+}
+
 void run(const Options& options) {
   const auto begin = Clock::now();
   const PinnedStore pinned = make_pinned_store({options.file}, {.pin_files = !options.copy});
   const double first = seconds_since(begin);
-  std::atomic<std::uint64_t> ready = 0;
-  pinned.store->announce([&](ByteRange range) { ready += range.size.count; });
-  while (ready != pinned.store->size().count)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  pinned.store->announce({});
+  wait_until_pinned(options, *pinned.store);
   fmt::print("{}: {}, {}; first piece after {:.3f} s, all after {:.3f} s\n", options.file,
              to_string(pinned.store->size()), pinned.description, first, seconds_since(begin));
   const double best = best_copy_rate();
@@ -179,6 +196,7 @@ Options parse_options(int argc, const char* const* argv) {
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--copy", options.copy, "Copy the file to pinned memory instead of pinning it");
+  app.add_flag("-q,--quiet", options.quiet, "No progress bar");
   parser.parse(argc, argv);
   return options;
 }

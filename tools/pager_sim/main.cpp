@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
 #include "comparison.hpp"
 #include "options.hpp"
@@ -138,9 +139,14 @@ void run(const Options& options) {
   const qwen::Model model = qwen::open_model(options.model);
   if (options.against) return compare_with(model, options);
   std::vector<Row> rows;
-  for (const PrefillCase& what : cases_of(options)) {
+  const std::vector<PrefillCase> cases = cases_of(options);
+  command_line::ProgressBar bar(!options.quiet, "predicting", static_cast<double>(cases.size()),
+                                "case");
+  for (const PrefillCase& what : cases) {
+    bar.update(rows.size(), cases.size());
     rows.push_back({what, predict_prefill(model, what)});
   }
+  bar.clear();
   options.format == Format::json ? print_json(rows) : print_table(rows);
 }
 

@@ -87,7 +87,7 @@ void add_machine(CLI::App& app, Typed& typed) {
 
 void add_comparison(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("--against", options.against,
-                 "Predict what pager_bench -o jsonl measured, with rates fitted to its rows with\n"
+                 "Predict what pager_bench -o jsonl measured, with rates fitted to its rows with "
                  "everything resident; prompts, arenas, pages and links are the file's")
       ->type_name("FILE");
   app.add_option("--tolerance", typed.tolerance,
@@ -97,11 +97,12 @@ void add_comparison(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("PCT");
 }
 
-void add_output(CLI::App& app, Typed& typed) {
+void add_output(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("-o,--output", typed.format, "Format of the rows")
       ->check(CLI::IsMember({"md", "json"}))
       ->capture_default_str()
       ->type_name("FORMAT");
+  app.add_flag("-q,--quiet", options.quiet, "No progress bar");
 }
 
 Options complete(Options options, const Typed& typed) {
@@ -143,7 +144,7 @@ Options parse_options(int argc, const char* const* argv) {
   add_what(parser, options, typed);
   add_machine(parser.group("Machine"), typed);
   add_comparison(parser.group("Comparison"), options, typed);
-  add_output(parser.group("Output"), typed);
+  add_output(parser.group("Output"), options, typed);
   parser.parse(argc, argv);
   return complete(std::move(options), typed);
 }

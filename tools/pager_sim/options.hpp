@@ -31,6 +31,7 @@ struct Options {
   std::optional<std::filesystem::path> against;  ///< measurements of pager_bench
   double tolerance = 0.1;                        ///< of a prediction's error
   Format format = Format::md;
+  bool quiet = false;
 };
 
 /// Throws what command_line::Parser throws.

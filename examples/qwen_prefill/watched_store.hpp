@@ -1,0 +1,39 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <utility>
+
+#include "pager/backing_store.hpp"
+
+namespace tensor_pager::qwen_prefill {
+
+/// A store, and how much of it can be read without waiting: on a GPU the files are still being
+/// pinned while the first pages are used.
+class WatchedStore final : public BackingStore {
+ public:
+  /// Called one at a time, from any thread.
+  using Watcher = std::function<void(Bytes ready, Bytes total)>;
+
+  explicit WatchedStore(std::shared_ptr<const BackingStore> store) : store_(std::move(store)) {}
+
+  Bytes size() const override { return store_->size(); }
+  void read(Bytes offset, std::span<std::byte> out) const override { store_->read(offset, out); }
+  const std::byte* data() const override { return store_->data(); }
+  Bytes pinned(Bytes offset, Bytes size) const override { return store_->pinned(offset, size); }
+  void announce(std::function<void(ByteRange)> ready) const override;
+
+  /// From now on `watcher` is told of what becomes ready, and at once of what is. An empty one ends
+  /// it: when that call has returned, the former one will not be called again.
+  void watch(Watcher watcher) const;
+
+ private:
+  std::shared_ptr<const BackingStore> store_;
+  mutable std::mutex mutex_;  // held while watcher_ runs
+  mutable Watcher watcher_;
+  mutable Bytes ready_;
+};
+
+}  // namespace tensor_pager::qwen_prefill
