@@ -29,7 +29,8 @@ void finish_output() {
   errno = 0;
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
   const std::string cause = errno != 0 ? ": " + std::generic_category().message(errno) : "";
-  throw std::runtime_error("stdout: cannot write" + cause);
+  throw std::runtime_error("stdout: cannot write" + cause +
+                           "; is the disk full, or the reader gone?");
 }
 
 }  // namespace

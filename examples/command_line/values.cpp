@@ -79,8 +79,9 @@ PolicyOptions parse_policy(std::optional<std::string_view> policy,
   if (lookahead && *lookahead != "pass") {
     const auto steps = parse_number<std::uint32_t>(*lookahead);
     if (!steps) {
-      throw UsageError(
-          fmt::format("--lookahead \"{}\" is neither a number of steps nor \"pass\"", *lookahead));
+      throw UsageError(fmt::format(
+          "--lookahead \"{}\" is neither a number of steps nor \"pass\"; give one of them",
+          *lookahead));
     }
     options.window = *steps;
   }
@@ -92,7 +93,8 @@ DeviceKind parse_device(std::string_view text) {
   if (text == "auto") return DeviceKind::automatic;
   if (text == "cuda") return DeviceKind::cuda;
   if (text == "host") return DeviceKind::host;
-  throw UsageError(fmt::format("--device \"{}\" is not auto, cuda or host", text));
+  throw UsageError(
+      fmt::format("--device \"{}\" is not auto, cuda or host; give one of them", text));
 }
 
 }  // namespace tensor_pager::command_line

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::qwen_prefill {
@@ -74,7 +75,7 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
       ->capture_default_str()
       ->type_name("KIND");
   app.add_option("--gpu", options.gpu, "Which GPU")
-      ->check(CLI::NonNegativeNumber)
+      ->check(command_line::not_negative())
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--no-pin-file", typed.no_pin_file,

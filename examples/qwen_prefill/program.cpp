@@ -59,8 +59,9 @@ std::uint32_t default_context(const qwen::Model& model, std::size_t prompt, std:
 std::uint32_t choose_context(const qwen::Model& model, const Options& options, std::size_t prompt) {
   const std::uint32_t longest = model.config.context_length;
   if (options.context > longest) {
-    throw qwen::Error(fmt::format("--ctx {} is longer than the model's context of {} tokens",
-                                  *options.context, longest));
+    throw qwen::Error(
+        fmt::format("--ctx {} is longer than the model's context of {} tokens; give at most that",
+                    *options.context, longest));
   }
   if (options.perplexity) return options.context.value_or(std::min(kPerplexityContext, longest));
   const std::uint32_t context =

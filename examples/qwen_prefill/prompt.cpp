@@ -21,8 +21,8 @@ std::string read_file(const std::filesystem::path& path) {
   if (in && in.peek() != std::ifstream::traits_type::eof()) content << in.rdbuf();
   if (in.bad() || !(in || in.eof()) || std::filesystem::is_directory(path)) {
     const int cause = std::filesystem::is_directory(path) ? EISDIR : errno;
-    throw qwen::Error(fmt::format("{}: cannot read the prompt: {}", path.string(),
-                                  std::generic_category().message(cause)));
+    throw qwen::Error(fmt::format("{}: cannot read the prompt: {}; give another file",
+                                  path.string(), std::generic_category().message(cause)));
   }
   return std::move(content).str();
 }
@@ -51,13 +51,14 @@ std::vector<loaders::TokenId> read_tokens(const qwen::Model& model,
     const char* const end = word.data() + word.size();
     const auto [rest, error] = std::from_chars(word.data(), end, token);
     if (error != std::errc{} || rest != end) {
-      throw qwen::Error(fmt::format("{}: \"{}\", number {} in the file, is not a token id",
-                                    path.string(), word.substr(0, 40), tokens.size() + 1));
+      throw qwen::Error(fmt::format(
+          "{}: \"{}\", number {} in the file, is not a token id; give numbers between blanks",
+          path.string(), word.substr(0, 40), tokens.size() + 1));
     }
     if (token >= model.config.vocab_size) {
       throw qwen::Error(
           fmt::format("{}: token id {}, number {} in the file, is out of range: the vocabulary has "
-                      "{} tokens",
+                      "{} tokens; give smaller ids",
                       path.string(), token, tokens.size() + 1, model.config.vocab_size));
     }
     tokens.push_back(token);

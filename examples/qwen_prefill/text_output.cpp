@@ -30,7 +30,8 @@ void TextOutput::push(loaders::TokenId token) {
 void TextOutput::finish() {
   write((decoder_ ? decoder_->finish() : std::string()) + "\n");
   if (std::ferror(stdout) != 0) {
-    throw qwen::Error("stdout: the generated text could not be written");
+    throw qwen::Error(
+        "stdout: the generated text could not be written; is the disk full, or the reader gone?");
   }
 }
 

@@ -55,10 +55,11 @@ SplitName require_split_name(const std::filesystem::path& path, const Metadata& 
                              std::uint32_t count) {
   const auto name = parse_split_name(path.filename().string());
   if (!name || name->count != count) {
-    throw metadata.error(kSplitCount,
-                         fmt::format("the model is split into {} files, but this one is not named "
-                                     "PREFIX-00001-of-{:05}.gguf, so the others cannot be found",
-                                     count, count));
+    throw metadata.error(
+        kSplitCount,
+        fmt::format("the model is split into {} files, but this one is not named "
+                    "PREFIX-00001-of-{:05}.gguf, so the others cannot be found; rename it",
+                    count, count));
   }
   return *name;
 }
@@ -103,8 +104,10 @@ void GgufModel::open_pieces(const std::filesystem::path& first) {
     const std::filesystem::path path = first.parent_path() / name.piece(i + 1);
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) {
-      throw GgufError(path, "", std::nullopt,
-                      fmt::format("file {} of {} of the split model is missing", i + 1, count));
+      throw GgufError(
+          path, "", std::nullopt,
+          fmt::format("file {} of {} of the split model is missing; put it beside the others",
+                      i + 1, count));
     }
     Piece next{path, parse_gguf_file(path)};
     check_piece(next, i, count);
@@ -113,7 +116,7 @@ void GgufModel::open_pieces(const std::filesystem::path& first) {
   const auto expected = metadata_.get<std::uint64_t>(kSplitTensors);
   if (tensors_.size() != expected) {
     throw metadata_.error(kSplitTensors, fmt::format("the model should have {} tensors, but its "
-                                                     "files have {}",
+                                                     "files have {}; get all files of one version",
                                                      expected, tensors_.size()));
   }
 }
@@ -123,12 +126,16 @@ void GgufModel::check_piece(const Piece& piece, std::uint32_t index, std::uint32
   const auto number = metadata.get<std::uint16_t>(kSplitNumber);
   if (number != index) {
     throw metadata.error(
-        kSplitNumber, fmt::format("the file's name says {}, but the key says {}", index, number));
+        kSplitNumber,
+        fmt::format("the file's name says {}, but the key says {}; give it its own name", index,
+                    number));
   }
   const auto its_count = metadata.get<std::uint16_t>(kSplitCount);
   if (its_count != count) {
-    throw metadata.error(kSplitCount,
-                         fmt::format("the first file says {}, this one says {}", count, its_count));
+    throw metadata.error(
+        kSplitCount,
+        fmt::format("the first file says {}, this one says {}; get all files of one version", count,
+                    its_count));
   }
 }
 
@@ -142,8 +149,11 @@ void GgufModel::append(Piece piece) {
     const auto [other, inserted] = index_.emplace(tensor.name, tensors_.size());
     if (!inserted) {
       const TensorInfo& first = tensors_[other->second];
-      throw error(tensor, fmt::format("duplicate tensor name, first seen in {} at offset {}",
-                                      files_[first.file].path.string(), first.table_offset));
+      throw error(
+          tensor,
+          fmt::format(
+              "duplicate tensor name, first seen in {} at offset {}; convert the model again",
+              files_[first.file].path.string(), first.table_offset));
     }
     tensors_.push_back(std::move(tensor));
   }
@@ -175,7 +185,8 @@ GgufError GgufModel::error(const TensorInfo& tensor, const std::string& problem)
 }
 
 GgufError GgufModel::missing_tensor(std::string_view name) const {
-  return {files_.front().path, std::string(name), std::nullopt, "required tensor is missing"};
+  return {files_.front().path, std::string(name), std::nullopt,
+          "required tensor is missing; convert the model again"};
 }
 
 }  // namespace tensor_pager::loaders

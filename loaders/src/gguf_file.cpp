@@ -25,21 +25,25 @@ constexpr std::uint64_t kMinArrayBytes = 4 + 8;
 
 void read_magic_and_version(HeaderReader& in) {
   if (in.read<std::uint32_t>("magic") != kMagic) {
-    throw in.error("magic", "not a GGUF file (it does not begin with \"GGUF\")");
+    throw in.error("magic",
+                   "not a GGUF file (it does not begin with \"GGUF\"); convert the model to GGUF");
   }
   const auto version = in.read<std::uint32_t>("version");
   if (version >= kOldestVersion && version <= kNewestVersion) return;
   if ((version & 0xffff) == 0) {
     throw in.error("version", "big-endian GGUF files are not supported; convert it");
   }
-  throw in.error("version", fmt::format("GGUF version {} is not supported; {} and {} are", version,
-                                        kOldestVersion, kNewestVersion));
+  throw in.error(
+      "version",
+      fmt::format("GGUF version {} is not supported; {} and {} are: convert the model again",
+                  version, kOldestVersion, kNewestVersion));
 }
 
 MetadataType read_type(HeaderReader& in, const std::string& key) {
   const auto number = in.read<std::uint32_t>(key);
   if (number >= kMetadataTypeCount) {
-    throw in.error(key, fmt::format("unknown metadata type {}", number));
+    throw in.error(key,
+                   fmt::format("unknown metadata type {}; the file is damaged or too new", number));
   }
   return static_cast<MetadataType>(number);
 }
@@ -48,7 +52,8 @@ MetadataType read_type(HeaderReader& in, const std::string& key) {
 // bytes.
 void check_boolean(const HeaderReader& in, const std::string& key, std::byte value) {
   if (value > std::byte{1}) {
-    throw in.error(key, fmt::format("boolean has the value {}", std::to_integer<int>(value)));
+    throw in.error(key, fmt::format("boolean has the value {}; the file is damaged",
+                                    std::to_integer<int>(value)));
   }
 }
 
@@ -85,7 +90,8 @@ MetadataArray read_arrays(HeaderReader& in, const std::string& key, std::uint32_
 
 MetadataArray read_array(HeaderReader& in, const std::string& key, std::uint32_t depth) {
   if (depth > kMaxArrayDepth) {
-    throw in.error(key, fmt::format("arrays are nested deeper than {}", kMaxArrayDepth));
+    throw in.error(
+        key, fmt::format("arrays are nested deeper than {}; the file is damaged", kMaxArrayDepth));
   }
   const MetadataType type = read_type(in, key);
   if (type == MetadataType::string) return read_strings(in, key);
@@ -125,14 +131,15 @@ MetadataValue read_value(HeaderReader& in, const std::string& key) {
     case MetadataType::array:
       return read_array(in, key, 1);
   }
-  throw in.error(key, "unknown metadata type");
+  throw in.error(key, "unknown metadata type; the file is damaged or too new");
 }
 
 void read_metadata(HeaderReader& in, std::uint64_t count, Metadata& metadata) {
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t offset = in.position();
     const std::string key(in.read_string(kMaxKeyLength, fmt::format("key of metadata {}", i)));
-    if (key.empty()) throw in.error(fmt::format("key of metadata {}", i), "the key is empty");
+    if (key.empty())
+      throw in.error(fmt::format("key of metadata {}", i), "the key is empty; the file is damaged");
     metadata.insert(key, {read_value(in, key), offset});
   }
 }
@@ -141,8 +148,10 @@ std::uint64_t read_alignment(const Metadata& metadata) {
   constexpr std::string_view kKey = "general.alignment";
   const auto alignment = metadata.get_or<std::uint64_t>(kKey, kDefaultAlignment);
   if (!std::has_single_bit(alignment) || alignment < 8 || alignment > kMaxAlignment) {
-    throw metadata.error(kKey, fmt::format("alignment {} is not a power of two between 8 and {}",
-                                           alignment, kMaxAlignment));
+    throw metadata.error(
+        kKey,
+        fmt::format("alignment {} is not a power of two between 8 and {}; convert the model again",
+                    alignment, kMaxAlignment));
   }
   return alignment;
 }
@@ -151,16 +160,18 @@ std::uint64_t read_alignment(const Metadata& metadata) {
 void read_shape(HeaderReader& in, TensorInfo& tensor) {
   tensor.dimensions = in.read<std::uint32_t>(tensor.name);
   if (tensor.dimensions == 0 || tensor.dimensions > kMaxDimensions) {
-    throw in.error(tensor.name, fmt::format("has {} dimensions; 1 to {} are allowed",
-                                            tensor.dimensions, kMaxDimensions));
+    throw in.error(tensor.name,
+                   fmt::format("has {} dimensions; 1 to {} are allowed: convert the model again",
+                               tensor.dimensions, kMaxDimensions));
   }
   std::uint64_t elements = 1;
   for (std::uint32_t i = 0; i < tensor.dimensions; ++i) {
     const auto n = in.read<std::uint64_t>(tensor.name);
-    if (n == 0) throw in.error(tensor.name, fmt::format("dimension {} is 0", i));
+    if (n == 0)
+      throw in.error(tensor.name, fmt::format("dimension {} is 0; the file is damaged", i));
     if (n > std::numeric_limits<std::int64_t>::max() / elements) {
       throw in.error(tensor.name, fmt::format("dimension {} is {}: the number of elements "
-                                              "overflows",
+                                              "overflows; the file is damaged",
                                               i, n));
     }
     elements *= n;
@@ -171,18 +182,23 @@ void read_shape(HeaderReader& in, TensorInfo& tensor) {
 void read_tensor_type(HeaderReader& in, TensorInfo& tensor) {
   const auto number = in.read<std::uint32_t>(tensor.name);
   const auto type = tensor_type_from_number(number);
-  if (!type) throw in.error(tensor.name, fmt::format("unknown tensor type {}", number));
+  if (!type)
+    throw in.error(
+        tensor.name,
+        fmt::format("unknown tensor type {}; convert the model to another type", number));
   tensor.type = *type;
   const TensorTypeTraits& t = traits(*type);
   if (tensor.ne[0] % t.block_elements != 0) {
     throw in.error(tensor.name, fmt::format("row of {} elements is not a multiple of {}'s block "
-                                            "of {}",
+                                            "of {}; convert the model to another type",
                                             tensor.ne[0], t.name, t.block_elements));
   }
   const std::uint64_t blocks = tensor.ne[0] / t.block_elements * tensor.rows();
   if (blocks > in.size() / t.block_bytes) {
-    throw in.error(tensor.name, fmt::format("{} {} needs more bytes than the file has ({})", t.name,
-                                            shape_to_string(tensor), in.size()));
+    throw in.error(
+        tensor.name,
+        fmt::format("{} {} needs more bytes than the file has ({}); it is truncated or damaged",
+                    t.name, shape_to_string(tensor), in.size()));
   }
   tensor.bytes.size = {blocks * t.block_bytes};
 }
@@ -192,17 +208,21 @@ TensorInfo read_tensor(HeaderReader& in, std::uint64_t number, std::uint64_t ali
   tensor.table_offset = in.position();
   const std::string field = fmt::format("name of tensor {}", number);
   tensor.name = in.read_string(kMaxTensorNameLength, field);
-  if (tensor.name.empty()) throw in.error(field, "the name is empty");
+  if (tensor.name.empty()) throw in.error(field, "the name is empty; the file is damaged");
   read_shape(in, tensor);
   read_tensor_type(in, tensor);
   tensor.bytes.offset = {in.read<std::uint64_t>(tensor.name)};
   if (tensor.bytes.offset.count % alignment != 0) {
-    throw in.error(tensor.name, fmt::format("data offset {} is not a multiple of the alignment {}",
-                                            tensor.bytes.offset.count, alignment));
+    throw in.error(
+        tensor.name,
+        fmt::format("data offset {} is not a multiple of the alignment {}; convert the model again",
+                    tensor.bytes.offset.count, alignment));
   }
   if (tensor.bytes.offset.count > in.size()) {
-    throw in.error(tensor.name, fmt::format("data offset {} is beyond the end of the file ({})",
-                                            tensor.bytes.offset.count, in.size()));
+    throw in.error(
+        tensor.name,
+        fmt::format("data offset {} is beyond the end of the file ({}); it is truncated or damaged",
+                    tensor.bytes.offset.count, in.size()));
   }
   return tensor;
 }
@@ -233,8 +253,9 @@ void check_overlap(const HeaderReader& in, const std::vector<TensorInfo>& tensor
     const TensorInfo& before = *by_offset[i - 1];
     const TensorInfo& after = *by_offset[i];
     if (before.bytes.end() <= after.bytes.offset) continue;
-    throw in.error_at(after.table_offset, after.name,
-                      fmt::format("its data overlaps that of {}", before.name));
+    throw in.error_at(
+        after.table_offset, after.name,
+        fmt::format("its data overlaps that of {}; convert the model again", before.name));
   }
 }
 

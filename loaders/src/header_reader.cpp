@@ -22,7 +22,9 @@ constexpr std::size_t kBufferBytes = 256 * 1024;
 HeaderReader::HeaderReader(std::filesystem::path path) : path_(std::move(path)) {
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0) {
-    throw GgufError(path_, "", std::nullopt, fmt::format("cannot open: {}", std::strerror(errno)));
+    throw GgufError(
+        path_, "", std::nullopt,
+        fmt::format("cannot open: {}; give a file that can be read", std::strerror(errno)));
   }
   struct stat status {};
   const bool known = ::fstat(descriptor_, &status) == 0;
@@ -56,7 +58,8 @@ void HeaderReader::require(std::uint64_t bytes, std::string_view field) const {
   }
   if (bytes > kMaxHeaderSize.count || position_ > kMaxHeaderSize.count - bytes) {
     throw error_at(position_, field,
-                   fmt::format("metadata and tensor table exceed {}", to_string(kMaxHeaderSize)));
+                   fmt::format("metadata and tensor table exceed {}; the file is damaged",
+                               to_string(kMaxHeaderSize)));
   }
 }
 
@@ -66,9 +69,12 @@ void HeaderReader::refill() {
     got = ::pread(descriptor_, buffer_.data(), buffer_.size(), static_cast<off_t>(position_));
   } while (got < 0 && errno == EINTR);
   if (got < 0) {
-    throw error_at(position_, "", fmt::format("cannot read: {}", std::strerror(errno)));
+    throw error_at(position_, "",
+                   fmt::format("cannot read: {}; is its disk in order?", std::strerror(errno)));
   }
-  if (got == 0) throw error_at(position_, "", "the file became shorter while it was read");
+  if (got == 0)
+    throw error_at(position_, "",
+                   "the file became shorter while it was read; wait until it is complete");
   buffer_used_ = 0;
   buffer_end_ = static_cast<std::size_t>(got);
 }
@@ -91,10 +97,13 @@ std::string_view HeaderReader::read_string(std::uint64_t limit, std::string_view
   const auto length = read<std::uint64_t>(field);
   if (length > remaining()) {
     throw error(
-        field, fmt::format("length {} exceeds the {} bytes left in the file", length, remaining()));
+        field,
+        fmt::format("length {} exceeds the {} bytes left in the file; it is truncated or damaged",
+                    length, remaining()));
   }
   if (length > limit) {
-    throw error(field, fmt::format("length {} exceeds the limit of {}", length, limit));
+    throw error(field, fmt::format("length {} exceeds the limit of {}; the file is damaged", length,
+                                   limit));
   }
   require(length, field);
   text_.resize(static_cast<std::size_t>(length));
@@ -106,12 +115,16 @@ std::string_view HeaderReader::read_string(std::uint64_t limit, std::string_view
 std::uint64_t HeaderReader::read_count(std::uint64_t min_item_bytes, std::string_view field) {
   const auto count = read<std::uint64_t>(field);
   if (count > remaining() / min_item_bytes) {
-    throw error(field, fmt::format("count {} cannot fit in the {} bytes left in the file", count,
-                                   remaining()));
+    throw error(
+        field,
+        fmt::format(
+            "count {} cannot fit in the {} bytes left in the file; it is truncated or damaged",
+            count, remaining()));
   }
   if (count > kMaxHeaderSize.count / min_item_bytes) {
-    throw error(field, fmt::format("count {} exceeds what {} of metadata can hold", count,
-                                   to_string(kMaxHeaderSize)));
+    throw error(field,
+                fmt::format("count {} exceeds what {} of metadata can hold; the file is damaged",
+                            count, to_string(kMaxHeaderSize)));
   }
   return count;
 }

@@ -165,8 +165,9 @@ const TensorInfo& TensorTable::require(std::string_view name,
   expected.dimensions = static_cast<std::uint32_t>(ne.size());
   // Trailing dimensions of 1 say nothing, so they do not count.
   if (tensor->ne != expected.ne) {
-    throw model_.error(*tensor, fmt::format("has shape {}, but the metadata asks for {}",
-                                            shape_to_string(*tensor), shape_to_string(expected)));
+    throw model_.error(
+        *tensor, fmt::format("has shape {}, but the metadata asks for {}; convert the model again",
+                             shape_to_string(*tensor), shape_to_string(expected)));
   }
   used_[index_of(*tensor)] = true;
   return *tensor;
@@ -181,7 +182,7 @@ Operand TensorTable::vector(WeightRole role, std::string_view name, std::uint64_
   const TensorInfo& tensor = require(name, {length});
   if (traits(tensor.type).block_elements != 1) {
     throw model_.error(tensor, fmt::format("is a vector of type {}; vectors must not be quantised "
-                                           "(F32, F16, BF16)",
+                                           "(F32, F16, BF16): convert the model again",
                                            to_string(tensor.type)));
   }
   return {role, index_of(tensor), true};

@@ -120,7 +120,8 @@ void Metadata::insert(std::string key, Entry entry) {
   const auto found = entries_.find(key);
   if (found != entries_.end()) {
     throw GgufError(file_, key, entry.offset,
-                    fmt::format("duplicate key, first seen at offset {}", found->second.offset));
+                    fmt::format("duplicate key, first seen at offset {}; convert the model again",
+                                found->second.offset));
   }
   entries_.emplace(std::move(key), std::move(entry));
 }
@@ -128,7 +129,8 @@ void Metadata::insert(std::string key, Entry entry) {
 const MetadataValue& Metadata::at(std::string_view key) const {
   const auto found = entries_.find(key);
   if (found == entries_.end()) {
-    throw GgufError(file_, std::string(key), std::nullopt, "required metadata key is missing");
+    throw GgufError(file_, std::string(key), std::nullopt,
+                    "required metadata key is missing; convert the model again");
   }
   return found->second.value;
 }
@@ -141,7 +143,8 @@ GgufError Metadata::error(std::string_view key, const std::string& problem) cons
 }
 
 void Metadata::wrong_type(std::string_view key, std::string_view expected) const {
-  throw error(key, fmt::format("expected {}, found {}", expected, describe(at(key))));
+  throw error(key, fmt::format("expected {}, found {}; convert the model again", expected,
+                               describe(at(key))));
 }
 
 const MetadataArray& Metadata::array(std::string_view key, std::string_view expected) const {
@@ -171,7 +174,7 @@ T Metadata::get(std::string_view key) const {
           if constexpr (convertible<T, Stored>) {
             if (fits<T>(value)) return static_cast<T>(value);
             throw error(key,
-                        fmt::format("value {} is outside [{}, {}]", value,
+                        fmt::format("value {} is outside [{}, {}]; convert the model again", value,
                                     std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
           } else {
             wrong_type(key, expected_name<T>());
@@ -195,9 +198,10 @@ T Metadata::get(std::string_view key) const {
         for (std::size_t i = 0; i < found.size(); ++i) {
           const Stored value = found.packed<Stored>(i);
           if (!fits<Element>(value)) {
-            throw error(key, fmt::format("element {} is {}, outside [{}, {}]", i, value,
-                                         std::numeric_limits<Element>::min(),
-                                         std::numeric_limits<Element>::max()));
+            throw error(
+                key, fmt::format("element {} is {}, outside [{}, {}]; convert the model again", i,
+                                 value, std::numeric_limits<Element>::min(),
+                                 std::numeric_limits<Element>::max()));
           }
           out.push_back(static_cast<Element>(value));
         }

@@ -63,7 +63,8 @@ const ArchitectureTraits& find_architecture(const Metadata& metadata) {
     supported += fmt::format("{}{}", supported.empty() ? "" : ", ", known.name);
   }
   throw metadata.error(
-      kKey, fmt::format("architecture \"{}\" is not supported; these are: {}", name, supported));
+      kKey, fmt::format("architecture \"{}\" is not supported; give a model of one that is: {}",
+                        name, supported));
 }
 
 // Metadata with the architecture's prefix before every key, and ranges.
@@ -82,7 +83,7 @@ class Keys {
   float positive(std::string_view key) const {
     const auto value = metadata_.get<float>(full(key));
     if (std::isfinite(value) && value > 0) return value;
-    throw error(key, fmt::format("{} is not a positive number", value));
+    throw error(key, fmt::format("{} is not a positive number; convert the model again", value));
   }
   float positive_or(std::string_view key, float fallback) const {
     return contains(key) ? positive(key) : fallback;
@@ -93,7 +94,8 @@ class Keys {
     if (!metadata_.is_array(full(key))) return std::vector(layers, required(key, range));
     auto values = metadata_.get<std::vector<std::uint32_t>>(full(key));
     if (values.size() != layers) {
-      throw error(key, fmt::format("has {} values for {} layers", values.size(), layers));
+      throw error(key, fmt::format("has {} values for {} layers; convert the model again",
+                                   values.size(), layers));
     }
     for (const std::uint32_t value : values) in_range(key, value, range);
     return values;
@@ -108,7 +110,8 @@ class Keys {
   std::string full(std::string_view key) const { return prefix_ + std::string(key); }
   std::uint32_t in_range(std::string_view key, std::uint32_t value, Range range) const {
     if (value >= range.min && value <= range.max) return value;
-    throw error(key, fmt::format("{} is outside [{}, {}]", value, range.min, range.max));
+    throw error(key, fmt::format("{} is outside [{}, {}]; convert the model again", value,
+                                 range.min, range.max));
   }
 
   const Metadata& metadata_;
@@ -131,9 +134,11 @@ std::vector<LayerConfig> read_layers(const Keys& keys, const ArchitectureTraits&
   std::vector<LayerConfig> layers;
   for (std::uint32_t i = 0; i < blocks; ++i) {
     if (heads[i] % kv_heads[i] != 0) {
-      throw keys.error("attention.head_count_kv",
-                       fmt::format("{} key/value heads do not divide {} heads (layer {})",
-                                   kv_heads[i], heads[i], i));
+      throw keys.error(
+          "attention.head_count_kv",
+          fmt::format(
+              "{} key/value heads do not divide {} heads (layer {}); convert the model again",
+              kv_heads[i], heads[i], i));
     }
     layers.push_back({heads[i], kv_heads[i], widths[i]});
   }
@@ -148,9 +153,10 @@ std::uint32_t read_head_length(const Keys& keys, std::string_view key, const Mod
   const bool uniform = std::ranges::all_of(
       config.layers, [&](const LayerConfig& layer) { return layer.head_count == heads; });
   if (!uniform || config.embedding_length % heads != 0) {
-    throw keys.error(key, fmt::format("is missing, and embedding_length {} is not a multiple of "
-                                      "one head count for all layers ({} in layer 0)",
-                                      config.embedding_length, heads));
+    throw keys.error(
+        key, fmt::format("is missing, and embedding_length {} is not a multiple of "
+                         "one head count for all layers ({} in layer 0); convert the model again",
+                         config.embedding_length, heads));
   }
   return config.embedding_length / heads;
 }
@@ -188,7 +194,8 @@ void read_rope(const Keys& keys, ModelConfig& config) {
       keys.optional("rope.dimension_count", {2, config.key_length}, config.key_length);
   if (config.rope_dimension_count % 2 != 0) {
     throw keys.error("rope.dimension_count",
-                     fmt::format("{} is odd; RoPE turns pairs", config.rope_dimension_count));
+                     fmt::format("{} is odd, but RoPE turns pairs; convert the model again",
+                                 config.rope_dimension_count));
   }
   config.rope_freq_base = keys.positive_or("rope.freq_base", 10000);
   config.rope_scaling = read_rope_scaling(keys, config.context_length);
@@ -229,8 +236,10 @@ std::uint32_t read_vocab_size(const GgufModel& model) {
   const TensorInfo* embedding = model.find(kName);
   if (embedding == nullptr) throw model.missing_tensor(kName);
   if (embedding->dimensions != 2 || embedding->ne[1] > kMaxWidth) {
-    throw model.error(*embedding, fmt::format("has shape {}; expected {{embedding_length, tokens}}",
-                                              shape_to_string(*embedding)));
+    throw model.error(
+        *embedding,
+        fmt::format("has shape {}; expected {{embedding_length, tokens}}: convert the model again",
+                    shape_to_string(*embedding)));
   }
   return static_cast<std::uint32_t>(embedding->ne[1]);
 }

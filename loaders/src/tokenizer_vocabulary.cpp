@@ -17,8 +17,10 @@ std::vector<TokenType> read_types(const Metadata& metadata) {
   types.reserve(numbers.size());
   for (const std::int32_t number : numbers) {
     if (number < 1 || number > 6) {
-      throw metadata.error(kTypes, fmt::format("token {} has type {}, which is not one of 1 to 6",
-                                               types.size(), number));
+      throw metadata.error(
+          kTypes,
+          fmt::format("token {} has type {}, which is not one of 1 to 6; convert the model again",
+                      types.size(), number));
     }
     types.push_back(static_cast<TokenType>(number));
   }

@@ -213,7 +213,7 @@ void Core::set_budget(std::uint32_t frames) {
     if (!lease.blocked || lease.pages.size() <= budget_) continue;
     lease.failure = "the arena was cut to " + pages_text(budget_, options_.layout.page) +
                     " while " + pages_text(lease.pages.size(), options_.layout.page) +
-                    " were being acquired";
+                    " were being acquired; give it more, or acquire less at once";
   }
   settle();
 }

@@ -46,11 +46,12 @@ class PagedRange {
         ::mmap(nullptr, size_.count, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (range == MAP_FAILED)
       throw DeviceError(
-          failed_call("reserving " + std::to_string(size_.count) + " bytes of addresses"));
+          failed_call("reserving " + std::to_string(size_.count) + " bytes of addresses") +
+          kAddressesRemedy);
     base_ = static_cast<std::byte*>(range);
     frame_of_.resize(layout.page_count());
     memory_ = ::memfd_create("tensor-pager-arena", MFD_CLOEXEC);
-    if (memory_ < 0) throw DeviceError(failed_call("memfd_create of the arena"));
+    if (memory_ < 0) throw DeviceError(failed_call("memfd_create of the arena") + kMemoryRemedy);
   }
 
   void create_frame(FrameIndex frame) {
@@ -58,7 +59,8 @@ class PagedRange {
       windows_.resize(frame.value + 1, nullptr);
       if (::ftruncate(memory_, offset(frame) + static_cast<off_t>(page_.count)) != 0) {
         throw DeviceError(failed_call("ftruncate of the arena to " +
-                                      std::to_string(page_.count * windows_.size()) + " bytes"));
+                                      std::to_string(page_.count * windows_.size()) + " bytes") +
+                          kMemoryRemedy);
       }
     }
     // Taken now, and not at the first write: running out of memory is an error here, and a SIGBUS

@@ -37,12 +37,14 @@ void MappedFileStore::open_files(const std::vector<std::filesystem::path>& paths
                       .offset = {},
                       .size = {}});
     File& file = files_.back();
-    if (file.descriptor < 0) throw StoreError(failed_call("open of " + path.string()));
+    if (file.descriptor < 0)
+      throw StoreError(failed_call("open of " + path.string()) + "; give a file that can be read");
     struct stat status {};
     if (::fstat(file.descriptor, &status) != 0)
-      throw StoreError(failed_call("fstat of " + path.string()));
-    if (!S_ISREG(status.st_mode)) throw StoreError(path.string() + " is not a regular file");
-    if (status.st_size == 0) throw StoreError(path.string() + " is empty");
+      throw StoreError(failed_call("fstat of " + path.string()) + "; give a file that can be read");
+    if (!S_ISREG(status.st_mode))
+      throw StoreError(path.string() + " is not a regular file; give a file");
+    if (status.st_size == 0) throw StoreError(path.string() + " is empty; give another file");
     file.offset = round_up(size_, kFileAlignment);
     file.size = {static_cast<std::uint64_t>(status.st_size)};
     size_ = file.offset + file.size;
@@ -55,14 +57,16 @@ void MappedFileStore::map_files() {
   void* range =
       ::mmap(nullptr, size_.count, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (range == MAP_FAILED)
-    throw StoreError(failed_call("mmap of " + std::to_string(size_.count) + " bytes"));
+    throw StoreError(failed_call("mmap of " + std::to_string(size_.count) + " bytes") +
+                     kAddressesRemedy);
   base_ = static_cast<std::byte*>(range);
   for (const File& file : files_) {
     void* const mapped = ::mmap(base_ + file.offset.count, file.size.count, PROT_READ,
                                 MAP_SHARED | MAP_FIXED, file.descriptor, 0);
     if (mapped == MAP_FAILED) {
       throw StoreError(failed_call("mmap of " + std::to_string(file.size.count) + " bytes of " +
-                                   file.path.string()));
+                                   file.path.string()) +
+                       kAddressesRemedy);
     }
   }
 }
@@ -101,10 +105,11 @@ void MappedFileStore::read(Bytes offset, std::span<std::byte> out) const {
       return file->path.string() + ": read of " + std::to_string(wanted) + " bytes at " +
              std::to_string(at.count);
     };
-    if (got < 0) throw StoreError(failed_call(where()));
+    if (got < 0) throw StoreError(failed_call(where()) + "; is its disk in order?");
     if (got == 0)
       throw StoreError(where() +
-                       " found the end of the file: it was truncated after it was opened");
+                       " found the end of the file: it was truncated after it was opened; wait "
+                       "until it is complete");
     out = out.subspan(static_cast<std::size_t>(got));
     offset += Bytes{static_cast<std::uint64_t>(got)};
   }

@@ -56,7 +56,8 @@ std::vector<int> publications_of(pid_t process) {
       throw Error(process_text(process) +
                   " belongs to another user, who alone (and root) may look into it");
     }
-    if (errno == ENOENT) throw Error("there is no " + process_text(process));
+    if (errno == ENOENT)
+      throw Error("there is no " + process_text(process) + "; pgrep tells its number");
     throw Error(failed_call("looking into " + process_text(process)));
   }
   const std::string wanted = std::string("/memfd:") + publication::kName;

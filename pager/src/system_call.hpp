@@ -6,6 +6,8 @@
 
 namespace tensor_pager {
 
+inline constexpr const char* kAddressesRemedy = "; raise the limit of addresses (ulimit -v)";
+
 /// "mmap of 4096 bytes failed: Cannot allocate memory", for the error that errno holds.
 inline std::string failed_call(const std::string& call) {
   return call + " failed: " + std::strerror(errno);

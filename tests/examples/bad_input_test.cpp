@@ -179,7 +179,7 @@ TEST_F(BadInput, Numbers) {
       {"--arena", "nan%"},   {"--arena", "1e300"},  {"--page", "0"},
       {"--page", "x"},       {"--ctx", "0"},        {"--ctx", "99999999999"},
       {"--ubatch", "0"},     {"--lookahead", "-3"}, {"--lookahead", "soon"},
-      {"--gpu", "x"}};
+      {"--gpu", "x"},        {"--gpu", "-1"}};
   for (const Arguments& option : nonsense) {
     // With "=", since a value that begins with "-" would be taken for another option.
     expect_failure_with(2, {"-p", "x", option[0] + "=" + option[1]}, {option[0]});

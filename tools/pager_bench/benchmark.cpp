@@ -98,7 +98,7 @@ qwen::MemoryPlan Benchmark::plan(const Case& what, const qwen::Backend& backend)
   request.ubatch = options_.ubatch;
   if (request.context > model_.config.context_length) {
     throw qwen::Error("-p or -n asks for " + std::to_string(request.context) +
-                      " positions, but the model's context has " +
+                      " positions, more than the model's context of " +
                       std::to_string(model_.config.context_length));
   }
   return qwen::plan_memory(model_, qwen::request_for(backend, model_, request));

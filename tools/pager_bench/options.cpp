@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::pager_bench {
@@ -42,7 +43,7 @@ void add_what(CLI::App& app, Options& options, Typed& typed) {
       ->capture_default_str()
       ->type_name("N,...");
   app.add_option("-r,--repetitions", options.repetitions, "Runs of each, after one that warms up")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--cold", typed.cold,
@@ -64,7 +65,7 @@ void add_memory(CLI::App& app, Typed& typed) {
   app.add_option("--link-rate", typed.link_rates,
                  "GB/s that the link carries at most, to imitate a slower one; 0: all it can")
       ->delimiter(',')
-      ->check(CLI::NonNegativeNumber)
+      ->check(command_line::not_negative())
       ->default_str("0")
       ->type_name("GB/S,...");
   app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
@@ -87,12 +88,12 @@ void add_where(command_line::Parser& parser, Options& options, Typed& typed) {
       ->capture_default_str()
       ->type_name("KIND");
   app.add_option("--gpu", options.gpu, "Which GPU")
-      ->check(CLI::NonNegativeNumber)
+      ->check(command_line::not_negative())
       ->capture_default_str()
       ->type_name("N");
   add_memory(app, typed);
   app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->default_str("by memory and device")
       ->type_name("N");
   parser.add_alias("-ub", "--ubatch");

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
@@ -181,18 +182,18 @@ Options parse_options(int argc, const char* const* argv) {
   CLI::App& app = parser.group("Options");
   app.add_option("--arena", options.arenas, "Arenas, in percent of the file")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("PCT,...");
   app.add_option("--page", options.page_mib, "MiB per page")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("MIB");
   app.add_option("--depth", options.depth, "Pages that are loaded ahead of need")
       ->default_str("as many as the largest step has")
       ->type_name("N");
   app.add_option("--passes", options.passes, "Passes over the file")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--copy", options.copy, "Copy the file to pinned memory instead of pinning it");

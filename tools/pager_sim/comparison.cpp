@@ -21,7 +21,8 @@ using Json = nlohmann::json;
 std::string content(const std::filesystem::path& path) {
   std::ifstream in(path);
   if (!in) {
-    throw qwen::Error(fmt::format("cannot open {}: {}", path.string(), std::strerror(errno)));
+    throw qwen::Error(fmt::format("cannot open {}: {}; give what pager_bench -o jsonl wrote",
+                                  path.string(), std::strerror(errno)));
   }
   std::ostringstream out;
   out << in.rdbuf();
@@ -70,8 +71,8 @@ std::vector<MeasuredPrefill> read_measurements(const std::filesystem::path& path
     try {
       if (row.at("n_prompt") > 0) measured.push_back(measurement(row));
     } catch (const Json::exception& error) {
-      throw qwen::Error(
-          fmt::format("{} is not output of this pager_bench: {}", path.string(), error.what()));
+      throw qwen::Error(fmt::format("{} is not output of this pager_bench: {}; measure again",
+                                    path.string(), error.what()));
     }
   }
   return measured;

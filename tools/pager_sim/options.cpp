@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <utility>
 
+#include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::pager_sim {
@@ -29,7 +30,7 @@ void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
       ->type_name("FILE");
   app.add_option("-p,--n-prompt", options.prompts, "Prompt lengths")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("N,...");
   app.add_option("--arena", typed.arenas, "Memory for weights: 2GiB, or 25% of them")
@@ -43,12 +44,12 @@ void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
       ->capture_default_str()
       ->type_name("NAME,...");
   app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("N");
   parser.add_alias("-ub", "--ubatch");
   app.add_option("--passes", options.passes, "Passes that are counted with --warm")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--cold", typed.cold, "One pass that begins with nothing resident (the default)");
@@ -59,21 +60,21 @@ void add_machine(CLI::App& app, Typed& typed) {
   app.add_option("--link-rate", typed.link_rates, "GB/s of the link")
       ->delimiter(',')
       ->default_str("55.3")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->type_name("GB/S,...");
   app.add_option("--arithmetic", typed.arithmetic,
                  "TFLOP/s of whole steps; pager_bench with everything resident tells them")
       ->delimiter(',')
       ->default_str("600")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->type_name("TFLOP/S,...");
   app.add_option("--weights-rate", typed.weights_rate,
                  "GB/s at which a step also reads its weights")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::positive())
       ->default_str("no limit")
       ->type_name("GB/S");
   app.add_option("--map-time", typed.map_microseconds, "Microseconds to map a page")
-      ->check(CLI::NonNegativeNumber)
+      ->check(command_line::not_negative())
       ->capture_default_str()
       ->type_name("US");
   app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
@@ -92,7 +93,7 @@ void add_comparison(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("FILE");
   app.add_option("--tolerance", typed.tolerance,
                  "Percent by which predictions may be off; beyond it the exit status is 1")
-      ->check(CLI::NonNegativeNumber)
+      ->check(command_line::not_negative())
       ->capture_default_str()
       ->type_name("PCT");
 }

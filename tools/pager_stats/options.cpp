@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <map>
 
+#include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::pager_stats {
@@ -49,7 +50,7 @@ void add_report(CLI::App& app, Options& options) {
 void add_process(CLI::App& app, Options& options, Typed& typed) {
   CLI::Option* const pid =
       app.add_option("--pid", options.process, "Show what the pagers of this process do now")
-          ->check(CLI::PositiveNumber)
+          ->check(command_line::positive())
           ->type_name("N");
   CLI::Option* const watch =
       app.add_flag("--watch", options.watch, "Again and again, until the process ends")->needs(pid);

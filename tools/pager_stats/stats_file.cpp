@@ -19,7 +19,8 @@ constexpr std::array<const char*, 9> kSections = {"model", "device", "arena", "m
 Json parse(const std::filesystem::path& path) {
   std::ifstream in(path);
   if (!in) {
-    throw StatsError(fmt::format("cannot open {}: {}", path.string(), std::strerror(errno)));
+    throw StatsError(fmt::format("cannot open {}: {}; give what qwen_prefill --stats FILE wrote",
+                                 path.string(), std::strerror(errno)));
   }
   Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded() || !json.is_object()) {
@@ -37,9 +38,9 @@ std::vector<Field> read_stats(const std::filesystem::path& path) {
   std::vector<Field> fields;
   for (const char* section : kSections) {
     if (!json.contains(section) || !json[section].is_object()) {
-      throw StatsError(
-          fmt::format("{} has no section \"{}\": it is another program's, or another version's",
-                      path.string(), section));
+      throw StatsError(fmt::format(
+          "{} has no section \"{}\": it is another program's, or another version's; write it again",
+          path.string(), section));
     }
     for (const auto& [name, value] : json[section].items()) {
       if (value.is_number() || value.is_string()) fields.push_back({section, name, value});
@@ -59,8 +60,8 @@ double number(const std::vector<Field>& fields, const std::string& section,
               const std::string& name) {
   const Field* const field = find(fields, section, name);
   if (field == nullptr || !field->number()) {
-    throw StatsError(
-        fmt::format("the file has no number {}.{}: it is another version's", section, name));
+    throw StatsError(fmt::format(
+        "the file has no number {}.{}: it is another version's; write it again", section, name));
   }
   return field->value.get<double>();
 }

@@ -52,7 +52,8 @@ class Process {
   explicit Process(pid_t number)
       : number_(number), file_(static_cast<int>(::syscall(SYS_pidfd_open, number, 0))) {
     if (file_ < 0 && errno == ESRCH) {
-      throw Error(fmt::format("there is no process {}", number));
+      throw Error(
+          fmt::format("there is no process {}; pgrep qwen_prefill tells its number", number));
     }
     if (file_ < 0) {
       throw Error(fmt::format("opening process {} failed: {}", number, std::strerror(errno)));

@@ -15,8 +15,9 @@ EmbeddingTable::EmbeddingTable(const loaders::GgufModel& gguf, std::uint32_t ten
 void EmbeddingTable::require_tokens(std::span<const loaders::TokenId> tokens) const {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < tensor_.rows()) continue;
-    throw Error(fmt::format("token {} at position {} is outside the vocabulary of {} tokens",
-                            tokens[i], i, tensor_.rows()));
+    throw Error(fmt::format(
+        "token {} at position {} is outside the vocabulary of {} tokens; give smaller ids",
+        tokens[i], i, tensor_.rows()));
   }
 }
 

@@ -64,8 +64,9 @@ class Planner {
     }
     const std::uint64_t granularity = request_.page_granularity.count;
     if (request_.page.count % granularity == 0) return request_.page;
-    throw Error(fmt::format("--page {} is not a multiple of the device's granularity, {}",
-                            request_.page.count, exact({granularity})));
+    throw Error(fmt::format(
+        "--page {} is not a multiple of the device's granularity; give a multiple of {}",
+        request_.page.count, exact({granularity})));
   }
 
   loaders::Graph cut(Bytes max_step) const {

@@ -51,9 +51,10 @@ void require_dense(const loaders::ModelConfig& config) {
 void require_attention_shape(const loaders::GgufModel& gguf, const loaders::ModelConfig& config) {
   const std::string prefix(loaders::to_string(config.architecture));
   if (config.key_length != config.value_length) {
-    throw gguf.metadata().error(prefix + ".attention.value_length",
-                                fmt::format("{} differs from key_length {}, which is not supported",
-                                            config.value_length, config.key_length));
+    throw gguf.metadata().error(
+        prefix + ".attention.value_length",
+        fmt::format("{} differs from key_length {}, which is not supported; use another model",
+                    config.value_length, config.key_length));
   }
   if (config.key_length % kHeadGranularity != 0 || config.key_length > kLargestHead) {
     throw gguf.metadata().error(

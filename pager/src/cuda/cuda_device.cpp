@@ -33,7 +33,7 @@ class SelectedGpu {
     if (count == 0) throw DeviceError("no GPU was found: CUDA offers no device on this machine");
     if (gpu < 0 || gpu >= count) {
       throw DeviceError("GPU " + std::to_string(gpu) + " does not exist: there are " +
-                        std::to_string(count));
+                        std::to_string(count) + ", counted from 0");
     }
     select();
     check(cudaFree(nullptr), "creating a context on GPU " + std::to_string(gpu));

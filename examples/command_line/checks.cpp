@@ -1,0 +1,29 @@
+#include "command_line/checks.hpp"
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace tensor_pager::command_line {
+namespace {
+
+// The messages of CLI11's own checks name the largest double in full.
+CLI::Validator check(bool (*holds)(double), const std::string& complaint) {
+  const auto function = [=](std::string& text) {
+    double number = 0;
+    const bool wrong = CLI::detail::lexical_cast(text, number) && !holds(number);
+    return wrong ? text + complaint : std::string();
+  };
+  return CLI::Validator(function, "");
+}
+
+}  // namespace
+
+CLI::Validator positive() {
+  return check([](double number) { return number > 0; }, " is not more than 0");
+}
+
+CLI::Validator not_negative() {
+  return check([](double number) { return number >= 0; }, " is less than 0");
+}
+
+}  // namespace tensor_pager::command_line

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <CLI/App.hpp>
+
+namespace tensor_pager::command_line {
+
+/// Checks of numbers, for CLI::Option::check. What is no number is left to its conversion.
+CLI::Validator positive();
+CLI::Validator not_negative();
+
+}  // namespace tensor_pager::command_line
