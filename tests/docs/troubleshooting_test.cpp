@@ -27,6 +27,8 @@ const std::map<std::string, std::pair<int, std::string>> kNoMessage = {
     {"examples/qwen_prefill/prompt.cpp", {1, "a tokenizer's message, and where the text is"}},
     {"loaders/src/tokenizer_words.cpp", {2, "std::bad_alloc"}},
     {"examples/qwen/src/memory_plan.cpp", {2, "the error that too_small() makes"}},
+    {"tools/pager_stats/report/recording.cpp",
+     {1, "what is wrong, which read_recording() completes"}},
     {"loaders/src/layer_weights.cpp", {1, "the error that missing_tensor() makes"}},
     {"loaders/src/model_config.cpp", {1, "the error that missing_tensor() makes"}},
 };

@@ -55,7 +55,7 @@ void add_declared(const std::string& source, std::set<std::string>& names) {
 std::set<std::string> declared_names(const std::string& folder) {
   std::set<std::string> names;
   add_declared(content(SOURCES "/examples/command_line/parser.cpp"), names);
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
     if (entry.path().extension() == ".cpp") add_declared(content(entry.path()), names);
   }
   return names;
