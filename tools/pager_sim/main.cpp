@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ namespace {
 
 using namespace tensor_pager;
 using namespace tensor_pager::pager_sim;
+using command_line::ProgressBar;
 
 constexpr double kGiga = 1e9;
 
@@ -120,11 +122,22 @@ void print_comparison(const StepRates& rates, const std::vector<Comparison>& row
   }
 }
 
+ProgressBar progress(const Options& options, std::size_t cases) {
+  return {!options.quiet, "predicting", static_cast<double>(cases), "case"};
+}
+
 // Throws if a prediction is farther off than is tolerated.
 void compare_with(const qwen::Model& model, const Options& options) {
   const std::vector<MeasuredPrefill> measured = read_measurements(*options.against);
   const StepRates rates = fit_rates(model, measured);
-  const std::vector<Comparison> rows = compare(model, rates, options.map_seconds, measured);
+  std::vector<Comparison> rows;
+  ProgressBar bar = progress(options, measured.size());
+  for (std::size_t i = 0; i < measured.size(); ++i) {
+    bar.update(i, measured.size());
+    std::ranges::move(compare(model, rates, options.map_seconds, {measured[i]}),
+                      std::back_inserter(rows));
+  }
+  bar.clear();
   print_comparison(rates, rows);
   const auto off = std::ranges::count_if(rows, [&](const Comparison& row) {
     return !row.same_bytes() || std::abs(row.error()) > options.tolerance;
@@ -140,8 +153,7 @@ void run(const Options& options) {
   if (options.against) return compare_with(model, options);
   std::vector<Row> rows;
   const std::vector<PrefillCase> cases = cases_of(options);
-  command_line::ProgressBar bar(!options.quiet, "predicting", static_cast<double>(cases.size()),
-                                "case");
+  ProgressBar bar = progress(options, cases.size());
   for (const PrefillCase& what : cases) {
     bar.update(rows.size(), cases.size());
     rows.push_back({what, predict_prefill(model, what)});
