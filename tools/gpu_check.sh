@@ -7,7 +7,7 @@ source "$repository/tools/build_setup.sh"
 usage() {
   cat <<'END'
 usage: tools/gpu_check.sh [--bin DIR] [--work DIR] [--only PART,...] [--sanitize]
-  --bin DIR    take the programs and tests from DIR instead of building them
+  --bin DIR    take the programs and tests from DIR (tools/gpu_bundle.sh) instead of building them
   --work DIR   where models of up to 35 GiB are written, one at a time (default /dev/shm)
   --only ...   of tests, sanitizers, perplexity, link, prefill, bench
   --sanitize   run the tests under compute-sanitizer as well (minutes)
@@ -34,9 +34,13 @@ if [[ -z $bin ]]; then
   build release
   bin=$work/gpu_check_bin
   mkdir -p "$bin"
-  find "$repository/build/release" -type f -perm -u+x \( -path '*/bin/*' -o -name '*_test' -o -name '*_tests' \) \
-    -exec ln -sf {} "$bin/" \;
+  find "$repository/build/release" -path '*/consumer' -prune -o \
+    -type f -perm -u+x \( -path '*/bin/*' -o -name '*_test' -o -name '*_tests' \) -exec ln -sf {} "$bin/" \;
 fi
+
+# What tools/gpu_bundle.sh collected; the tests' data is in this working tree, wherever they were built.
+export LD_LIBRARY_PATH=$bin/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export TENSOR_PAGER_TEST_DATA=$repository/tests/data
 
 failures=0
 rows=()

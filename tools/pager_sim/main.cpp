@@ -73,7 +73,7 @@ void print_table(const std::vector<Row>& rows) {
   for (const Row& row : rows) {
     const Prediction& p = row.predicted.prediction;
     fmt::print(
-        "| pp{} | {} | {} | {:.1f} | {:.0f} | {:.0f} | {:.4f} | {:.1f} | {:.1f} | {:.2f} | {:.2f} "
+        "| pp{} | {} | {} | {:.4g} | {:.4g} | {:.0f} | {:.4f} | {:.1f} | {:.1f} | {:.4g} | {:.4g} "
         "|\n",
         row.what.prompt, row.what.policy, to_string(row.predicted.arena), row.what.link / kGiga,
         row.what.arithmetic / 1e12, row.predicted.tokens_per_second(), p.seconds,

@@ -30,8 +30,8 @@ kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::T
 /// The model's own name or, where its file has none, the file's.
 std::string display_name(const Model& model);
 
-/// What most matrices are stored as: by the file's own word, "Q4_K_M", say, or where it has none the
-/// type of most bytes.
+/// What most matrices are stored as: by the file's own word, "Q4_K_M", say, or where it has none
+/// the type of most bytes.
 std::string file_type(const loaders::GgufModel& model);
 
 }  // namespace tensor_pager::qwen
