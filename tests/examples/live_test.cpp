@@ -7,7 +7,9 @@
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -167,6 +169,31 @@ TEST_F(LiveRun, IsSeen) {
   EXPECT_EQ(pager["model"]["name"], "tiny-qwen2-kjv");
   EXPECT_EQ(pager["model"]["tensors"], 74);
   EXPECT_LE(pager["pages"]["resident"], pager["arena"]["frames"]);
+}
+
+// In place: each look goes back over the one before, no line is wider than the terminal, and the
+// cursor is there again in the end.
+TEST_F(LiveRun, IsWatchedInPlaceOnATerminal) {
+  const ChildProcess model(QWEN_PREFILL, arguments());
+  ASSERT_EQ(look(model.pid()).status, 0);
+  constexpr unsigned short kColumns = 60;
+  const tests::TerminalResult run = tests::run_on_terminal(
+      PAGER_STATS, {"--pid", std::to_string(model.pid()), "--watch", "--interval", "0.1"},
+      {.columns = kColumns});
+  EXPECT_EQ(run.status, 0);
+  EXPECT_TRUE(run.written.starts_with("\x1b[?25l")) << run.written.substr(0, 20);
+  EXPECT_THAT(run.written, HasSubstr("\x1b[9Aprocess"));  // a look has nine lines
+  EXPECT_THAT(run.written, HasSubstr("has ended"));
+  EXPECT_THAT(run.written, HasSubstr("\x1b[?25h"));
+  std::istringstream lines(run.written);
+  std::size_t widest = 0;
+  for (std::string line; std::getline(lines, line);) {
+    for (const char* code : {"\x1b[?25l", "\x1b[J", "\x1b[9A"}) {
+      if (line.starts_with(code)) line.erase(0, std::string_view(code).size());
+    }
+    widest = std::max(widest, std::min(line.find("\x1b[K"), line.size()));
+  }
+  EXPECT_EQ(widest, kColumns);  // the lines of pages and link are longer
 }
 
 TEST_F(LiveRun, ThatIsKilledEndsTheWatchAndLeavesNothing) {
