@@ -216,7 +216,8 @@ TEST_F(TraceTest, StepsFollowTheirPlans) {
     const json& plan = plans.at(step.args["plan"].get<std::size_t>());
     std::size_t& count = counted.at(step.args["plan"].get<std::size_t>());
     EXPECT_EQ(step.args["step"], count % plan["steps"].size());
-    EXPECT_EQ(step.name, plan["steps"][count % plan["steps"].size()]["name"]);
+    const json& planned = plan["steps"][count % plan["steps"].size()];
+    EXPECT_EQ(planned["name"], step.name);
     EXPECT_GE(step.begin, plan["ts"].get<double>());
     ++count;
   }
