@@ -7,7 +7,6 @@
 #include <string>
 #include <utility>
 
-#include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::qwen_prefill {
@@ -18,12 +17,9 @@ struct Typed {
   std::optional<std::string> text;
   std::optional<std::string> file;
   std::optional<std::string> tokens;
-  std::string device = "auto";
+  command_line::ModelArguments model;
   std::string vram = "auto";
   std::optional<std::string> arena;
-  std::optional<std::string> page;
-  std::optional<std::string> policy;
-  std::optional<std::string> lookahead;
   bool no_pin_file = false;
   bool no_publish = false;
 };
@@ -55,39 +51,19 @@ void add_weights(CLI::App& app, Typed& typed) {
   app.add_option("--arena", typed.arena,
                  "Memory for weights, instead of what --vram leaves: 2GiB, or 25% of them")
       ->type_name("SIZE|PCT");
-  app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
-      ->default_str("by the size of the model")
-      ->type_name("SIZE");
-  app.add_option("--policy", typed.policy,
-                 "Which page is evicted: the one used longest ago, or the one needed last")
-      ->check(CLI::IsMember({"lru", "lookahead"}))
-      ->default_str("lookahead")
-      ->type_name("NAME");
-  app.add_option("--lookahead", typed.lookahead, "How many steps ahead the policy knows the plan")
-      ->default_str("pass")
-      ->type_name("STEPS|pass");
 }
 
 void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
   CLI::App& app = parser.group("Device and memory");
-  app.add_option("--device", typed.device, "Where the model runs; auto: on a GPU if there is one")
-      ->check(CLI::IsMember({"auto", "cuda", "host"}))
-      ->capture_default_str()
-      ->type_name("KIND");
-  app.add_option("--gpu", options.gpu, "Which GPU")
-      ->check(command_line::not_negative())
-      ->capture_default_str()
-      ->type_name("N");
+  typed.model.add_device(app);
   app.add_flag("--no-pin-file", typed.no_pin_file,
                "Copy the model to pinned memory instead of pinning the file (GPU only)");
   add_weights(app, typed);
+  typed.model.add_paging(app);
   app.add_option("-c,--ctx", options.context, "Context: prompt and generated tokens together")
       ->default_str("what they need")
       ->type_name("N");
-  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
-      ->default_str("by memory and device")
-      ->type_name("N");
-  parser.add_alias("-ub", "--ubatch");
+  typed.model.add_ubatch(parser, app);
 }
 
 void add_output(CLI::App& app, Options& options, Typed& typed) {
@@ -118,19 +94,15 @@ PromptSource prompt_source(const Typed& typed) {
 
 Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
-  options.device = command_line::parse_device(typed.device);
   options.pin_files = !typed.no_pin_file;
   options.publish = !typed.no_publish;
   if (typed.vram != "auto") options.vram = command_line::parse_size("--vram", typed.vram);
   if (typed.arena) options.arena = command_line::parse_arena(*typed.arena);
-  if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
-  if (typed.page && options.page.count == 0) throw UsageError("--page must be more than 0");
-  options.policy = command_line::parse_policy(typed.policy, typed.lookahead);
+  static_cast<command_line::ModelOptions&>(options) = typed.model.options();
   if (!std::isfinite(options.temperature) || options.temperature < 0) {
     throw UsageError("--temp must be 0 or more");
   }
   if (options.context == 0U) throw UsageError("--ctx must be at least 1");
-  if (options.ubatch == 0U) throw UsageError("--ubatch must be at least 1");
   if (options.logits && options.perplexity) {
     throw UsageError("--logits and --perplexity exclude one another");
   }

@@ -6,8 +6,7 @@
 #include <string>
 #include <variant>
 
-#include "command_line/values.hpp"
-#include "pager/policy.hpp"
+#include "command_line/model_options.hpp"
 #include "pager/types.hpp"
 #include "qwen/memory_plan.hpp"
 
@@ -28,21 +27,16 @@ struct TokensFile {
 };
 using PromptSource = std::variant<PromptText, PromptFile, TokensFile>;
 
-struct Options {
+struct Options : command_line::ModelOptions {
   std::filesystem::path model;
   PromptSource prompt;
   std::uint32_t predict = 32;
   float temperature = 0;
   std::uint64_t seed = 0;
-  DeviceKind device = DeviceKind::automatic;
-  int gpu = 0;
   bool pin_files = true;
   std::optional<Bytes> vram;  ///< nothing: auto
   std::optional<std::variant<Bytes, qwen::Percent>> arena;
-  Bytes page;  ///< 0: chosen by the size of the model
-  PolicyOptions policy;
   std::optional<std::uint32_t> context;
-  std::optional<std::uint32_t> ubatch;
   std::optional<std::filesystem::path> logits;
   bool perplexity = false;
   std::optional<std::filesystem::path> stats;  ///< "-" is stdout

@@ -52,11 +52,17 @@ void add_declared(const std::string& source, std::set<std::string>& names) {
   }
 }
 
-std::set<std::string> declared_names(const std::string& folder) {
+std::set<std::string> declared_names(const std::vector<std::string>& sources) {
   std::set<std::string> names;
   add_declared(content(SOURCES "/examples/command_line/parser.cpp"), names);
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    if (entry.path().extension() == ".cpp") add_declared(content(entry.path()), names);
+  for (const std::filesystem::path source : sources) {
+    if (std::filesystem::is_regular_file(source)) {
+      add_declared(content(source), names);
+      continue;
+    }
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(source)) {
+      if (entry.path().extension() == ".cpp") add_declared(content(entry.path()), names);
+    }
   }
   return names;
 }

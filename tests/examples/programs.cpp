@@ -5,14 +5,21 @@
 namespace tensor_pager::tests {
 
 const std::vector<Program>& programs() {
+  static const std::string model_options = SOURCES "/examples/command_line/model_options.cpp";
   static const std::vector<Program> all = {
-      {"qwen_prefill", QWEN_PREFILL, SOURCES "/examples/qwen_prefill", {"-m", "none", "-p", "x"}},
-      {"pager_bench", PAGER_BENCH, SOURCES "/tools/pager_bench", {"-m", "none"}},
-      {"pager_sim", PAGER_SIM, SOURCES "/tools/pager_sim", {"-m", "none"}},
-      {"pager_stats", PAGER_STATS, SOURCES "/tools/pager_stats", {"none"}},
-      {"make_gguf", MAKE_GGUF, SOURCES "/tools/make_gguf", {"qwen2", "f16", "/nonexistent/m.gguf"}},
+      {"qwen_prefill",
+       QWEN_PREFILL,
+       {SOURCES "/examples/qwen_prefill", model_options},
+       {"-m", "none", "-p", "x"}},
+      {"pager_bench", PAGER_BENCH, {SOURCES "/tools/pager_bench", model_options}, {"-m", "none"}},
+      {"pager_sim", PAGER_SIM, {SOURCES "/tools/pager_sim"}, {"-m", "none"}},
+      {"pager_stats", PAGER_STATS, {SOURCES "/tools/pager_stats"}, {"none"}},
+      {"make_gguf",
+       MAKE_GGUF,
+       {SOURCES "/tools/make_gguf"},
+       {"qwen2", "f16", "/nonexistent/m.gguf"}},
 #ifdef PAGER_LINK
-      {"pager_link", PAGER_LINK, SOURCES "/tools/pager_link", {"none"}},
+      {"pager_link", PAGER_LINK, {SOURCES "/tools/pager_link"}, {"none"}},
 #endif
   };
   return all;

@@ -10,7 +10,7 @@ namespace tensor_pager::tests {
 struct Program {
   std::string name;
   std::string path;
-  std::string sources;                ///< the folder in which its options are declared
+  std::vector<std::string> sources;   ///< files and folders in which its options are declared
   std::vector<std::string> required;  ///< arguments without which it runs nothing
 };
 

@@ -16,13 +16,10 @@ using command_line::UsageError;
 
 // Options as they are typed, where that differs from what they mean.
 struct Typed {
-  std::string device = "auto";
+  command_line::ModelArguments model;
   std::vector<std::string> vram;
   std::vector<std::string> arenas;
   std::vector<double> link_rates;
-  std::optional<std::string> page;
-  std::optional<std::string> policy;
-  std::optional<std::string> lookahead;
   std::string format = "md";
   bool cold = false;
 };
@@ -68,35 +65,14 @@ void add_memory(CLI::App& app, Typed& typed) {
       ->check(command_line::not_negative())
       ->default_str("0")
       ->type_name("GB/S,...");
-  app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
-      ->default_str("by the size of the model")
-      ->type_name("SIZE");
-  app.add_option("--policy", typed.policy,
-                 "Which page is evicted: the one used longest ago, or the one needed last")
-      ->check(CLI::IsMember({"lru", "lookahead"}))
-      ->default_str("lookahead")
-      ->type_name("NAME");
-  app.add_option("--lookahead", typed.lookahead, "How many steps ahead the policy knows the plan")
-      ->default_str("pass")
-      ->type_name("STEPS|pass");
+  typed.model.add_paging(app);
 }
 
-void add_where(command_line::Parser& parser, Options& options, Typed& typed) {
+void add_where(command_line::Parser& parser, Typed& typed) {
   CLI::App& app = parser.group("Device and memory");
-  app.add_option("--device", typed.device, "Where the model runs; auto: on a GPU if there is one")
-      ->check(CLI::IsMember({"auto", "cuda", "host"}))
-      ->capture_default_str()
-      ->type_name("KIND");
-  app.add_option("--gpu", options.gpu, "Which GPU")
-      ->check(command_line::not_negative())
-      ->capture_default_str()
-      ->type_name("N");
+  typed.model.add_device(app);
   add_memory(app, typed);
-  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
-      ->check(command_line::positive())
-      ->default_str("by memory and device")
-      ->type_name("N");
-  parser.add_alias("-ub", "--ubatch");
+  typed.model.add_ubatch(parser, app);
 }
 
 void add_output(CLI::App& app, Options& options, Typed& typed) {
@@ -108,7 +84,7 @@ void add_output(CLI::App& app, Options& options, Typed& typed) {
 }
 
 Options complete(Options options, const Typed& typed) {
-  options.device = command_line::parse_device(typed.device);
+  static_cast<command_line::ModelOptions&>(options) = typed.model.options();
   if (!typed.vram.empty()) options.vram.clear();
   for (const std::string& size : typed.vram) {
     options.vram.emplace_back(command_line::parse_size("--vram", size));
@@ -119,9 +95,6 @@ Options complete(Options options, const Typed& typed) {
   }
   if (!typed.link_rates.empty()) options.link_rates.clear();
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
-  if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
-  if (typed.page && options.page.count == 0) throw UsageError("--page must be more than 0");
-  options.policy = command_line::parse_policy(typed.policy, typed.lookahead);
   options.format = kFormats.at(typed.format);
   if (options.warm && typed.cold) throw UsageError("--cold and --warm exclude one another");
   return options;
@@ -145,7 +118,7 @@ Options parse_options(int argc, const char* const* argv) {
                    "-m model.gguf --calibrate"},
   });
   add_what(parser.group("What is measured"), options, typed);
-  add_where(parser, options, typed);
+  add_where(parser, typed);
   add_output(parser.group("Output"), options, typed);
   parser.parse(argc, argv);
   return complete(std::move(options), typed);

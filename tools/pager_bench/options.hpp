@@ -7,27 +7,22 @@
 #include <variant>
 #include <vector>
 
-#include "command_line/values.hpp"
+#include "command_line/model_options.hpp"
 
 namespace tensor_pager::pager_bench {
 
 enum class Format { md, csv, json, jsonl };
 
 /// Lists make a cross product.
-struct Options {
+struct Options : command_line::ModelOptions {
   std::filesystem::path model;
   std::vector<std::uint32_t> prompts = {512};
   std::vector<std::uint32_t> generated = {0};
   std::uint32_t repetitions = 5;
-  command_line::DeviceKind device = command_line::DeviceKind::automatic;
-  int gpu = 0;
   std::vector<std::optional<Bytes>> vram = {std::nullopt};  ///< nothing: 90% of what is free
   /// Nothing: what the memory leaves.
   std::vector<std::optional<std::variant<Bytes, qwen::Percent>>> arenas = {std::nullopt};
   std::vector<double> link_rates = {0};  ///< bytes per second; 0 is as fast as the link is
-  Bytes page;
-  PolicyOptions policy;
-  std::optional<std::uint32_t> ubatch;
   bool warm = false;
   bool calibrate_only = false;
   Format format = Format::md;

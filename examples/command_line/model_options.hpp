@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "command_line/parser.hpp"
+#include "command_line/values.hpp"
+#include "pager/policy.hpp"
+#include "pager/types.hpp"
+
+namespace tensor_pager::command_line {
+
+/// How a model is run, as all programs that run one are told.
+struct ModelOptions {
+  DeviceKind device = DeviceKind::automatic;
+  int gpu = 0;
+  Bytes page;  ///< 0: chosen by the size of the model
+  PolicyOptions policy;
+  std::optional<std::uint32_t> ubatch;
+};
+
+/// Their declarations, for the groups of a program's help, and what was typed for them.
+class ModelArguments {
+ public:
+  void add_device(CLI::App& app);
+  void add_paging(CLI::App& app);
+  void add_ubatch(Parser& parser, CLI::App& app);
+
+  /// Once they are parsed. Throws UsageError.
+  ModelOptions options() const;
+
+ private:
+  std::string device_ = "auto";
+  int gpu_ = 0;
+  std::optional<std::string> page_;
+  std::optional<std::string> policy_;
+  std::optional<std::string> lookahead_;
+  std::optional<std::uint32_t> ubatch_;
+};
+
+}  // namespace tensor_pager::command_line
