@@ -46,6 +46,7 @@ void Core::set_plan(const AccessPlan& plan) {
   position_ = plan_.steps();  // one pass in, so that there is a position before the first step
   optimal_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
   choose_spread();
+  resting_ = false;
   rollback();
   settle();
 }
@@ -90,6 +91,7 @@ void Core::acquire_at(Position position, Lease& lease, bool as_planned) {
     counters_.optimal += options_.layout.bytes_of(page).size;
   }
   for (const PageIndex page : lease.pages) pages_[page.value].suspect = false;
+  resting_ = false;
   if (planned_.empty() && fits(lease.pages)) {
     frontier_ = position_;
     hold(lease, position);
@@ -188,6 +190,7 @@ void Core::evict_all() {
     forget(id);
   }
   unmap_unread();
+  resting_ = true;
   settle();
 }
 

@@ -69,7 +69,7 @@ void Core::place_all_pages(PlannedStep& step) {
 /// depth.
 void Core::plan_ahead() {
   const std::uint32_t depth = limbo_frames();
-  if (depth == 0) return;
+  if (depth == 0 || resting_) return;
   const Position window = std::min(options_.policy.window, plan_.steps());
   while (true) {
     if (planned_.empty() || planned_.back().complete()) {

@@ -496,6 +496,8 @@ void Pager::Impl::evict_all() {
   });
   core_.evict_all();
   wake_.notify_all();
+  changed_.wait(lock, [&] { return fatal_ || (!core_.has_commands() && !executing_); });
+  if (fatal_) std::rethrow_exception(fatal_);
 }
 
 void Pager::Impl::settle() {

@@ -237,6 +237,20 @@ TEST_F(PagerTest, EvictingAllCopiesEverythingAgainAndHeldPagesStay) {
   EXPECT_EQ(statistics.link.copied, statistics.core.loaded);
 }
 
+TEST_F(PagerTest, NothingIsBroughtInBetweenEvictingAllAndTheNextAcquire) {
+  const auto pager = make(kPages, {.window = kWholePass, .prefetch_depth = 2});
+  pager->set_plan(cycle(kPages));
+  for (std::uint32_t step = 0; step < kPages; ++step) pager->acquire(StepIndex{step}).release();
+  pager->evict_all();
+  pager->settle();
+  EXPECT_EQ(pager->statistics().resident_pages, 0U);
+  EXPECT_EQ(pager->statistics().core.loads, kPages);
+
+  pager->acquire(StepIndex{0}).release();
+  pager->settle();
+  EXPECT_EQ(pager->statistics().core.loads, kPages + 3U);  // the step's, and two ahead
+}
+
 TEST_F(PagerTest, BudgetThatIsTooSmallNamesTheMinimumAndTheMinimumWorks) {
   AccessPlan plan = cycle(kPages);
   plan.steps.push_back({.reads = {{Bytes{0}, kPage * 7}}});

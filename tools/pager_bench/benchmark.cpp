@@ -136,10 +136,8 @@ Sample Benchmark::prefill(qwen::Inference& inference, const qwen::PassProgress& 
   std::vector<loaders::TokenId> tokens(inference.plan().prefill.tokens);
   for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = token(i);
   qwen::LastLogits logits(1, model_.config.vocab_size);
-  return measured(inference, [&] {
-    if (!options_.warm) inference.evict_all();
-    inference.prefill(tokens, logits, progress);
-  });
+  if (!options_.warm) inference.evict_all();
+  return measured(inference, [&] { inference.prefill(tokens, logits, progress); });
 }
 
 Sample Benchmark::generate(qwen::Inference& inference, std::uint32_t tokens,

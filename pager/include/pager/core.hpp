@@ -159,8 +159,8 @@ class Core {
   /// Throws BudgetError, and changes nothing, if the plan's largest step would not fit.
   void set_budget(std::uint32_t frames);
 
-  /// Forgets every resident page that nobody reads, as if it had never been brought in. What the
-  /// plan asks for next is brought in again.
+  /// Forgets every resident page that nobody reads, as if it had never been brought in or mapped.
+  /// Nothing is brought in ahead of the next acquire, or the next plan.
   void evict_all();
 
   Commands take_commands();
@@ -306,6 +306,7 @@ class Core {
 
   std::uint32_t budget_ = 0;
   bool spread_ = false;
+  bool resting_ = false;        // nothing is planned ahead until the next acquire
   std::uint32_t alive_ = 0;     // frames that exist
   std::uint32_t retiring_ = 0;  // of these, frames about to be given up
   std::uint32_t pinned_ = 0;    // residencies with pins

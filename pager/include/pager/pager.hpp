@@ -105,8 +105,9 @@ class Pager {
   /// largest step would not fit.
   void set_arena(Bytes arena);
 
-  /// Forgets every page that no lease holds, once no queued work reads it, so that what follows
-  /// begins as after loading. For measurements.
+  /// Forgets every page that no lease holds, once no queued work reads it. Returns when none is
+  /// resident or mapped any more; none is brought in before the next acquire or set_plan. So a
+  /// measurement that begins now begins cold, and pays for no clearing up.
   void evict_all();
 
   /// Returns when nothing is under way: copies that were started, for pages ahead, have ended.
