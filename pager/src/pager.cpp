@@ -503,8 +503,8 @@ void Pager::Impl::evict_all() {
 void Pager::Impl::settle() {
   Lock lock(mutex_);
   changed_.wait(lock, [&] {
-    return fatal_ ||
-           (in_flight_.empty() && timings_.idle() && !core_.has_commands() && !executing_);
+    return fatal_ || (fences_.empty() && in_flight_.empty() && timings_.idle() &&
+                      !core_.has_commands() && !executing_);
   });
   publish_all();
 }

@@ -180,6 +180,9 @@ void CudaOperations::use_scratch(const DeviceBuffer& scratch) {
 
 void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
                                        std::size_t first, std::size_t count) {
+  const bool prepared = rope_table_.values != nullptr && rope_table_.first_position == first &&
+                        rope_table_.positions == count && frequencies_ == frequencies;
+  if (prepared) return;  // by the rehearsal, or the pass before
   const kernels::RopeTable table(frequencies, first, count);
   const std::size_t bytes = table_bytes(count, table.pairs());
   if (memory_.bytes < bytes) {
@@ -193,6 +196,7 @@ void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequenci
   };
   if (count > 0) upload(copy, count * width * sizeof(float), memory_.data);
   rope_table_ = {values, first, count, table.pairs()};
+  frequencies_ = frequencies;
   scratch_ = {memory_.data + bytes, memory_.bytes - bytes};
 }
 

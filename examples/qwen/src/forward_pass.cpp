@@ -98,8 +98,10 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
   if (tokens.size() != activations_.size().tokens) {
     throw std::invalid_argument("a forward pass was given another number of tokens than planned");
   }
-  gather_embeddings(tokens);
+  // The embedding last: it ends with a kernel. Where a copy from the host is the last thing in the
+  // stream before it waits for pages, a GPU finishes all copies of pages first that are queued.
   resources_.operations.prepare_positions(frequencies_, past, tokens.size());
+  gather_embeddings(tokens);
   for (std::uint32_t i = 0; i < schedule_.size(); ++i) {
     const loaders::Step& step = resources_.graph.steps[schedule_[i].step];
     const Lease lease = resources_.pager.acquire(StepIndex{i}, {}, resources_.operations.stream());
@@ -228,6 +230,7 @@ void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {
   const kernels::MatrixView h = activations_.residual(first_wanted, size.wanted);
   if (step.first_slice) norm(step, WeightRole::output_norm, h, h);
   const loaders::WeightSlice& slice = find(step, WeightRole::output);
+  if (size.wanted == 1) return last_logits(step, slice, h, sink);
   const std::size_t piece = activations_.logit_rows(slice.rows);
   for (std::size_t first = 0; first < size.wanted; first += piece) {
     const std::size_t count = std::min<std::size_t>(piece, size.wanted - first);
@@ -237,6 +240,17 @@ void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {
     resources_.operations.matmul(weights(slice), x, logits, {});
     sink.take(first, slice.first_row, resources_.operations.download(logits));
   }
+}
+
+// Those of one token wait for each other on the device: the host, which would wait for each slice,
+// acquires the next one meanwhile.
+void ForwardPass::last_logits(const loaders::Step& step, const loaders::WeightSlice& slice,
+                              const kernels::MatrixView& h, LogitsSink& sink) {
+  const ActivationView x = activations_.normed(1);
+  const kernels::MatrixView logits = activations_.logits(1, resources_.model.config.vocab_size);
+  if (step.first_slice) resources_.operations.convert(h, x);
+  resources_.operations.matmul(weights(slice), x, columns(logits, slice), {});
+  if (step.last_slice) sink.take(0, 0, resources_.operations.download(logits));
 }
 
 // A slice may begin and end in any of q, k and v.

@@ -27,6 +27,8 @@ struct RopeParameters {
 struct RopeFrequencies {
   std::vector<double> inverse;  ///< [rotary_dims / 2]
   double magnitude = 1.0;
+
+  bool operator==(const RopeFrequencies&) const = default;
 };
 
 /// Frequencies base^(-2i / rotary_dims), divided by `factor` if linear; if yarn, each frequency is

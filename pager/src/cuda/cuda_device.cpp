@@ -21,6 +21,10 @@ namespace {
 using cuda::check;
 using cuda::with_bytes;
 
+/// How far an imitated link may be behind and still catch up: threads sleep longer than they ask
+/// for.
+constexpr std::chrono::milliseconds kPaceSlack{1};
+
 /// How often the GPU is asked whether something ended, while something is under way. A copy of 16
 /// MiB takes 300 us.
 constexpr std::chrono::microseconds kPollInterval{20};
@@ -260,7 +264,7 @@ CopyId CudaDevice::copy(const BackingStore& store, PageRun pages) {
 void CudaDevice::pace(Bytes size) {
   std::this_thread::sleep_until(link_free_);
   const double seconds = static_cast<double>(size.count) / options_.link_bytes_per_second;
-  link_free_ = std::max(link_free_, Trace::Clock::now()) +
+  link_free_ = std::max(link_free_, Trace::Clock::now() - kPaceSlack) +
                std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * seconds));
 }
 

@@ -72,6 +72,7 @@ class CudaOperations final : public Operations {
   kernels::cuda::Scratch memory_;   // all of it: the table of positions, then the scratch
   kernels::cuda::Scratch scratch_;  // of products and attention
   kernels::cuda::RopeTableView rope_table_;
+  kernels::RopeFrequencies frequencies_;  // of rope_table_
 };
 
 }  // namespace tensor_pager::qwen

@@ -68,6 +68,8 @@ class ForwardPass {
   void ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch);
   void ffn_down(const loaders::Step& step, const Ubatch& ubatch);
   void output(const loaders::Step& step, LogitsSink& sink);
+  void last_logits(const loaders::Step& step, const loaders::WeightSlice& slice,
+                   const kernels::MatrixView& h, LogitsSink& sink);
 
   void project(const loaders::Step& step, loaders::WeightRole weight, loaders::WeightRole bias,
                const ActivationView& x, const kernels::MatrixView& y);
