@@ -99,7 +99,7 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
     throw std::invalid_argument("a forward pass was given another number of tokens than planned");
   }
   // The embedding last: it ends with a kernel. Where a copy from the host is the last thing in the
-  // stream before it waits for pages, a GPU finishes all copies of pages first that are queued.
+  // stream before it waits for pages, it was held up until all queued copies of pages had ended.
   resources_.operations.prepare_positions(frequencies_, past, tokens.size());
   gather_embeddings(tokens);
   for (std::uint32_t i = 0; i < schedule_.size(); ++i) {

@@ -105,12 +105,13 @@ class Pager {
   /// largest step would not fit.
   void set_arena(Bytes arena);
 
-  /// Forgets every page that no lease holds, once no queued work reads it. Returns when none is
-  /// resident or mapped any more; none is brought in before the next acquire or set_plan. So a
-  /// measurement that begins now begins cold, and pays for no clearing up.
+  /// Forgets every page that no lease holds, once no queued work reads it. Returns when none of
+  /// them is resident or mapped any more; none is brought in before the next acquire or set_plan.
+  /// So a measurement that begins now begins cold, and pays for no clearing up.
   void evict_all();
 
-  /// Returns when nothing is under way: copies that were started, for pages ahead, have ended.
+  /// Returns when nothing is under way: work that leases covered has passed, and copies that were
+  /// started, for pages ahead, have ended.
   /// Statistics taken then are those of a whole: what was commanded was copied.
   void settle();
 
