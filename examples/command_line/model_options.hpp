@@ -6,7 +6,7 @@
 
 #include "command_line/parser.hpp"
 #include "command_line/values.hpp"
-#include "pager/policy.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager::command_line {

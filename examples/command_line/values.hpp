@@ -5,7 +5,7 @@
 #include <variant>
 
 #include "command_line/usage_error.hpp"
-#include "pager/policy.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/types.hpp"
 #include "qwen/memory_plan.hpp"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "loaders/tokenizer.hpp"
-#include "pager/policy.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/types.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/logits_sink.hpp"

@@ -1,5 +1,5 @@
 // What the core decides in situations that are worth naming. Everything else is the simulator's.
-#include "pager/core.hpp"
+#include "core/core.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

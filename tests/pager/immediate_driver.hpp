@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include "pager/core.hpp"
+#include "core/core.hpp"
 
 namespace tensor_pager::testing {
 

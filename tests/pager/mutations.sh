@@ -15,7 +15,7 @@ mutate() {
       $0 = substr($0, 1, at - 1) ENVIRON["NEW"] substr($0, at + length(ENVIRON["OLD"])); done = 1
     }
     { print }
-    END { exit !done }' "$source_dir/src/$file" > "$mutant" ||
+    END { exit !done }' "$source_dir/src/core/$file" > "$mutant" ||
     { echo "FAIL $name: '$old' is not in $file any more; mend this mutation"; failed=$((failed + 1)); return; }
   "$compiler" -std=c++20 -O1 -w -I"$source_dir/include" -I"$source_dir/src" "$mutant" "$main" -I"$(dirname "$main")" \
     "$simulator" "$pager" -pthread -o "$work_dir/mutant"

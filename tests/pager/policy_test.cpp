@@ -1,5 +1,5 @@
 // Which pages leave, and in which order.
-#include "pager/policy.hpp"
+#include "core/policy.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -17,7 +17,7 @@
 #include "pager/host_device.hpp"
 #include "pager/memory_store.hpp"
 #include "pager/pager.hpp"
-#include "publication.hpp"
+#include "views/publication.hpp"
 
 namespace tensor_pager {
 namespace {

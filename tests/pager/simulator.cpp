@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "pager/core.hpp"
+#include "core/core.hpp"
 #include "pager/errors.hpp"
 
 namespace tensor_pager::testing {

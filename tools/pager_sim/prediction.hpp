@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "pager/core.hpp"
+#include "core/core.hpp"
 #include "pager/plan.hpp"
 #include "pager/types.hpp"
 

@@ -10,7 +10,8 @@
 #include <string>
 
 #include "pager/backing_store.hpp"
-#include "pager/core.hpp"
+#include "pager/ids.hpp"
+#include "pager/statistics.hpp"
 #include "pager/trace.hpp"
 #include "pager/types.hpp"
 
@@ -24,29 +25,10 @@ struct StreamRef {
   auto operator<=>(const StreamRef&) const = default;
 };
 
-/// Names a copy. Later copies have greater ids; copies end in the order in which they were started.
-enum class CopyId : std::uint64_t {};
-
-/// Names a moment in a stream.
-enum class StampId : std::uint64_t {};
-
 struct DeviceInfo {
   std::string kind;  ///< "host", "cuda"
   std::string name;
   Bytes page_granularity;  ///< page sizes are multiples of this
-};
-
-/// What the link to the device has carried, counted where the bytes are moved.
-struct LinkStatistics {
-  Bytes copied;
-  std::uint64_t copies = 0;
-  std::chrono::nanoseconds busy{};  ///< time during which a copy was under way
-};
-
-/// Memory that this device object holds: frames and buffers.
-struct MemoryStatistics {
-  Bytes current;
-  Bytes peak;
 };
 
 class Device;

@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "pager/backing_store.hpp"
-#include "pager/core.hpp"
 #include "pager/device.hpp"
 #include "pager/errors.hpp"
+#include "pager/ids.hpp"
 #include "pager/plan.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/statistics.hpp"
 #include "pager/trace.hpp"
 

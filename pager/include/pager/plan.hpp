@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,5 +29,9 @@ struct PlanStep {
 struct AccessPlan {
   std::vector<PlanStep> steps;
 };
+
+/// The pages of `ranges` under `layout`: ascending, each once. Throws Error if a range leaves the
+/// image.
+std::vector<PageIndex> pages_of(const PageLayout& layout, std::span<const ByteRange> ranges);
 
 }  // namespace tensor_pager

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "pager/core.hpp"
 #include "pager/plan.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
@@ -52,8 +52,13 @@ class Trace {
   Trace() : start_(Clock::now()) {}
 
   void add(Span span);
-  /// What is paged, and how; `core.frames` is not looked at.
-  void describe(const CoreOptions& core, std::span<const NamedRange> parts);
+  /// What is paged, and how.
+  struct Setting {
+    PageLayout layout{};
+    PolicyOptions policy{};
+    std::uint32_t pages_per_copy = 1;
+  };
+  void describe(const Setting& setting, std::span<const NamedRange> parts);
   void plan_set(Time at, const AccessPlan& plan);
   /// From `at` on, there are that many frames.
   void frames(Time at, std::uint32_t count);
@@ -88,7 +93,7 @@ class Trace {
   mutable std::mutex mutex_;
   std::vector<Span> spans_;
   std::vector<std::pair<Time, Bytes>> resident_;
-  CoreOptions core_;
+  Setting setting_;
   std::vector<NamedRange> parts_;
   std::vector<PlanSet> plans_;
   std::vector<std::pair<Time, std::uint32_t>> frames_;

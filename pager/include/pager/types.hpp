@@ -90,6 +90,14 @@ using FrameIndex = Index<struct FrameTag>;
 /// A step of the access plan.
 using StepIndex = Index<struct StepTag>;
 
+/// Pages [first, first + count).
+struct PageRun {
+  PageIndex first;
+  std::uint32_t count = 0;
+
+  auto operator<=>(const PageRun&) const = default;
+};
+
 /// How an image is cut into pages. Only the last page may be shorter than the others.
 struct PageLayout {
   Bytes image;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "pager/plan.hpp"
-#include "pager/policy.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/trace.hpp"
 #include "pager/types.hpp"
 

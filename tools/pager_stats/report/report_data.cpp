@@ -6,7 +6,7 @@
 #include <map>
 #include <string>
 
-#include "pager/policy.hpp"
+#include "core/policy.hpp"
 #include "report/stays.hpp"
 #include "report/timeline.hpp"
 #include "report/traffic.hpp"

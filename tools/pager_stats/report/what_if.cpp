@@ -4,8 +4,8 @@
 #include <numeric>
 #include <set>
 
-#include "pager/core.hpp"
-#include "pager/policy.hpp"
+#include "core/core.hpp"
+#include "core/policy.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {

@@ -1,4 +1,4 @@
-#include "pager/policy.hpp"
+#include "core/policy.hpp"
 
 #include <algorithm>
 #include <string>

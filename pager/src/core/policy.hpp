@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "pager/plan.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
@@ -17,22 +18,6 @@ namespace tensor_pager {
 /// How many steps were reached before; plan step = position % steps of a pass. It only grows.
 using Position = std::uint64_t;
 inline constexpr Position kNever = std::numeric_limits<Position>::max();
-
-/// A window as long as the pass, however long that is.
-inline constexpr std::uint32_t kWholePass = std::numeric_limits<std::uint32_t>::max();
-
-/// As many pages as it takes to bring in a step while another is computed: those of the plan's
-/// largest step, or of two where kept pages are spread over the pass (Core); at least 4.
-inline constexpr std::uint32_t kWholeSteps = std::numeric_limits<std::uint32_t>::max();
-
-struct PolicyOptions {
-  /// How many steps ahead the policy knows the plan. 0 is plain LRU without prefetch; a whole pass
-  /// is Belady's optimum.
-  std::uint32_t window = kWholePass;
-  /// How many pages may be brought in for steps that were not acquired yet. Each costs one frame
-  /// that keeps no page.
-  std::uint32_t prefetch_depth = kWholeSteps;
-};
 
 /// An access plan in pages: for each step its pages, for each page its steps.
 class PagePlan {
@@ -64,10 +49,6 @@ class PagePlan {
   std::vector<std::vector<std::uint32_t>> uses_;  // by page: its steps, ascending
   std::uint32_t largest_step_ = 1;
 };
-
-/// The pages of `ranges` under `layout`: ascending, each once. Throws Error if a range leaves the
-/// image.
-std::vector<PageIndex> pages_of(const PageLayout& layout, std::span<const ByteRange> ranges);
 
 /// By page of the image, whether it is streamed: all pages that the plan reads but `kept` of them,
 /// which are spread evenly over the pass.

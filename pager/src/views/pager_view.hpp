@@ -7,12 +7,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "lease_timings.hpp"
-#include "pager/core.hpp"
+#include "core/core.hpp"
 #include "pager/device.hpp"
 #include "pager/pager.hpp"
 #include "pager/trace.hpp"
-#include "publication.hpp"
+#include "views/lease_timings.hpp"
+#include "views/publication.hpp"
 
 namespace tensor_pager {
 

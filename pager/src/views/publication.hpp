@@ -5,7 +5,7 @@
 #include <string>
 
 #include "pager/published.hpp"
-#include "publication_layout.hpp"
+#include "views/publication_layout.hpp"
 
 namespace tensor_pager {
 

@@ -1,4 +1,4 @@
-#include "paged_range.hpp"
+#include "devices/cuda/paged_range.hpp"
 
 #include <algorithm>
 #include <utility>

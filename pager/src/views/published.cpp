@@ -14,8 +14,8 @@
 #include <utility>
 
 #include "pager/errors.hpp"
-#include "publication_layout.hpp"
 #include "system_call.hpp"
+#include "views/publication_layout.hpp"
 
 namespace tensor_pager {
 

@@ -1,4 +1,4 @@
-#include "pager/core.hpp"
+#include "core/core.hpp"
 
 #include <algorithm>
 #include <utility>

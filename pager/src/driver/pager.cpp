@@ -14,10 +14,10 @@
 #include <utility>
 #include <vector>
 
-#include "lease_timings.hpp"
-#include "pager_view.hpp"
-#include "profiler.hpp"
-#include "remapping.hpp"
+#include "driver/remapping.hpp"
+#include "views/lease_timings.hpp"
+#include "views/pager_view.hpp"
+#include "views/profiler.hpp"
 
 namespace tensor_pager {
 

@@ -2,7 +2,7 @@
 #include <map>
 #include <stdexcept>
 
-#include "pager/core.hpp"
+#include "core/core.hpp"
 
 namespace tensor_pager {
 

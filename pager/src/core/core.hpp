@@ -10,15 +10,12 @@
 #include <variant>
 #include <vector>
 
-#include "pager/policy.hpp"
+#include "core/policy.hpp"
+#include "pager/ids.hpp"
+#include "pager/statistics.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
-
-enum class LeaseId : std::uint64_t {};
-enum class FenceId : std::uint64_t {};
-/// A caller's queue of work. Work of one stream passes in the order in which it was queued.
-enum class StreamId : std::uint64_t {};
 
 struct CoreOptions {
   PageLayout layout{};
@@ -32,14 +29,6 @@ struct CoreOptions {
   /// Whether every page's bytes are on the host already; otherwise host_page_ready announces them
   /// one by one.
   bool host_pages_ready = true;
-};
-
-/// Pages [first, first + count).
-struct PageRun {
-  PageIndex first;
-  std::uint32_t count = 0;
-
-  auto operator<=>(const PageRun&) const = default;
 };
 
 /// What the core wants done to the device, to be carried out in order. A frame that a command maps,
@@ -68,27 +57,6 @@ struct Commands {
   std::vector<PageIndex> evicted;
 
   bool empty() const { return remaps.empty() && copies.empty() && evicted.empty(); }
-};
-
-/// Relations that always hold: accesses = hits + prefetched + late; loads >= evictions; loads >=
-/// remaps.
-struct CoreCounters {
-  std::uint64_t accesses = 0;    ///< pages of all leases
-  std::uint64_t hits = 0;        ///< were resident, and not because this access was foreseen
-  std::uint64_t prefetched = 0;  ///< were brought in for this access, in time
-  std::uint64_t late = 0;        ///< were still on their way, or not even that
-  std::uint64_t loads = 0;       ///< pages for which a copy was commanded
-  std::uint64_t failed_loads = 0;
-  std::uint64_t evictions = 0;  ///< pages whose frame was given to another page, or given up
-  std::uint64_t remaps =
-      0;  ///< pages that were mapped to a frame (a page that returns to its frame is not)
-  std::uint64_t rescues =
-      0;  ///< pages given up that were taken back before their frame was reused: copies saved
-  std::uint64_t rollbacks = 0;  ///< times that decisions not yet carried out were undone
-  std::uint64_t optimal_loads =
-      0;          ///< pages that Belady's rule would have copied with every frame and no prefetch
-  Bytes loaded;   ///< bytes of `loads`
-  Bytes optimal;  ///< bytes of `optimal_loads`
 };
 
 /// How far a lease has come.

@@ -10,9 +10,9 @@
 #include <thread>
 #include <utility>
 
-#include "check.hpp"
-#include "event.hpp"
-#include "paged_range.hpp"
+#include "devices/cuda/check.hpp"
+#include "devices/cuda/event.hpp"
+#include "devices/cuda/paged_range.hpp"
 
 namespace tensor_pager {
 

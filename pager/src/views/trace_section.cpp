@@ -1,8 +1,8 @@
-#include "trace_section.hpp"
+#include "views/trace_section.hpp"
 
 #include <ostream>
 
-#include "json_text.hpp"
+#include "views/json_text.hpp"
 
 namespace tensor_pager {
 
@@ -58,16 +58,16 @@ void Trace::Section::write(std::ostream& out) const {
 }
 
 void Trace::Section::write_image(std::ostream& out) const {
-  const CoreOptions& core = trace_.core_;
-  out << "\"image\":{\"bytes\":" << core.layout.image.count
-      << ",\"page_bytes\":" << core.layout.page.count << ",\"parts\":";
+  const Trace::Setting& setting = trace_.setting_;
+  out << "\"image\":{\"bytes\":" << setting.layout.image.count
+      << ",\"page_bytes\":" << setting.layout.page.count << ",\"parts\":";
   write_list(out, trace_.parts_, [&](const NamedRange& part) {
     out << "\n[\"" << json_text(part.name) << "\"," << part.bytes.offset.count << ','
         << part.bytes.size.count << ']';
   });
-  out << "},\n\"policy\":{\"window\":" << core.policy.window
-      << ",\"prefetch_depth\":" << core.policy.prefetch_depth
-      << ",\"pages_per_copy\":" << core.pages_per_copy << '}';
+  out << "},\n\"policy\":{\"window\":" << setting.policy.window
+      << ",\"prefetch_depth\":" << setting.policy.prefetch_depth
+      << ",\"pages_per_copy\":" << setting.pages_per_copy << '}';
 }
 
 void Trace::Section::write_plans(std::ostream& out) const {

@@ -1,4 +1,4 @@
-#include "publication.hpp"
+#include "views/publication.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-#include "check.hpp"
+#include "devices/cuda/check.hpp"
 
 namespace tensor_pager::cuda {
 

@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "check.hpp"
+#include "devices/cuda/check.hpp"
 
 namespace tensor_pager::cuda {
 

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "pager/core.hpp"
+#include "core/core.hpp"
 #include "pager/device.hpp"
 
 namespace tensor_pager {

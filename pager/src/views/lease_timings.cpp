@@ -1,4 +1,4 @@
-#include "lease_timings.hpp"
+#include "views/lease_timings.hpp"
 
 #include <array>
 #include <utility>

@@ -12,10 +12,10 @@
 #include <thread>
 #include <utility>
 
-#include "../system_call.hpp"
-#include "check.hpp"
+#include "devices/cuda/check.hpp"
 #include "pager/cuda_device.hpp"
 #include "pager/mapped_file_store.hpp"
+#include "system_call.hpp"
 
 namespace tensor_pager {
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "pager/core.hpp"
+#include "core/core.hpp"
 
 namespace tensor_pager {
 

@@ -5,8 +5,8 @@
 #include <ostream>
 #include <utility>
 
-#include "json_text.hpp"
-#include "trace_section.hpp"
+#include "views/json_text.hpp"
+#include "views/trace_section.hpp"
 
 namespace tensor_pager {
 
@@ -166,9 +166,9 @@ void Trace::resident(Time at, Bytes bytes) {
   resident_.emplace_back(at, bytes);
 }
 
-void Trace::describe(const CoreOptions& core, std::span<const NamedRange> parts) {
+void Trace::describe(const Setting& setting, std::span<const NamedRange> parts) {
   const std::lock_guard lock(mutex_);
-  core_ = core;
+  setting_ = setting;
   parts_.assign(parts.begin(), parts.end());
 }
 
@@ -216,7 +216,7 @@ void Trace::write(std::ostream& out) const {
   const std::streamsize precision = out.precision(15);
   out << "{\"displayTimeUnit\":\"ms\",";
   write_events(out);
-  if (core_.layout.page > Bytes{}) {
+  if (setting_.layout.page > Bytes{}) {
     out << ",\n\"tensor_pager\":";
     Section(*this).write(out);
   }

@@ -1,4 +1,4 @@
-#include "pager_view.hpp"
+#include "views/pager_view.hpp"
 
 #include <algorithm>
 
@@ -9,7 +9,11 @@ PagerView::PagerView(const PagerOptions& options, const CoreOptions& core, const
   if (options.publish) {
     publication_.emplace(core.layout, options.title, device.kind, device.name, options.names);
   }
-  if (trace_ != nullptr) trace_->describe(core, options.names);
+  if (trace_ != nullptr) {
+    trace_->describe(
+        {.layout = core.layout, .policy = core.policy, .pages_per_copy = core.pages_per_copy},
+        options.names);
+  }
 }
 
 void PagerView::plan_set(const AccessPlan& plan) {

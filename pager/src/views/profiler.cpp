@@ -1,4 +1,4 @@
-#include "profiler.hpp"
+#include "views/profiler.hpp"
 
 #include <utility>
 

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "check.hpp"
+#include "devices/cuda/check.hpp"
 
 namespace tensor_pager::cuda {
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pager/device.hpp"
+#include "pager/ids.hpp"
 #include "pager/trace.hpp"
 
 namespace tensor_pager {

@@ -1,4 +1,4 @@
-#include "remapping.hpp"
+#include "driver/remapping.hpp"
 
 #include <algorithm>
 #include <variant>
