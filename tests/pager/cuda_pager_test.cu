@@ -8,6 +8,7 @@
 #include <sstream>
 #include <vector>
 
+#include "core/core.hpp"
 #include "pager/cuda_device.hpp"
 #include "pager/pager.hpp"
 

@@ -3,10 +3,34 @@
 #include <cstddef>
 #include <functional>
 #include <span>
+#include <utility>
 
 #include "pager/types.hpp"
 
 namespace tensor_pager {
+
+/// A wish to be told of something, until it is destroyed or ended: when that call has returned, the
+/// listener will not be called again. Move-only.
+class Subscription {
+ public:
+  Subscription() = default;
+  explicit Subscription(std::function<void()> end) : end_(std::move(end)) {}
+  Subscription(Subscription&& other) noexcept : end_(std::exchange(other.end_, nullptr)) {}
+  Subscription& operator=(Subscription&& other) noexcept {
+    if (this == &other) return *this;
+    end();
+    end_ = std::exchange(other.end_, nullptr);
+    return *this;
+  }
+  ~Subscription() { end(); }
+
+  void end() {
+    if (const auto end = std::exchange(end_, nullptr)) end();
+  }
+
+ private:
+  std::function<void()> end_;
+};
 
 /// Where the bytes of the image are on the host. The image is a byte range [0, size()); pages are
 /// cut from it.
@@ -33,11 +57,11 @@ class BackingStore {
   virtual Bytes pinned(Bytes /*offset*/, Bytes /*size*/) const { return {}; }
 
   /// Calls `ready` with ranges of the image, from any thread, until every byte was announced once:
-  /// from then on a range can be read without waiting. A store whose bytes are there from the start
-  /// announces them before this returns. An empty function ends it: when that call has returned,
-  /// the former one will not be called again.
-  virtual void announce(std::function<void(ByteRange)> ready) const {
-    if (ready) ready({Bytes{0}, size()});
+  /// from then on a range can be read without waiting. Whatever is there already is announced
+  /// before this returns. Any number of listeners may be told, each of everything.
+  [[nodiscard]] virtual Subscription announce(std::function<void(ByteRange)> ready) const {
+    ready({Bytes{0}, size()});
+    return {};
   }
 };
 

@@ -4,17 +4,6 @@
 
 namespace tensor_pager {
 
-void Device::map_run(PageIndex first, std::span<const FrameIndex> frames) {
-  for (const FrameIndex frame : frames) {
-    map(first, frame);
-    ++first;
-  }
-}
-
-void Device::unmap_run(PageIndex first, std::uint32_t count) {
-  for (const std::uint32_t end = first.value + count; first.value < end; ++first) unmap(first);
-}
-
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
     : device_(std::exchange(other.device_, nullptr)),
       data_(std::exchange(other.data_, nullptr)),
