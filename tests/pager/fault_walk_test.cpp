@@ -168,10 +168,10 @@ struct Kind {
 };
 
 /// A pager with a faulty device and a faulty store, and what its calls report.
-class Run {
+class FaultyRun {
  public:
-  Run(const Kind& kind, std::span<const std::byte> image, std::shared_ptr<const BackingStore> store,
-      std::shared_ptr<FaultPlan> plan)
+  FaultyRun(const Kind& kind, std::span<const std::byte> image,
+            std::shared_ptr<const BackingStore> store, std::shared_ptr<FaultPlan> plan)
       : kind_(kind),
         image_(image),
         page_{image.size() / kPages},
@@ -265,8 +265,9 @@ class Run {
   void compare_all() {
     const std::uint64_t wrong = checker_->take_wrong();
     attempt([&] { pager_->check(checker_->stream()); });
-    if (wrong > 0)
+    if (wrong > 0) {
       EXPECT_GT(reported_, unexcused_) << wrong << " wrong pages, after " << plan_->injected();
+    }
     unexcused_ = reported_;
   }
 
@@ -326,7 +327,7 @@ class FaultWalk : public ::testing::TestWithParam<Kind> {
   bool walk(std::uint64_t n) {
     const auto plan = std::make_shared<FaultPlan>(n);
     const Watchdog watchdog(*plan);
-    Run run(GetParam(), image_, store_, plan);
+    FaultyRun run(GetParam(), image_, store_, plan);
     run.walk();
     run.expect_works_or_says_so();
     run.destroy();
@@ -350,7 +351,7 @@ TEST_P(FaultWalk, WhateverFailsIsReportedOrRecoveredFrom) {
   std::printf("%llu runs; the last one made %llu calls that could have failed\n",
               static_cast<unsigned long long>(n), static_cast<unsigned long long>(calls_));
   for (const auto& [site, name] : kFaultSites) {
-    if (!GetParam().never.contains(site)) EXPECT_TRUE(seen_.contains(site)) << name;
+    EXPECT_TRUE(seen_.contains(site) || GetParam().never.contains(site)) << name;
   }
 }
 
