@@ -109,6 +109,7 @@ void SimulatedDevice::end_copy(bool well) {
   EndedCopy ended{.id = copy.id, .failure = nullptr};
   if (!well) ended.failure = std::make_exception_ptr(StoreError("simulated: a copy failed"));
   ended_.push_back(std::move(ended));
+  if (on_copy_ended) on_copy_ended(copy.id, well);
   announce();
 }
 

@@ -24,6 +24,8 @@ class SimulatedDevice final : public Device,
  public:
   /// Asked before each call that can fail, with its name: true makes it fail.
   std::function<bool(const char* call)> fault = [](const char*) { return false; };
+  /// A copy has ended, well or badly.
+  std::function<void(CopyId copy, bool well)> on_copy_ended;
   /// Work that read what a failed copy left: in which stream, under which lease.
   std::function<void(std::uint32_t stream, LeaseId lease)> on_garbage;
 

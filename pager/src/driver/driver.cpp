@@ -351,7 +351,9 @@ void Driver::observe() {
     if (fatal_) lost_track_ = true;  // nothing will ever say when queued work is done
     fail(std::current_exception());
   }
+  const bool timing = !timings_.idle();
   timings_.observe();
+  news_ = news_ || (timing && timings_.idle());
   continue_budget();
 }
 
