@@ -4,7 +4,6 @@
 #include <memory>
 #include <mutex>
 #include <span>
-#include <utility>
 
 #include "pager/backing_store.hpp"
 
@@ -17,23 +16,26 @@ class WatchedStore final : public BackingStore {
   /// Called one at a time, from any thread.
   using Watcher = std::function<void(Bytes ready, Bytes total)>;
 
-  explicit WatchedStore(std::shared_ptr<const BackingStore> store) : store_(std::move(store)) {}
+  explicit WatchedStore(std::shared_ptr<const BackingStore> store);
 
   Bytes size() const override { return store_->size(); }
   void read(Bytes offset, std::span<std::byte> out) const override { store_->read(offset, out); }
   const std::byte* data() const override { return store_->data(); }
   Bytes pinned(Bytes offset, Bytes size) const override { return store_->pinned(offset, size); }
-  void announce(std::function<void(ByteRange)> ready) const override;
+  [[nodiscard]] Subscription announce(std::function<void(ByteRange)> ready) const override;
 
   /// From now on `watcher` is told of what becomes ready, and at once of what is. An empty one ends
   /// it: when that call has returned, the former one will not be called again.
   void watch(Watcher watcher) const;
 
  private:
+  void note_ready(Bytes more);
+
   std::shared_ptr<const BackingStore> store_;
   mutable std::mutex mutex_;  // held while watcher_ runs
   mutable Watcher watcher_;
-  mutable Bytes ready_;
+  Bytes ready_;
+  Subscription subscription_;  // last: what it calls uses all of the above
 };
 
 }  // namespace tensor_pager::qwen_prefill

@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <filesystem>
@@ -81,22 +80,57 @@ TEST_P(StoreContract, RangeOutsideTheImageIsAnError) {
   EXPECT_THROW(store_->read({~0ULL}, out), StoreError);
 }
 
-TEST_P(StoreContract, DataIsTheImageOnceItWasAnnounced) {
-  std::mutex mutex;
-  std::condition_variable changed;
-  Bytes announced;
-  store_->announce([&](ByteRange range) {
-    const std::lock_guard lock(mutex);
-    announced += range.size;
-    changed.notify_all();
-  });
-  {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return announced == store_->size(); });
+/// Adds up what is announced.
+class Listener {
+ public:
+  explicit Listener(const BackingStore& store)
+      : subscription_(store.announce([this](ByteRange range) { add(range); })) {}
+
+  void wait_for(Bytes total) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return announced_ == total; });
   }
-  store_->announce({});
+  void end() { subscription_.end(); }
+  Bytes announced() {
+    const std::lock_guard lock(mutex_);
+    return announced_;
+  }
+
+ private:
+  void add(ByteRange range) {
+    const std::lock_guard lock(mutex_);
+    announced_ += range.size;
+    changed_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Bytes announced_;
+  Subscription subscription_;  // last: what it calls uses all of the above
+};
+
+TEST_P(StoreContract, DataIsTheImageOnceItWasAnnounced) {
+  Listener(*store_).wait_for(store_->size());
   ASSERT_NE(store_->data(), nullptr);
   EXPECT_EQ(std::memcmp(store_->data(), fixture_.bytes.data(), fixture_.bytes.size()), 0);
+}
+
+TEST_P(StoreContract, EveryListenerIsToldEverything) {
+  Listener first(*store_);
+  Listener second(*store_);
+  second.wait_for(store_->size());
+  Listener late(*store_);
+  first.wait_for(store_->size());
+  EXPECT_EQ(late.announced(), store_->size()) << "what was there already is announced at once";
+}
+
+TEST_P(StoreContract, EndedSubscriptionIsSilent) {
+  Listener ended(*store_);
+  ended.end();
+  const Bytes before = ended.announced();
+  Listener other(*store_);
+  other.wait_for(store_->size());
+  EXPECT_EQ(ended.announced(), before);
 }
 
 TEST_P(StoreContract, ManyThreadsReadAtOnce) {
@@ -152,14 +186,11 @@ TEST(PinnedStore, EveryByteOfTwoFilesIsPinnedAndInPlace) {
                                                     directory.write("b", second)};
   for (const bool pin_files : {true, false}) {
     const auto store = make_pinned_store(files, {.pin_files = pin_files}).store;
-    std::atomic<std::uint64_t> announced = 0;
-    store->announce([&](ByteRange range) { announced += range.size.count; });
-    while (announced != store->size().count) std::this_thread::yield();
+    Listener(*store).wait_for(store->size());
     EXPECT_EQ(store->pinned({0}, store->size()), Bytes{8192})
         << "one piece does not reach into the next file";
     EXPECT_EQ(store->pinned({8192}, Bytes{9000}), Bytes{9000});
     EXPECT_EQ(std::memcmp(store->data() + 8192, second.data(), second.size()), 0);
-    store->announce({});
   }
 }
 #endif

@@ -4,6 +4,7 @@
 #include <thread>
 #include <utility>
 
+#include "birthplace.hpp"
 #include "pager/host_device.hpp"
 
 namespace tensor_pager {
@@ -21,7 +22,11 @@ class HostStream::Impl {
     thread_.join();
   }
 
+  /// Whether this is a child process: a copy of the queue, without its thread.
+  bool elsewhere() const noexcept { return birthplace_.elsewhere(); }
+
   void launch(std::function<void()> work) {
+    require_here();
     {
       const std::lock_guard lock(mutex_);
       queue_.push_back(std::move(work));
@@ -30,6 +35,7 @@ class HostStream::Impl {
   }
 
   void synchronize() {
+    require_here();
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return queue_.empty() && !busy_; });
   }
@@ -51,6 +57,9 @@ class HostStream::Impl {
     }
   }
 
+  void require_here() const { birthplace_.require_here("this host stream"); }
+
+  const Birthplace birthplace_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> queue_;
@@ -60,7 +69,9 @@ class HostStream::Impl {
 };
 
 HostStream::HostStream() : impl_(std::make_unique<Impl>()) {}
-HostStream::~HostStream() = default;
+HostStream::~HostStream() {
+  if (impl_->elsewhere()) (void)impl_.release();
+}
 void HostStream::launch(std::function<void()> work) {
   impl_->launch(std::move(work));
 }
