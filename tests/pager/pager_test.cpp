@@ -13,57 +13,12 @@
 
 #include "pager/host_device.hpp"
 #include "pager/memory_store.hpp"
+#include "word_store.hpp"
 
 namespace tensor_pager::testing {
 namespace {
 
-constexpr Bytes kPage = KiB(4);
-
-/// An image of 32-bit words, word i being i * 2654435761.
-class WordStore final : public BackingStore {
- public:
-  explicit WordStore(std::uint32_t pages) : words_(pages * kPage.count / 4) {
-    for (std::size_t i = 0; i < words_.size(); ++i)
-      words_[i] = static_cast<std::uint32_t>(i * 2654435761U);
-  }
-  Bytes size() const override { return {words_.size() * 4}; }
-  void read(Bytes offset, std::span<std::byte> out) const override {
-    const std::uint32_t page = static_cast<std::uint32_t>(offset / kPage);
-    if (page == bad_page) throw StoreError("page " + std::to_string(page) + " is on a bad sector");
-    reads += 1;
-    bytes_read += out.size();
-    std::memcpy(out.data(), reinterpret_cast<const std::byte*>(words_.data()) + offset.count,
-                out.size());
-  }
-
-  static bool correct(const std::byte* page_address, std::uint32_t page) {
-    for (std::size_t i = 0; i < kPage.count / 4; ++i) {
-      std::uint32_t word = 0;
-      std::memcpy(&word, page_address + i * 4, 4);
-      if (word != static_cast<std::uint32_t>((page * kPage.count / 4 + i) * 2654435761U))
-        return false;
-    }
-    return true;
-  }
-
-  std::atomic<std::uint32_t> bad_page = 0xffffffff;
-  mutable std::atomic<std::uint64_t> reads = 0;
-  mutable std::atomic<std::uint64_t> bytes_read = 0;
-
- private:
-  std::vector<std::uint32_t> words_;
-};
-
-AccessPlan cycle(std::uint32_t pages) {
-  AccessPlan plan;
-  for (std::uint32_t page = 0; page < pages; ++page)
-    plan.steps.push_back({.reads = {{kPage * page, kPage}}});
-  return plan;
-}
-
-ByteRange page_range(std::uint32_t page) {
-  return {kPage * page, kPage};
-}
+constexpr Bytes kPage = kWordPage;
 
 class PagerTest : public ::testing::Test {
  protected:
@@ -180,24 +135,6 @@ TEST_F(PagerTest, FailedReadReachesTheCallerAndTheNextPassSucceeds) {
   store_->bad_page = 0xffffffff;
   const Lease lease = pager->acquire(StepIndex{5});
   EXPECT_TRUE(WordStore::correct(pager->address(kPage * 5), 5));
-}
-
-TEST_F(PagerTest, FailureOfACopyThatAStreamWaitsForIsReportedByTheNextAcquire) {
-  const auto pager = make(3, {},
-                          {.link_bytes_per_second = 0,
-                           .link_latency = std::chrono::milliseconds(20),
-                           .trace = nullptr});
-  store_->bad_page = 2;
-  HostStream stream;
-  const ByteRange bad = page_range(2);
-  const ByteRange good = page_range(3);
-  Lease lease = pager->acquire(std::span(&bad, 1), stream.ref());
-  stream.synchronize();
-  while (pager->statistics().core.failed_loads == 0) std::this_thread::yield();
-  lease.release();
-  EXPECT_THROW(pager->acquire(std::span(&good, 1), stream.ref()), StoreError);
-  EXPECT_NO_THROW(pager->acquire(std::span(&good, 1), stream.ref()));
-  stream.synchronize();
 }
 
 TEST_F(PagerTest, ArenaShrinksAndGrowsWhileInUse) {

@@ -21,6 +21,9 @@ struct SimulationResult {
 /// Throws std::logic_error at the first event after which an invariant does not hold.
 SimulationResult simulate(std::uint64_t seed, std::uint64_t events);
 
+/// Runs driver and core with threads, streams and faults in any order, likewise.
+SimulationResult simulate_driver(std::uint64_t seed, std::uint64_t events);
+
 /// The command that replays a seed.
 std::string replay_command(std::uint64_t seed, std::uint64_t events);
 

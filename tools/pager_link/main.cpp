@@ -139,13 +139,13 @@ void measure(const Options& options, const std::shared_ptr<const BackingStore>& 
 void wait_until_pinned(const Options& options, const BackingStore& store) {
   const std::uint64_t size = store.size().count;
   std::atomic<std::uint64_t> ready = 0;
-  store.announce([&](ByteRange range) { ready += range.size.count; });
+  const Subscription subscription =
+      store.announce([&](ByteRange range) { ready += range.size.count; });
   command_line::ProgressBar bar(!options.quiet, "pinning", static_cast<double>(size) / 1e9, "GB");
   while (ready != size) {
     bar.update(ready, size);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  store.announce({});
 }
 
 void run(const Options& options) {

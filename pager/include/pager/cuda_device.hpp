@@ -26,10 +26,24 @@ int cuda_device_count();
 Bytes cuda_free_memory(int gpu);
 
 /// Paging in GPU memory: the address range is cuMemAddressReserve, a frame is a cuMemCreate handle,
-/// and copies are asynchronous, in a stream of their own. A StreamRef's handle is a cudaStream_t.
+/// and copies are asynchronous, in a stream of their own. Throws DeviceError if there is no such
+/// GPU.
 ///
 /// Pages of a store that is not pinned pass through a small pinned buffer, which is slower: see
-/// make_pinned_store. Throws DeviceError if there is no such GPU.
+/// make_pinned_store.
+///
+/// A StreamRef's handle is a cudaStream_t (a CUstream) of the GPU's primary context, the one that
+/// the CUDA runtime uses. Null is the default stream of the pager's GPU, and cudaStreamPerThread
+/// the calling thread's own default stream there, whatever GPU the thread has selected. As the
+/// latter names another stream on every thread, its leases end on the thread that acquired them.
+/// Streams of other GPUs are refused, and so are streams that are being captured: acquire pages
+/// outside of the capture, and hold the lease while the graph is replayed.
+///
+/// Nothing of this is seen by the caller's own use of CUDA, on any thread: the selected device, the
+/// last error and a capture under way are what they were after every call.
+///
+/// CUDA does not survive fork: in the child every call throws Error, and destruction leaves
+/// everything alone.
 std::unique_ptr<Device> make_cuda_device(const CudaDeviceOptions& options = {});
 
 }  // namespace tensor_pager

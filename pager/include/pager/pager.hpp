@@ -1,10 +1,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "pager/arena_budget.hpp"
 #include "pager/backing_store.hpp"
 #include "pager/device.hpp"
 #include "pager/errors.hpp"
@@ -23,6 +25,8 @@ struct PagerOptions {
   /// default_page_size.
   Bytes page{};
   PolicyOptions policy{};
+  /// Where the arena's memory comes from, if several pagers share a budget.
+  std::shared_ptr<ArenaBudget> budget = nullptr;
   /// Unmap a page as soon as it is evicted, so that a stray read faults. For debugging.
   bool unmap_on_evict = false;
   /// Steps and stalls are recorded here if set. It outlives the pager.
@@ -44,11 +48,12 @@ Bytes default_page_size(Bytes image, Bytes granularity);
 /// with; larger pages are copied one by one.
 std::uint32_t pages_per_copy(Bytes page);
 
-class Pager;
-
 /// The pages of one step, resident for as long as the lease lives. Move-only. When it ends, its
 /// pages may be evicted as soon as the work queued in its stream by then is done; ending it never
-/// waits.
+/// waits. It should end on the thread that acquired it, or while that thread does not wait for the
+/// pager: a thread that waits is taken for one that will not end its leases.
+///
+/// A lease that outlives its pager is void: its pages are gone, and ending it does nothing.
 class Lease {
  public:
   Lease() = default;
@@ -60,9 +65,10 @@ class Lease {
 
  private:
   friend class Pager;
-  Lease(Pager& pager, LeaseId id, StreamRef stream) : pager_(&pager), id_(id), stream_(stream) {}
+  class Issuer;
+  Lease(std::shared_ptr<Issuer> issuer, LeaseId id, StreamRef stream);
 
-  Pager* pager_ = nullptr;
+  std::shared_ptr<Issuer> issuer_;
   LeaseId id_{};
   StreamRef stream_;
 };
@@ -72,14 +78,21 @@ class Lease {
 /// starts.
 ///
 /// A caller acquires what it is going to read, queues the work in its stream, and lets the lease
-/// go. With a plan, pages are brought in ahead of the acquire; without one, on demand. Thread-safe;
-/// leases end before the pager does.
+/// go. With a plan, pages are brought in ahead of the acquire; without one, on demand.
+///
+/// Thread-safe. No call changes the caller's current device or context. Calls that wait end after
+/// finitely many events of the device and of other callers; a wait that would never end is an
+/// error. After a DeviceError of the pager's own device every later call says why. In a child
+/// process (fork) every call throws Error: pages are not inherited.
 class Pager {
  public:
   /// Throws BudgetError if the arena holds no page, DeviceError if the device cannot provide the
-  /// range or the frames.
+  /// range or the frames; Error if there is no device or no store.
   Pager(std::unique_ptr<Device> device, std::shared_ptr<const BackingStore> store,
         const PagerOptions& options);
+  /// Returns when no queued work reads pages any more: that of leases which have ended, and that
+  /// of leases which are held, and void from then on. Calls of other threads that wait end with an
+  /// Error.
   ~Pager();
   Pager(const Pager&) = delete;
   Pager& operator=(const Pager&) = delete;
@@ -94,26 +107,39 @@ class Pager {
 
   /// Reaches a step of the plan. Work that the caller queues in `stream` afterwards finds the
   /// step's pages, and those of `chosen`, resident. The calling thread itself waits only until the
-  /// copies are queued (and with the null stream of the host device, until they have ended). Throws
-  /// StoreError or DeviceError if a page could not be brought in; BudgetError if waiting would
-  /// never end.
+  /// copies are queued (and with the null stream of the host device, until they have ended).
+  ///
+  /// Throws StoreError or DeviceError if a page could not be brought in, after it was tried twice,
+  /// or, before anything is acquired, if copies failed that earlier work in this stream waited for
+  /// (see check); BudgetError if waiting would never end; Error if the stream cannot be used.
   Lease acquire(StepIndex step, std::span<const ByteRange> chosen = {}, StreamRef stream = {});
-  /// The same for bytes outside the plan.
+  /// The same for bytes outside the plan. What is resident costs as much as the lease has pages,
+  /// and does not change what is planned.
   Lease acquire(std::span<const ByteRange> ranges, StreamRef stream = {});
+  /// The same if every page is resident already; otherwise nothing, at once.
+  std::optional<Lease> try_acquire(std::span<const ByteRange> ranges, StreamRef stream = {});
 
-  /// Changes the arena at run time. Returns when the memory that was given up is free, which takes
-  /// until the work that reads it is done. Throws BudgetError, and changes nothing, if the plan's
-  /// largest step would not fit.
+  /// Copies may fail after a lease was handed out: work in its stream then reads garbage. Returns
+  /// when every copy that work in `stream` waits for has ended, and throws what made them fail, if
+  /// nobody was told yet. Called after the stream was synchronised, it says whether its results can
+  /// be used; it does not wait for the work itself.
+  void check(StreamRef stream = {});
+
+  /// Changes the arena at run time, also while other threads use it. Returns when the memory that
+  /// was given up is free, which takes until the work that reads it is done. Throws and leaves the
+  /// arena as it was: BudgetError if the plan's largest step, or what leases hold that this thread
+  /// would have to end, does not fit; DeviceError if the device refuses the memory.
   void set_arena(Bytes arena);
 
   /// Forgets every page that no lease holds, once no queued work reads it. Returns when none of
-  /// them is resident or mapped any more; none is brought in before the next acquire or set_plan.
-  /// So a measurement that begins now begins cold, and pays for no clearing up.
+  /// them is resident any more; none is brought in before the next acquire or set_plan.
+  /// So a measurement that begins now begins cold.
   void evict_all();
 
   /// Returns when nothing is under way: work that leases covered has passed, and copies that were
-  /// started, for pages ahead, have ended.
-  /// Statistics taken then are those of a whole: what was commanded was copied.
+  /// started, for pages ahead, have ended. Statistics taken then are those of a whole: what was
+  /// commanded was copied. If other threads go on meanwhile, it returns when what was under way at
+  /// the call has ended. Throws what check would throw, for all streams.
   void settle();
 
   /// The smallest arena that can run the present plan.
@@ -125,7 +151,7 @@ class Pager {
  private:
   friend class Lease;
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 /// The smallest arena, in bytes, that can run `plan` over an image cut into pages like `layout`.

@@ -22,7 +22,7 @@ struct PinnedStoreOptions {
 
 struct PinnedStore {
   std::shared_ptr<const BackingStore> store;
-  /// Which kind was taken, and why: "pinned file", "pinned copy: cudaHostRegister of ... failed:
+  /// Which kind was taken, and why: "pinned file", "pinned copy: cuMemHostRegister of ... failed:
   /// ...".
   std::string description;
 };
@@ -32,6 +32,8 @@ struct PinnedStore {
 /// be used while the rest is under way. Where registering files is refused, or not wanted, their
 /// bytes are read into huge-page memory near the GPU instead. Offsets are those of a
 /// MappedFileStore. Throws StoreError or DeviceError if neither is possible.
+///
+/// Neither this nor the store changes what the calling thread has of CUDA: see make_cuda_device.
 PinnedStore make_pinned_store(const std::vector<std::filesystem::path>& files,
                               const PinnedStoreOptions& options = {});
 

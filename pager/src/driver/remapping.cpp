@@ -21,32 +21,24 @@ std::size_t run_of(std::span<const Remap> commands) {
   return count;
 }
 
-void map_run(Device& device, std::span<const Remap> commands) {
+void map_run(AddressRange& range, std::span<const Remap> commands) {
   std::vector<FrameIndex> frames;
   for (const Remap& command : commands) frames.push_back(std::get<MapPage>(command).frame);
-  device.map_run(std::get<MapPage>(commands.front()).page, frames);
-}
-
-void change_frame(Device& device, const Remap& command) {
-  if (const auto* create = std::get_if<CreateFrame>(&command)) device.create_frame(create->frame);
-  if (const auto* destroy = std::get_if<DestroyFrame>(&command)) {
-    device.destroy_frame(destroy->frame);
-  }
+  range.map(std::get<MapPage>(commands.front()).page, frames);
 }
 
 }  // namespace
 
-void remap(Device& device, std::span<const Remap> commands) {
+void remap(AddressRange& range, std::span<const Remap> commands) {
   while (!commands.empty()) {
     const std::size_t mapped = run_of<MapPage>(commands);
     const std::size_t unmapped = run_of<UnmapPage>(commands);
     if (mapped > 0) {
-      map_run(device, commands.first(mapped));
+      map_run(range, commands.first(mapped));
     } else if (unmapped > 0) {
-      device.unmap_run(std::get<UnmapPage>(commands.front()).page,
-                       static_cast<std::uint32_t>(unmapped));
+      range.unmap(std::get<UnmapPage>(commands.front()).page, static_cast<std::uint32_t>(unmapped));
     } else {
-      change_frame(device, commands.front());
+      range.destroy_frame(std::get<DestroyFrame>(commands.front()).frame);
     }
     commands = commands.subspan(std::max<std::size_t>(mapped + unmapped, 1));
   }

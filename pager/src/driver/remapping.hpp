@@ -9,6 +9,6 @@ namespace tensor_pager {
 
 /// Carries commands out in their order; neighbouring pages that are mapped or unmapped one after
 /// another are so together. Throws DeviceError.
-void remap(Device& device, std::span<const Remap> commands);
+void remap(AddressRange& range, std::span<const Remap> commands);
 
 }  // namespace tensor_pager

@@ -12,7 +12,7 @@ void LeaseTimings::asked(LeaseId lease, const LeaseLabel& label, StreamId queue,
   held_[lease] = {.label = label,
                   .late = late,
                   .stream = streams_.emplace(queue, number).first->second,
-                  .asked = device_.stamp(stream)};
+                  .asked = stamp(stream)};
 }
 
 void LeaseTimings::brought_in(LeaseId lease, std::vector<std::uint64_t> copies) {
@@ -22,12 +22,21 @@ void LeaseTimings::brought_in(LeaseId lease, std::vector<std::uint64_t> copies) 
 
 void LeaseTimings::granted(LeaseId lease, StreamRef stream) {
   const auto timing = held_.find(lease);
-  if (timing != held_.end()) timing->second.granted = device_.stamp(stream);
+  if (timing != held_.end()) timing->second.granted = stamp(stream);
 }
 
-std::optional<StampId> LeaseTimings::stamp_end(StreamRef stream) {
+std::optional<StampId> LeaseTimings::stamp_end(StreamRef stream) noexcept {
   if (trace_ == nullptr) return std::nullopt;
-  return device_.stamp(stream);
+  return stamp(stream);
+}
+
+/// A time that cannot be taken is no reason to fail a pass.
+std::optional<StampId> LeaseTimings::stamp(StreamRef stream) noexcept {
+  try {
+    return device_.clock().stamp(stream);
+  } catch (...) {
+    return std::nullopt;
+  }
 }
 
 void LeaseTimings::ended(LeaseId lease, std::optional<StampId> end) {
@@ -52,15 +61,15 @@ bool LeaseTimings::read(const Timing& timing) {
   std::array<std::optional<Trace::Time>, 3> times;
   for (std::size_t i = 0; i < stamps.size(); ++i) {
     if (!stamps[i]) continue;
-    times[i] = device_.take_stamp(*stamps[i]);
+    times[i] = device_.clock().take_stamp(*stamps[i]);
     if (!times[i]) return false;
   }
   const auto& [ended, granted, asked] = times;
-  if (timing.late && granted) {
+  if (timing.late && asked && granted) {
     stalled_ += *granted - *asked;
     if (trace_ != nullptr) add_span(Trace::Track::stalls, *asked, *granted, timing);
   }
-  if (ended) add_span(Trace::Track::steps, *granted, *ended, timing);
+  if (granted && ended) add_span(Trace::Track::steps, *granted, *ended, timing);
   return true;
 }
 

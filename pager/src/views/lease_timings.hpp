@@ -36,7 +36,7 @@ class LeaseTimings {
   /// Work that is queued from now on reads the pages.
   void granted(LeaseId lease, StreamRef stream);
   /// A stamp after that work, for `ended`; nothing if nobody wants to know.
-  std::optional<StampId> stamp_end(StreamRef stream);
+  std::optional<StampId> stamp_end(StreamRef stream) noexcept;
   void ended(LeaseId lease, std::optional<StampId> end);
 
   /// Reads the stamps that streams have passed.
@@ -57,6 +57,7 @@ class LeaseTimings {
     std::optional<StampId> ended{};
   };
 
+  std::optional<StampId> stamp(StreamRef stream) noexcept;
   bool read(const Timing& timing);
   void add_span(Trace::Track track, Trace::Time begin, Trace::Time end, const Timing& timing);
 

@@ -1,49 +1,88 @@
 #pragma once
 
+#include <mutex>
 #include <utility>
 #include <vector>
 
-#include "devices/cuda/check.hpp"
+#include "devices/cuda/context.hpp"
 
 namespace tensor_pager::cuda {
 
-/// Events to use again and again: creating one costs more than recording it.
+class EventPool;
+
+/// An event that goes back to its pool. Move-only; the pool outlives it.
+class Event {
+ public:
+  Event() = default;
+  Event(Event&& other) noexcept
+      : pool_(std::exchange(other.pool_, nullptr)),
+        handle_(std::exchange(other.handle_, nullptr)) {}
+  Event& operator=(Event&& other) noexcept {
+    std::swap(pool_, other.pool_);
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Event();
+
+  explicit operator bool() const { return handle_ != nullptr; }
+  CUevent handle() const { return handle_; }
+
+ private:
+  friend class EventPool;
+  Event(EventPool& pool, CUevent handle) : pool_(&pool), handle_(handle) {}
+
+  EventPool* pool_ = nullptr;
+  CUevent handle_ = nullptr;
+};
+
+/// Events to use again and again: creating one costs more than recording it. Thread-safe.
 class EventPool {
  public:
-  explicit EventPool(unsigned flags) : flags_(flags) {}
+  EventPool(const Context& context, unsigned flags) : context_(context), flags_(flags) {}
   ~EventPool() {
-    for (cudaEvent_t event : idle_)
-      cudaEventDestroy(event);  // fails harmlessly while the process exits
+    const CurrentContext current(context_, std::nothrow);
+    if (!current) return;
+    for (CUevent event : idle_) driver().cuEventDestroy(event);
   }
   EventPool(const EventPool&) = delete;
   EventPool& operator=(const EventPool&) = delete;
 
-  cudaEvent_t take() {
+  /// The context is current.
+  Event take() {
+    const std::lock_guard lock(mutex_);
     if (idle_.empty()) {
-      cudaEvent_t event = nullptr;
-      check(cudaEventCreateWithFlags(&event, flags_), "cudaEventCreate");
-      return event;
+      idle_.reserve(made_ + 1);  // so that giving back cannot fail
+      CUevent event = nullptr;
+      check(driver().cuEventCreate(&event, flags_), "cuEventCreate");
+      ++made_;
+      return {*this, event};
     }
-    cudaEvent_t event = idle_.back();
+    CUevent event = idle_.back();
     idle_.pop_back();
-    return event;
+    return {*this, event};
   }
-  void give_back(cudaEvent_t event) { idle_.push_back(event); }
 
  private:
-  unsigned flags_;
-  std::vector<cudaEvent_t> idle_;
+  friend class Event;
+  void give_back(CUevent event) noexcept {
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(event);
+  }
+
+  const Context& context_;
+  const unsigned flags_;
+  std::mutex mutex_;
+  std::vector<CUevent> idle_;
+  std::size_t made_ = 0;
 };
 
-/// Whether the work before the event is done. Throws if the GPU reports a failure.
-inline bool passed(cudaEvent_t event, const char* what) {
-  const cudaError_t error = cudaEventQuery(event);
-  if (error == cudaErrorNotReady) {
-    cudaGetLastError();
-    return false;
-  }
-  check(error, what);
-  return true;
+inline Event::~Event() {
+  if (pool_ != nullptr) pool_->give_back(handle_);
+}
+
+/// Whether the work before the event is done. Throws if the GPU can no longer tell.
+inline bool has_passed(const Event& event, const char* what) {
+  return !not_ready(driver().cuEventQuery(event.handle()), what);
 }
 
 }  // namespace tensor_pager::cuda

@@ -1,39 +1,43 @@
 #pragma once
 
 #include <optional>
-#include <span>
 #include <vector>
 
-#include "devices/cuda/check.hpp"
+#include "devices/cuda/context.hpp"
+#include "devices/memory_count.hpp"
+#include "pager/device.hpp"
 
 namespace tensor_pager::cuda {
 
-/// The address range and the frames: what map and unmap do, and nothing about time.
-class PagedRange {
+/// The addresses are cuMemAddressReserve, a frame is a cuMemCreate handle. Returns everything when
+/// it is destroyed, whatever call failed before.
+class PagedRange final : public AddressRange {
  public:
-  explicit PagedRange(int gpu);
-  ~PagedRange();
-  PagedRange(const PagedRange&) = delete;
-  PagedRange& operator=(const PagedRange&) = delete;
+  PagedRange(const Context& context, MemoryCount& memory);
+  ~PagedRange() override;
+
+  void reserve(const PageLayout& layout) override;
+  std::byte* base() const override { return reinterpret_cast<std::byte*>(base_); }
+  void create_frame(FrameIndex frame) override;
+  void destroy_frame(FrameIndex frame) override;
+  void map(PageIndex first, std::span<const FrameIndex> frames) override;
+  void unmap(PageIndex first, std::uint32_t count) override;
 
   Bytes granularity() const { return granularity_; }
-  void reserve(const PageLayout& layout);
-  void create_frame(FrameIndex frame);
-  void destroy_frame(FrameIndex frame);
-  void map_run(PageIndex first, std::span<const FrameIndex> frames);
-  /// Those of the pages that are mapped.
-  void unmap_run(PageIndex first, std::uint32_t count);
-
-  std::byte* base() const { return reinterpret_cast<std::byte*>(base_); }
+  const PageLayout& layout() const { return layout_; }
+  CUdeviceptr address(Bytes offset) const { return base_ + offset.count; }
 
  private:
-  CUdeviceptr address(PageIndex page) const { return base_ + page_.count * page.value; }
+  CUdeviceptr address(PageIndex page) const { return address(layout_.page * page.value); }
+  void map_each(PageIndex first, std::span<const FrameIndex> frames);
+  void unmap_mapped(PageIndex first, std::uint32_t count);
 
-  Driver driver_;
+  const Context& context_;
+  MemoryCount& memory_;
   CUmemAllocationProp properties_{};
   CUmemAccessDesc access_{};
   Bytes granularity_;
-  Bytes page_;
+  PageLayout layout_;
   Bytes size_;
   CUdeviceptr base_ = 0;
   std::vector<std::optional<CUmemGenericAllocationHandle>> frames_;

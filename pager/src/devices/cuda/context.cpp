@@ -1,0 +1,54 @@
+#include "devices/cuda/context.hpp"
+
+#include <string>
+
+namespace tensor_pager::cuda {
+
+Context::Context(int gpu) : gpu_(gpu) {
+  const Driver& cuda = driver();
+  const int count = device_count();
+  if (count == 0) throw DeviceError("no GPU was found: CUDA offers no device on this machine");
+  if (gpu < 0 || gpu >= count) {
+    throw DeviceError("GPU " + std::to_string(gpu) + " does not exist: there are " +
+                      std::to_string(count) + ", counted from 0");
+  }
+  check(cuda.cuDeviceGet(&device_, gpu), "cuDeviceGet");
+  check(cuda.cuDevicePrimaryCtxRetain(&handle_, device_), "cuDevicePrimaryCtxRetain");
+}
+
+Context::~Context() {
+  if (!elsewhere()) driver().cuDevicePrimaryCtxRelease(device_);
+}
+
+CurrentContext::CurrentContext(const Context& context) {
+  context.require_here();
+  check(enter(context), "making a CUDA context current");
+}
+
+CurrentContext::CurrentContext(const Context& context, std::nothrow_t) noexcept {
+  if (!context.elsewhere()) enter(context);
+}
+
+CurrentContext::~CurrentContext() {
+  if (entered_) driver_->cuThreadExchangeStreamCaptureMode(&mode_);
+  CUcontext ours = nullptr;
+  if (pushed_) driver_->cuCtxPopCurrent(&ours);
+}
+
+/// Most callers use the primary context already: then nothing is pushed.
+CUresult CurrentContext::enter(const Context& context) noexcept {
+  driver_ = &driver();
+  CUcontext current = nullptr;
+  CUresult result = driver_->cuCtxGetCurrent(&current);
+  if (result != CUDA_SUCCESS) return result;
+  if (current != context.handle()) {
+    result = driver_->cuCtxPushCurrent(context.handle());
+    if (result != CUDA_SUCCESS) return result;
+    pushed_ = true;
+  }
+  result = driver_->cuThreadExchangeStreamCaptureMode(&mode_);
+  entered_ = result == CUDA_SUCCESS;
+  return result;
+}
+
+}  // namespace tensor_pager::cuda
