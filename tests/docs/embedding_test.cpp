@@ -9,10 +9,10 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <span>
-#include <sstream>
 #include <regex>
 #include <set>
+#include <span>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -243,9 +243,9 @@ TEST(Embedding, EveryPromiseNamesTestsThatExist) {
       if ((*it)[1].length() != 0) suite = (*it)[1];
       const std::string wanted = suite + "." + (*it)[2].str();
       const auto found = tests.lower_bound(wanted);
-      const bool there = found != tests.end() &&
-                         ((*it)[3].matched ? found->starts_with(wanted)
-                                           : *found == wanted || (*it)[2].length() == 0);
+      const bool there =
+          found != tests.end() && ((*it)[3].matched ? found->starts_with(wanted)
+                                                    : *found == wanted || (*it)[2].length() == 0);
       EXPECT_TRUE(there) << wanted << " is promised, and there is no such test";
     }
     EXPECT_FALSE(suite.empty()) << "no test is named for: " << line;
