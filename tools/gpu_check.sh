@@ -65,6 +65,7 @@ tests() {
   announce "tests"
   gtest "device, stores (contract suites)" "$bin/pager_tests" --gtest_filter='*Cuda*:*Pinned*'
   gtest "pager with kernels that check their pages" "$bin/cuda_pager_tests"
+  gtest "boundary: device, capture, fork, arena" "$bin/cuda_boundary_tests"
   gtest "kernels" "$bin/cuda_kernels_test"
   gtest "logits, bit-identity, host waits" "$bin/cuda_inference_test"
 }

@@ -1,5 +1,5 @@
-// core_simulator: runs the core against a simulated device for many seeds, and stops at the first
-// violation.
+// core_simulator: runs the core, or the driver with it, against a simulated device for many seeds,
+// and stops at the first violation.
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
@@ -12,7 +12,8 @@
 namespace {
 
 constexpr const char* kUsage =
-    "usage: core_simulator [--first-seed N] [--seeds N] [--events N]\n"
+    "usage: core_simulator [--driver] [--first-seed N] [--seeds N] [--events N]\n"
+    "--driver runs the driver and the core together, with threads and faults; otherwise the core.\n"
     "Runs seeds [first, first + seeds), default [1, 10001), for so many events each (default "
     "1000).\n"
     "Exit status: 0 no violation, 1 a violation (with the command that replays it), 2 wrong "
@@ -22,10 +23,16 @@ struct Options {
   std::uint64_t first_seed = 1;
   std::uint64_t seeds = 10000;
   std::uint64_t events = 1000;
+  tensor_pager::testing::Subject subject = tensor_pager::testing::Subject::core;
 };
 
 bool parse(int argc, char** argv, Options& options) {
-  for (int i = 1; i + 1 < argc; i += 2) {
+  int i = 1;
+  if (argc > 1 && std::string_view(argv[1]) == "--driver") {
+    options.subject = tensor_pager::testing::Subject::driver;
+    ++i;
+  }
+  for (; i + 1 < argc; i += 2) {
     std::uint64_t* value = nullptr;
     if (std::string_view(argv[i]) == "--first-seed") value = &options.first_seed;
     if (std::string_view(argv[i]) == "--seeds") value = &options.seeds;
@@ -33,7 +40,7 @@ bool parse(int argc, char** argv, Options& options) {
     const char* const end = argv[i + 1] + std::strlen(argv[i + 1]);
     if (value == nullptr || std::from_chars(argv[i + 1], end, *value).ptr != end) return false;
   }
-  return argc % 2 == 1;
+  return i == argc;
 }
 
 }  // namespace
@@ -47,15 +54,16 @@ int main(int argc, char** argv) {
   tensor_pager::testing::SimulationResult total;
   for (std::uint64_t seed = options.first_seed; seed < options.first_seed + options.seeds; ++seed) {
     try {
-      const auto result = tensor_pager::testing::simulate(seed, options.events);
+      const auto result = tensor_pager::testing::simulate(options.subject, seed, options.events);
       total.events += result.events;
       total.copies += result.copies;
       total.leases += result.leases;
       total.failures += result.failures;
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "seed %llu: %s\nreplay with: %s\n",
-                   static_cast<unsigned long long>(seed), error.what(),
-                   tensor_pager::testing::replay_command(seed, options.events).c_str());
+      std::fprintf(
+          stderr, "seed %llu: %s\nreplay with: %s\n", static_cast<unsigned long long>(seed),
+          error.what(),
+          tensor_pager::testing::replay_command(options.subject, seed, options.events).c_str());
       return 1;
     }
   }

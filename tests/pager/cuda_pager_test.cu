@@ -192,9 +192,10 @@ TEST_F(CudaPager, MoreThanTheGpuHasIsAnErrorThatSaysSo) {
   std::size_t total = 0;
   cudaMemGetInfo(&free, &total);
   const auto device = make_cuda_device();
-  device->reserve({.image = Bytes{total} * 2, .page = GiB(1)});
+  device->range().reserve({.image = Bytes{total} * 2, .page = GiB(1)});
   const auto fill = [&] {
-    for (std::uint32_t frame = 0; frame <= total >> 30; ++frame) device->create_frame({frame});
+    for (std::uint32_t frame = 0; frame <= total >> 30; ++frame)
+      device->range().create_frame({frame});
   };
   try {
     fill();

@@ -645,4 +645,13 @@ SimulationResult simulate_driver(std::uint64_t seed, std::uint64_t events) {
   return DriverSimulation(seed).run(events);
 }
 
+SimulationResult simulate(Subject subject, std::uint64_t seed, std::uint64_t events) {
+  return subject == Subject::core ? simulate(seed, events) : simulate_driver(seed, events);
+}
+
+std::string replay_command(Subject subject, std::uint64_t seed, std::uint64_t events) {
+  return std::string("core_simulator ") + (subject == Subject::driver ? "--driver " : "") +
+         "--first-seed " + std::to_string(seed) + " --seeds 1 --events " + std::to_string(events);
+}
+
 }  // namespace tensor_pager::testing

@@ -529,9 +529,4 @@ SimulationResult simulate(std::uint64_t seed, std::uint64_t events) {
   return Simulation(seed).run(events);
 }
 
-std::string replay_command(std::uint64_t seed, std::uint64_t events) {
-  return "core_simulator --first-seed " + std::to_string(seed) + " --seeds 1 --events " +
-         std::to_string(events);
-}
-
 }  // namespace tensor_pager::testing

@@ -21,10 +21,14 @@ struct SimulationResult {
 /// Throws std::logic_error at the first event after which an invariant does not hold.
 SimulationResult simulate(std::uint64_t seed, std::uint64_t events);
 
-/// Runs driver and core with threads, streams and faults in any order, likewise.
+/// Runs driver and core together, likewise: several callers and streams, the pager's thread between
+/// any two of its steps, faults in every call of the device, the end of the pager at any moment.
 SimulationResult simulate_driver(std::uint64_t seed, std::uint64_t events);
 
+enum class Subject : std::uint8_t { core, driver };
+SimulationResult simulate(Subject subject, std::uint64_t seed, std::uint64_t events);
+
 /// The command that replays a seed.
-std::string replay_command(std::uint64_t seed, std::uint64_t events);
+std::string replay_command(Subject subject, std::uint64_t seed, std::uint64_t events);
 
 }  // namespace tensor_pager::testing

@@ -7,35 +7,40 @@
 namespace tensor_pager::testing {
 namespace {
 
+class SimulatorTest : public ::testing::TestWithParam<Subject> {};
+
 /// 1,000 seeds of 1,000 events: what every CI run does. `core_simulator` runs more.
-TEST(Simulator, FindsNoViolation) {
+TEST_P(SimulatorTest, FindsNoViolation) {
   constexpr std::uint64_t kEvents = 1000;
   SimulationResult total;
   for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
     try {
-      const SimulationResult result = simulate(seed, kEvents);
+      const SimulationResult result = simulate(GetParam(), seed, kEvents);
       total.events += result.events;
       total.leases += result.leases;
       total.copies += result.copies;
       total.failures += result.failures;
     } catch (const std::exception& error) {
       FAIL() << "seed " << seed << ": " << error.what()
-             << "\nreplay with: " << replay_command(seed, kEvents);
+             << "\nreplay with: " << replay_command(GetParam(), seed, kEvents);
     }
   }
   // The simulation is only worth something if it gets to the interesting places.
-  EXPECT_EQ(total.events, 1000 * kEvents);
+  EXPECT_GT(total.events, 900 * kEvents);  // all of them, but where a device failed for good
   EXPECT_GT(total.leases, total.events / 10);
-  EXPECT_GT(total.copies, total.events / 20);
+  EXPECT_GT(total.copies, total.events / 40);
   EXPECT_GT(total.failures, 1000U);
 }
 
-TEST(Simulator, SameSeedSameRun) {
-  const SimulationResult first = simulate(42, 2000);
-  const SimulationResult second = simulate(42, 2000);
+TEST_P(SimulatorTest, SameSeedSameRun) {
+  const SimulationResult first = simulate(GetParam(), 42, 2000);
+  const SimulationResult second = simulate(GetParam(), 42, 2000);
   EXPECT_EQ(first.copies, second.copies);
   EXPECT_EQ(first.leases, second.leases);
 }
+
+INSTANTIATE_TEST_SUITE_P(Core, SimulatorTest, ::testing::Values(Subject::core));
+INSTANTIATE_TEST_SUITE_P(Driver, SimulatorTest, ::testing::Values(Subject::driver));
 
 }  // namespace
 }  // namespace tensor_pager::testing

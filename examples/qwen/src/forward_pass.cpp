@@ -108,6 +108,8 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
     run_step(step, ubatch(schedule_[i].ubatch, past), sink);
     if (progress) progress(i + 1, schedule_.size());
   }
+  // The host has waited for the logits: what they were made of is here, or has failed.
+  resources_.pager.check(resources_.operations.stream());
 }
 
 // Rows go to the device as they lie in the file, in pieces, so that one is read while another is

@@ -2,8 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <exception>
 #include <optional>
-#include <utility>
 
 #include "birthplace.hpp"
 
@@ -72,8 +72,8 @@ class Loaded {
     try {
       driver_ = look_up_all(library);
       initialised_ = driver_->cuInit(0) == CUDA_SUCCESS;
-    } catch (const DeviceError& error) {
-      reason_ = error.what();
+    } catch (const DeviceError&) {
+      failure_ = std::current_exception();
     }
   }
 
@@ -83,7 +83,7 @@ class Loaded {
           "CUDA was used before this process was forked, and cannot be used here; fork before the "
           "first use of CUDA, or start a program");
     }
-    if (!reason_.empty()) throw DeviceError(reason_);
+    if (failure_) std::rethrow_exception(failure_);
     if (!initialised_) {
       throw DeviceError("no GPU was found: CUDA offers no device on this machine");
     }
@@ -95,7 +95,7 @@ class Loaded {
   Birthplace birthplace_;
   std::optional<Driver> driver_;
   bool initialised_ = false;
-  std::string reason_;
+  std::exception_ptr failure_;
 };
 
 /// Never destroyed: devices may be destroyed after it would be, while the process exits.
