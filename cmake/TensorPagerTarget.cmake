@@ -25,8 +25,9 @@ endfunction()
 # tensor_pager_library(LAYER SOURCES...): the library of one layer (pager, kernels, loaders), with its alias
 # tensor_pager::LAYER, its public headers in LAYER/include and its place in the installed package.
 #
-# Static by default, shared with BUILD_SHARED_LIBS=ON. Shared libraries keep default visibility: exceptions and vtables
-# cross the layers, and an export macro on every public type would buy only a smaller symbol table.
+# Static by default, shared with BUILD_SHARED_LIBS=ON. A shared library exports what its public headers mark with
+# TENSOR_PAGER_EXPORT: a program may load plugins that have versions of the insides, or of third-party static libraries,
+# of their own. In a static one nothing is marked, and a plugin that links it exports none of it.
 function(tensor_pager_library layer)
   set(target tensor_pager_${layer})
   add_library(${target} ${ARGN})
@@ -35,7 +36,9 @@ function(tensor_pager_library layer)
     EXPORT_NAME ${layer}
     CXX_EXTENSIONS OFF
     POSITION_INDEPENDENT_CODE ON
-    DEFINE_SYMBOL ""  # nothing is exported by macro, and without it static and shared objects share a compiler cache
+    DEFINE_SYMBOL ""  # the macro means the same to the library and to its users
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON
     VERSION ${PROJECT_VERSION}
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     INSTALL_RPATH "$ORIGIN")  # a layer finds the layers below it beside itself
@@ -43,6 +46,12 @@ function(tensor_pager_library layer)
   target_include_directories(${target} PUBLIC
     "$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>"
     "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/tensor_pager>")
+  if(BUILD_SHARED_LIBS)
+    target_compile_definitions(${target} PUBLIC TENSOR_PAGER_SHARED)
+    set(exports ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/tensor_pager.map)
+    target_link_options(${target} PRIVATE -Wl,--version-script,${exports})
+    set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${exports})
+  endif()
   tensor_pager_warnings(${target})
   set_property(GLOBAL APPEND PROPERTY TENSOR_PAGER_LAYERS ${target})
   if(TENSOR_PAGER_INSTALL)

@@ -2,6 +2,7 @@
 #   consumer.find_package        against this build, installed to a prefix of its own (static libraries, as configured)
 #   consumer.add_subdirectory    from source, with shared libraries
 #   consumer.find_package_shared against those shared libraries, installed
+#   consumer.exports             looks at what those export
 # The embedded build is unoptimised, without debug information: it asks whether things fit together, not how fast.
 set(consumer_dir ${PROJECT_BINARY_DIR}/consumer)
 set(consumer_options -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=
@@ -43,3 +44,8 @@ set_tests_properties(consumer.add_subdirectory PROPERTIES FIXTURES_SETUP consume
 set_property(TEST consumer.find_package_shared.install APPEND PROPERTY FIXTURES_REQUIRED consumer_shared_build)
 consumer_test(find_package_shared -DCMAKE_PREFIX_PATH=${consumer_dir}/prefix_shared)
 set_tests_properties(consumer.find_package_shared PROPERTIES FIXTURES_REQUIRED consumer_find_package_shared)
+
+add_test(NAME consumer.exports COMMAND ${CMAKE_COMMAND}
+  -DNM=${CMAKE_NM} -DFOLDER=${consumer_dir}/prefix_shared/${CMAKE_INSTALL_LIBDIR}
+  -P ${CMAKE_CURRENT_SOURCE_DIR}/consumer/check_exports.cmake)
+set_tests_properties(consumer.exports PROPERTIES FIXTURES_REQUIRED consumer_find_package_shared)

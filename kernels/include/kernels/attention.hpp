@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "kernels/export.hpp"
 #include "kernels/instruction_set.hpp"
 #include "kernels/matrix_view.hpp"
 #include "kernels/weight_type.hpp"
@@ -42,8 +43,9 @@ namespace cpu {
 /// Runs on the TBB threads of the caller's arena. Blocks of keys start at position 0 whatever
 /// `past` is, so the bits of out[t, h] depend neither on the number of threads nor on how a prompt
 /// is cut into ubatches (values being finite). Throws Error if the shapes do not agree.
-void attention(const AttentionShape& shape, const ConstMatrixView& q, const KvCacheView& cache,
-               const MatrixView& out, InstructionSet instruction_set = best_instruction_set());
+TENSOR_PAGER_EXPORT void attention(const AttentionShape& shape, const ConstMatrixView& q,
+                                   const KvCacheView& cache, const MatrixView& out,
+                                   InstructionSet instruction_set = best_instruction_set());
 
 }  // namespace cpu
 }  // namespace tensor_pager::kernels

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "kernels/export.hpp"
 #include "kernels/instruction_set.hpp"
 #include "kernels/weight_type.hpp"
 
@@ -11,7 +12,8 @@ namespace tensor_pager::kernels::cpu {
 /// formats' reference (every product and difference rounded to float32, nothing fused), on every
 /// instruction set. Runs on the caller's thread. Throws Error if `elements` do not fill whole
 /// blocks.
-void dequantize(WeightType type, const std::byte* blocks, float* out, std::size_t elements,
-                InstructionSet instruction_set = best_instruction_set());
+TENSOR_PAGER_EXPORT void dequantize(WeightType type, const std::byte* blocks, float* out,
+                                    std::size_t elements,
+                                    InstructionSet instruction_set = best_instruction_set());
 
 }  // namespace tensor_pager::kernels::cpu

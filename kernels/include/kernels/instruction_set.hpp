@@ -3,6 +3,8 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/export.hpp"
+
 namespace tensor_pager::kernels::cpu {
 
 /// Which of the compiled variants of a kernel runs. Dequantised weights are the same bits in all of
@@ -15,13 +17,13 @@ enum class InstructionSet {
 };
 
 /// "scalar", "avx2", "avx512".
-[[nodiscard]] std::string_view name(InstructionSet set);
+[[nodiscard]] TENSOR_PAGER_EXPORT std::string_view name(InstructionSet set);
 
 /// Sets that are compiled in and that this processor and its system run; scalar first, the best one
 /// last.
-[[nodiscard]] std::span<const InstructionSet> available_instruction_sets();
+[[nodiscard]] TENSOR_PAGER_EXPORT std::span<const InstructionSet> available_instruction_sets();
 
 /// The last of available_instruction_sets(). What every kernel uses unless told otherwise.
-[[nodiscard]] InstructionSet best_instruction_set();
+[[nodiscard]] TENSOR_PAGER_EXPORT InstructionSet best_instruction_set();
 
 }  // namespace tensor_pager::kernels::cpu

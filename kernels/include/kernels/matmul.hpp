@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "kernels/export.hpp"
 #include "kernels/instruction_set.hpp"
 #include "kernels/matrix_view.hpp"
 #include "kernels/weight_type.hpp"
@@ -35,8 +36,8 @@ struct MatmulOptions {
 /// Runs on the TBB threads of the caller's arena. The bits of y[t, r] depend on row r, token t and
 /// the instruction set only: not on the number of threads, the tokens multiplied together, or how
 /// the rows are sliced into calls. Throws Error if the shapes do not agree.
-void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
-            const MatmulOptions& options = {});
+TENSOR_PAGER_EXPORT void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
+                                const MatmulOptions& options = {});
 
 }  // namespace cpu
 }  // namespace tensor_pager::kernels

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/export.hpp"
 #include "kernels/matrix_view.hpp"
 
 namespace tensor_pager::kernels::cpu {
@@ -9,6 +10,7 @@ namespace tensor_pager::kernels::cpu {
 /// head_dim] as [tokens * heads, head_dim]. The squares are summed in float64, in an order that
 /// depends on n only. Throws Error if the shapes do not agree. Formula: Zhang and Sennrich, Root
 /// Mean Square Layer Normalization (2019).
-void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const MatrixView& out);
+TENSOR_PAGER_EXPORT void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon,
+                                  const MatrixView& out);
 
 }  // namespace tensor_pager::kernels::cpu

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "kernels/export.hpp"
 #include "kernels/matrix_view.hpp"
 
 namespace tensor_pager::kernels {
@@ -35,11 +36,12 @@ struct RopeFrequencies {
 /// blended between the two according to how often it turns within the original context, and
 /// magnitude = attention_factor * (1 + 0.1 ln factor) (Peng et al., YaRN, 2023, sections 3.2
 /// to 3.4). Throws Error if a parameter is out of range.
-[[nodiscard]] RopeFrequencies rope_frequencies(const RopeParameters& parameters);
+[[nodiscard]] TENSOR_PAGER_EXPORT RopeFrequencies
+rope_frequencies(const RopeParameters& parameters);
 
 /// Cosines and sines for a range of positions, times the magnitude: computed once per pass, used by
 /// every layer. Angles are computed in float64, so that position 1e6 is as exact as position 1.
-class RopeTable {
+class TENSOR_PAGER_EXPORT RopeTable {
  public:
   /// Table for the positions [first_position, first_position + positions).
   RopeTable(const RopeFrequencies& frequencies, std::size_t first_position, std::size_t positions);
@@ -66,8 +68,8 @@ namespace cpu {
 /// rotary_dims / 2) of token t turns by the angle of position first_position + t. Dimensions from
 /// rotary_dims on stay as they are. Throws Error if the table lacks a position, or x.cols is not
 /// heads * head_dim, or head_dim is smaller than rotary_dims.
-void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
-          const RopeTable& table);
+TENSOR_PAGER_EXPORT void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
+                              const RopeTable& table);
 
 }  // namespace cpu
 }  // namespace tensor_pager::kernels

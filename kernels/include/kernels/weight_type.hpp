@@ -6,6 +6,8 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/export.hpp"
+
 namespace tensor_pager::kernels {
 
 /// Storage types of weights that the kernels can read. The values are GGUF's tensor type numbers.
@@ -28,22 +30,22 @@ enum class WeightType : std::uint32_t {
 };
 
 /// Every WeightType, by ascending number.
-[[nodiscard]] std::span<const WeightType> all_weight_types();
+[[nodiscard]] TENSOR_PAGER_EXPORT std::span<const WeightType> all_weight_types();
 
 /// The type with this GGUF number; none if the kernels do not know it.
-[[nodiscard]] std::optional<WeightType> weight_type(std::uint32_t gguf_type);
+[[nodiscard]] TENSOR_PAGER_EXPORT std::optional<WeightType> weight_type(std::uint32_t gguf_type);
 
 /// GGUF's name: "F32", "Q4_K", ... Throws Error if the value is not an enumerator, as do the
 /// functions below.
-[[nodiscard]] std::string_view name(WeightType type);
+[[nodiscard]] TENSOR_PAGER_EXPORT std::string_view name(WeightType type);
 
 /// Elements that share one block: 1, 32 or 256.
-[[nodiscard]] std::size_t block_elements(WeightType type);
+[[nodiscard]] TENSOR_PAGER_EXPORT std::size_t block_elements(WeightType type);
 
 /// Bytes of one block.
-[[nodiscard]] std::size_t block_bytes(WeightType type);
+[[nodiscard]] TENSOR_PAGER_EXPORT std::size_t block_bytes(WeightType type);
 
 /// Bytes of a row of `elements` elements. Throws Error if they do not fill whole blocks.
-[[nodiscard]] std::uint64_t row_bytes(WeightType type, std::uint64_t elements);
+[[nodiscard]] TENSOR_PAGER_EXPORT std::uint64_t row_bytes(WeightType type, std::uint64_t elements);
 
 }  // namespace tensor_pager::kernels

@@ -11,6 +11,7 @@
 #include "loaders/gguf_error.hpp"
 #include "loaders/metadata.hpp"
 #include "loaders/tensor_type.hpp"
+#include "pager/export.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager::loaders {
@@ -44,7 +45,7 @@ struct TensorInfo {
 };
 
 /// "{256, 512}": the shape of a tensor, for people to read.
-std::string shape_to_string(const TensorInfo& tensor);
+TENSOR_PAGER_EXPORT std::string shape_to_string(const TensorInfo& tensor);
 
 /// One file of a model and its place in the image.
 struct ModelFile {
@@ -61,7 +62,7 @@ struct ModelFile {
 /// tensor's offset in the image is base + offset in file. Only headers are read here. Every count,
 /// length and offset is checked against the size of the file before it is used, so a damaged or
 /// hostile file ends in a GgufError. Tensors that overlap are refused.
-class GgufModel {
+class TENSOR_PAGER_EXPORT GgufModel {
  public:
   /// Opens a model; for a split model `path` is its first file and the others are found beside it
   /// by name. Throws GgufError.

@@ -6,6 +6,7 @@
 
 #include "loaders/gguf.hpp"
 #include "loaders/model_config.hpp"
+#include "pager/export.hpp"
 #include "pager/plan.hpp"
 #include "pager/types.hpp"
 
@@ -42,7 +43,7 @@ enum class Op {
   output,
 };
 
-std::string_view to_string(Op op);
+TENSOR_PAGER_EXPORT std::string_view to_string(Op op);
 
 /// What a weight is to the operation that reads it.
 enum class WeightRole {
@@ -67,7 +68,7 @@ enum class WeightRole {
   output,
 };
 
-std::string_view to_string(WeightRole role);
+TENSOR_PAGER_EXPORT std::string_view to_string(WeightRole role);
 
 /// Consecutive rows of a tensor. The dimensions above the first are counted through: expert e of a
 /// tensor {in, out, n} is rows [e * out, (e + 1) * out). A tensor with one dimension is `ne[0]`
@@ -101,7 +102,7 @@ struct Step {
   double flops_per_token = 0;
 
   /// The weight with that role, or nullptr. At most one has it.
-  const WeightSlice* find(WeightRole role) const;
+  TENSOR_PAGER_EXPORT const WeightSlice* find(WeightRole role) const;
 };
 
 struct GraphOptions {
@@ -130,12 +131,12 @@ struct Graph {
 /// hyperparameters that are wrong, a tensor that is missing, and one whose shape is not the one
 /// expected. Types of matrices are not looked at: whether there is a kernel for them is for the
 /// executor to say.
-Graph build_graph(const GgufModel& model, const GraphOptions& options = {});
+TENSOR_PAGER_EXPORT Graph build_graph(const GgufModel& model, const GraphOptions& options = {});
 
 /// What the step always reads, sorted, neighbours merged. Experts are not included.
-std::vector<ByteRange> reads(const Step& step);
+TENSOR_PAGER_EXPORT std::vector<ByteRange> reads(const Step& step);
 /// What one expert reads, sorted, neighbours merged.
-std::vector<ByteRange> reads(const ExpertWeights& expert);
+TENSOR_PAGER_EXPORT std::vector<ByteRange> reads(const ExpertWeights& expert);
 
 /// How a prompt is cut for a pass.
 struct PassShape {
@@ -151,11 +152,11 @@ struct ScheduledStep {
 
 /// The order of a pass: layer-major. For each layer, each ubatch goes through all of the layer's
 /// steps; then the output steps run once, for all wanted positions together (their ubatch is 0).
-std::vector<ScheduledStep> schedule(const Graph& graph, std::uint32_t ubatches);
+TENSOR_PAGER_EXPORT std::vector<ScheduledStep> schedule(const Graph& graph, std::uint32_t ubatches);
 
 /// The pager's view of that order: step i of the plan is entry i of schedule(graph,
 /// shape.ubatches). Experts become `choices`, as many of them at once as the tokens of an ubatch
 /// can ask for.
-AccessPlan access_plan(const Graph& graph, const PassShape& shape);
+TENSOR_PAGER_EXPORT AccessPlan access_plan(const Graph& graph, const PassShape& shape);
 
 }  // namespace tensor_pager::loaders

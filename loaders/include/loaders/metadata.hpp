@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "loaders/gguf_error.hpp"
+#include "pager/export.hpp"
 
 namespace tensor_pager::loaders {
 
@@ -35,14 +36,14 @@ enum class MetadataType : std::uint32_t {
 };
 inline constexpr std::uint32_t kMetadataTypeCount = 13;
 
-std::string_view to_string(MetadataType type);
+TENSOR_PAGER_EXPORT std::string_view to_string(MetadataType type);
 
 /// Bytes of one element in the file, or 0 for strings and arrays, whose elements differ in length.
-std::size_t fixed_size(MetadataType type);
+TENSOR_PAGER_EXPORT std::size_t fixed_size(MetadataType type);
 
 /// A list of strings in one piece of memory: a vocabulary of 150,000 tokens costs its characters
 /// and 8 bytes a token.
-class StringArray {
+class TENSOR_PAGER_EXPORT StringArray {
  public:
   std::size_t size() const { return ends_.size(); }
   bool empty() const { return ends_.empty(); }
@@ -70,7 +71,7 @@ class MetadataArray;
 using PackedElements = std::vector<std::byte>;
 
 /// The value of an array key: elements of one type, which may be arrays again.
-class MetadataArray {
+class TENSOR_PAGER_EXPORT MetadataArray {
  public:
   using Elements = std::variant<PackedElements, StringArray, std::vector<MetadataArray>>;
 
@@ -116,7 +117,7 @@ inline MetadataType type_of(const MetadataValue& value) {
 /// value, 32-bit floats to double, 64-bit floats to float. Everything else (a missing key, another
 /// type, a value that does not fit) throws a GgufError that names the key, what was expected and
 /// what was found.
-class Metadata {
+class TENSOR_PAGER_EXPORT Metadata {
  public:
   struct Entry {
     MetadataValue value;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "loaders/gguf.hpp"
+#include "pager/export.hpp"
 
 namespace tensor_pager::loaders {
 
@@ -24,7 +25,7 @@ struct ArchitectureTraits {
   bool renormalise;       ///< the chosen experts' weights are scaled to sum to 1
 };
 
-const ArchitectureTraits& traits(Architecture architecture);
+TENSOR_PAGER_EXPORT const ArchitectureTraits& traits(Architecture architecture);
 inline std::string_view to_string(Architecture architecture) {
   return traits(architecture).name;
 }
@@ -85,6 +86,6 @@ struct ModelConfig {
 
 /// Reads the hyperparameters of a model. Throws GgufError, which names the key: for an architecture
 /// that is not supported, a missing key, or a value that is out of range or contradicts another.
-ModelConfig read_model_config(const GgufModel& model);
+TENSOR_PAGER_EXPORT ModelConfig read_model_config(const GgufModel& model);
 
 }  // namespace tensor_pager::loaders

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string_view>
 
+#include "pager/export.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager::loaders {
@@ -59,10 +60,10 @@ struct TensorTypeTraits {
 };
 
 /// Traits of a type. `type` must be an enumerator.
-const TensorTypeTraits& traits(TensorType type);
+TENSOR_PAGER_EXPORT const TensorTypeTraits& traits(TensorType type);
 
 /// The type with that number in a file, or nothing if there is none.
-std::optional<TensorType> tensor_type_from_number(std::uint32_t number);
+TENSOR_PAGER_EXPORT std::optional<TensorType> tensor_type_from_number(std::uint32_t number);
 
 inline std::string_view to_string(TensorType type) {
   return traits(type).name;

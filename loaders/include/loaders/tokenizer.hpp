@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "pager/export.hpp"
+
 namespace tensor_pager::loaders {
 
 /// Index of a token in the vocabulary, and of its row in the embedding matrix.
@@ -27,7 +29,7 @@ enum class TokenType : std::uint8_t {
 
 /// A tokenizer or its vocabulary cannot do what was asked; the message says what, where and what
 /// to do, in one line.
-class TokenizerError : public std::runtime_error {
+class TENSOR_PAGER_EXPORT TokenizerError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
@@ -50,7 +52,7 @@ class Metadata;
 /// The vocabulary in the metadata of a GGUF file (`tokenizer.ggml.*`); nothing if the file has
 /// none: `tokenizer.ggml.model` is `no_vocab`, or is not there. Throws GgufError if a key has the
 /// wrong type or an id or token type cannot be represented.
-std::optional<Vocabulary> read_vocabulary(const Metadata& metadata);
+TENSOR_PAGER_EXPORT std::optional<Vocabulary> read_vocabulary(const Metadata& metadata);
 
 struct EncodeOptions {
   bool add_bos = true;        ///< put `bos` first, if the vocabulary asks for it
@@ -73,7 +75,7 @@ struct DecodeOptions {
 /// `EncodeOptions::nfc` off it is `text`, byte for byte.
 ///
 /// Immutable: one tokenizer may be used by several threads at once.
-class Tokenizer {
+class TENSOR_PAGER_EXPORT Tokenizer {
  public:
   /// Throws TokenizerError if the model or pre-tokeniser is unknown, `types` is neither empty nor
   /// as long as `tokens`, a type is none of TokenType's, a token occurs twice, `bos` or `eos` is
@@ -110,7 +112,7 @@ class Tokenizer {
 /// character that is not complete yet are held back (at most three); bytes that cannot become a
 /// character are replaced by U+FFFD, one for each maximal ill-formed part (Unicode 15, 3.9, U+FFFD
 /// Substitution of Maximal Subparts).
-class StreamDecoder {
+class TENSOR_PAGER_EXPORT StreamDecoder {
  public:
   /// `tokenizer` must outlive the decoder.
   explicit StreamDecoder(const Tokenizer& tokenizer, const DecodeOptions& options = {});

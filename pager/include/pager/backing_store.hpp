@@ -5,13 +5,14 @@
 #include <span>
 #include <utility>
 
+#include "pager/export.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
 
 /// A wish to be told of something, until it is destroyed or ended: when that call has returned, the
 /// listener will not be called again. Move-only.
-class Subscription {
+class TENSOR_PAGER_EXPORT Subscription {
  public:
   Subscription() = default;
   explicit Subscription(std::function<void()> end) : end_(std::move(end)) {}
@@ -36,7 +37,7 @@ class Subscription {
 /// cut from it.
 ///
 /// All members may be called from several threads at once.
-class BackingStore {
+class TENSOR_PAGER_EXPORT BackingStore {
  public:
   BackingStore() = default;
   virtual ~BackingStore() = default;

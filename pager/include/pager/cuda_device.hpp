@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "pager/device.hpp"
+#include "pager/export.hpp"
 #include "pager/trace.hpp"
 
 // Built only where a CUDA toolkit was found; TENSOR_PAGER_CUDA is defined then.
@@ -20,10 +21,10 @@ struct CudaDeviceOptions {
 };
 
 /// How many GPUs the CUDA driver offers; 0 if there is no driver.
-int cuda_device_count();
+TENSOR_PAGER_EXPORT int cuda_device_count();
 
 /// Memory that the GPU has free, in bytes. Throws DeviceError if there is no such GPU.
-Bytes cuda_free_memory(int gpu);
+TENSOR_PAGER_EXPORT Bytes cuda_free_memory(int gpu);
 
 /// Paging in GPU memory: the address range is cuMemAddressReserve, a frame is a cuMemCreate handle,
 /// and copies are asynchronous, in a stream of their own. Throws DeviceError if there is no such
@@ -44,6 +45,6 @@ Bytes cuda_free_memory(int gpu);
 ///
 /// CUDA does not survive fork: in the child every call throws Error, and destruction leaves
 /// everything alone.
-std::unique_ptr<Device> make_cuda_device(const CudaDeviceOptions& options = {});
+TENSOR_PAGER_EXPORT std::unique_ptr<Device> make_cuda_device(const CudaDeviceOptions& options = {});
 
 }  // namespace tensor_pager

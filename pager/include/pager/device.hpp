@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pager/backing_store.hpp"
+#include "pager/export.hpp"
 #include "pager/ids.hpp"
 #include "pager/statistics.hpp"
 #include "pager/trace.hpp"
@@ -36,7 +37,7 @@ struct DeviceInfo {
 class Device;
 
 /// Plain device memory beside the arena, returned on destruction. Move-only.
-class DeviceBuffer {
+class TENSOR_PAGER_EXPORT DeviceBuffer {
  public:
   DeviceBuffer() = default;
   DeviceBuffer(DeviceBuffer&& other) noexcept;
@@ -65,7 +66,7 @@ class DeviceBuffer {
 
 /// The addresses of an image on a device, and the frames that they point to. Everything that can
 /// fail throws DeviceError with the call, the bytes and the remedy. Called by one thread at a time.
-class AddressRange {
+class TENSOR_PAGER_EXPORT AddressRange {
  public:
   AddressRange() = default;
   virtual ~AddressRange() = default;
@@ -94,7 +95,7 @@ struct EndedCopy {
 };
 
 /// The queue that copies pages to where they are mapped.
-class CopyEngine {
+class TENSOR_PAGER_EXPORT CopyEngine {
  public:
   CopyEngine() = default;
   virtual ~CopyEngine() = default;
@@ -114,7 +115,7 @@ class CopyEngine {
 };
 
 /// What callers' streams have got to. Thread-safe.
-class StreamClock {
+class TENSOR_PAGER_EXPORT StreamClock {
  public:
   StreamClock() = default;
   virtual ~StreamClock() = default;
@@ -141,7 +142,7 @@ class StreamClock {
 
 /// A device that pages live on, in its parts, and plain memory beside the arena. Destroying it
 /// waits for copies that are under way.
-class Device {
+class TENSOR_PAGER_EXPORT Device {
  public:
   Device() = default;
   virtual ~Device() = default;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "pager/device.hpp"
+#include "pager/export.hpp"
 #include "pager/trace.hpp"
 
 namespace tensor_pager {
@@ -13,7 +14,7 @@ namespace tensor_pager {
 /// A queue of work that runs on a thread of its own, in order: what a CUDA stream is to the host.
 /// It lets programs and tests use the host device asynchronously. Work queued when the stream is
 /// destroyed is run first.
-class HostStream {
+class TENSOR_PAGER_EXPORT HostStream {
  public:
   HostStream();
   ~HostStream();
@@ -44,6 +45,6 @@ struct HostDeviceOptions {
 /// piece of a memfd mapped into it read-only, and a thread of its own copies. It needs no GPU, and
 /// it really pages: reading a page that was never brought in is a segmentation fault, and so is
 /// writing to any page.
-std::unique_ptr<Device> make_host_device(const HostDeviceOptions& options = {});
+TENSOR_PAGER_EXPORT std::unique_ptr<Device> make_host_device(const HostDeviceOptions& options = {});
 
 }  // namespace tensor_pager

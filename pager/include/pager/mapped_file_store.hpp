@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "pager/backing_store.hpp"
+#include "pager/export.hpp"
 
 namespace tensor_pager {
 
@@ -17,7 +18,7 @@ inline constexpr Bytes kFileAlignment{4096};
 /// `read` goes through the file descriptor, not the mapping: a file that was truncated or a disk
 /// that fails is then an exception and not a SIGBUS. `data` is the mapping, for devices that read
 /// pinned host memory.
-class MappedFileStore final : public BackingStore {
+class TENSOR_PAGER_EXPORT MappedFileStore final : public BackingStore {
  public:
   /// Throws StoreError if a file cannot be opened, is empty or cannot be mapped.
   explicit MappedFileStore(const std::vector<std::filesystem::path>& files);

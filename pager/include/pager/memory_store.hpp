@@ -3,12 +3,13 @@
 #include <span>
 
 #include "pager/backing_store.hpp"
+#include "pager/export.hpp"
 
 namespace tensor_pager {
 
 /// The image is host memory that the caller owns and keeps alive and unchanged for as long as the
 /// store lives.
-class MemoryStore final : public BackingStore {
+class TENSOR_PAGER_EXPORT MemoryStore final : public BackingStore {
  public:
   explicit MemoryStore(std::span<const std::byte> image) : image_(image) {}
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "pager/backing_store.hpp"
+#include "pager/export.hpp"
 
 // Built only where a CUDA toolkit was found; TENSOR_PAGER_CUDA is defined then.
 
@@ -34,7 +35,7 @@ struct PinnedStore {
 /// MappedFileStore. Throws StoreError or DeviceError if neither is possible.
 ///
 /// Neither this nor the store changes what the calling thread has of CUDA: see make_cuda_device.
-PinnedStore make_pinned_store(const std::vector<std::filesystem::path>& files,
-                              const PinnedStoreOptions& options = {});
+TENSOR_PAGER_EXPORT PinnedStore make_pinned_store(const std::vector<std::filesystem::path>& files,
+                                                  const PinnedStoreOptions& options = {});
 
 }  // namespace tensor_pager

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "pager/export.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
@@ -32,6 +33,7 @@ struct AccessPlan {
 
 /// The pages of `ranges` under `layout`: ascending, each once. Throws Error if a range leaves the
 /// image.
-std::vector<PageIndex> pages_of(const PageLayout& layout, std::span<const ByteRange> ranges);
+TENSOR_PAGER_EXPORT std::vector<PageIndex> pages_of(const PageLayout& layout,
+                                                    std::span<const ByteRange> ranges);
 
 }  // namespace tensor_pager

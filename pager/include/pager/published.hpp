@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "pager/export.hpp"
 #include "pager/statistics.hpp"
 #include "pager/types.hpp"
 
@@ -31,7 +32,7 @@ struct PublishedState {
 /// The memory has no name in the file system: it is a memfd of the process that publishes, found
 /// through /proc/PID/fd. So the system takes it back however that process ends, nobody can read it
 /// who may not look into the process, and it can be read on after the process has ended.
-class PublishedPager {
+class TENSOR_PAGER_EXPORT PublishedPager {
  public:
   /// The pagers of a process, in the order in which they were made; at least one. Throws Error,
   /// with the remedy, if there is no such process, it belongs to another user, or it publishes

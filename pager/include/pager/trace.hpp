@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "pager/export.hpp"
 #include "pager/plan.hpp"
 #include "pager/policy_options.hpp"
 #include "pager/types.hpp"
@@ -19,7 +20,7 @@ namespace tensor_pager {
 /// Records what one pager and its device do when, for the Chrome trace format (chrome://tracing,
 /// Perfetto) and for tools that compute from it: the file says what the image consists of, which
 /// plans were set and which pages came and went. Thread-safe.
-class Trace {
+class TENSOR_PAGER_EXPORT Trace {
  public:
   using Clock = std::chrono::steady_clock;
   using Time = Clock::time_point;

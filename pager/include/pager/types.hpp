@@ -6,6 +6,8 @@
 #include <limits>
 #include <string>
 
+#include "pager/export.hpp"
+
 namespace tensor_pager {
 
 /// A number of bytes. Offsets into an image are Bytes as well.
@@ -54,7 +56,7 @@ constexpr Bytes GiB(std::uint64_t n) {
 }
 
 /// "3.50 GiB", "16 MiB", "512 B": for people to read.
-std::string to_string(Bytes bytes);
+TENSOR_PAGER_EXPORT std::string to_string(Bytes bytes);
 
 /// Bytes [offset, offset + size) of an image.
 struct ByteRange {

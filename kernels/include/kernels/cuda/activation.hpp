@@ -3,22 +3,23 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/operand.hpp"
+#include "kernels/export.hpp"
 #include "kernels/matrix_view.hpp"
 
 namespace tensor_pager::kernels::cuda {
 
 /// As cpu::swiglu: out = silu(gate) * up; out may be gate or up. Throws Error if the shapes do not
 /// agree or the launch fails, as does the function below.
-void swiglu(const ConstMatrixView& gate, const ConstMatrixView& up, const MatrixView& out,
-            cudaStream_t stream);
+TENSOR_PAGER_EXPORT void swiglu(const ConstMatrixView& gate, const ConstMatrixView& up,
+                                const MatrixView& out, cudaStream_t stream);
 
 /// The same for products that were kept as operands, times kProductScale; the result is an operand
 /// with factors, and may take gate's place. exp is the GPU's fast one, within 2^-21.
-void swiglu(const OperandView& gate, const OperandView& up, const OperandView& out,
-            cudaStream_t stream);
+TENSOR_PAGER_EXPORT void swiglu(const OperandView& gate, const OperandView& up,
+                                const OperandView& out, cudaStream_t stream);
 
 /// out = a + b; out may be a or b.
-void add(const ConstMatrixView& a, const ConstMatrixView& b, const MatrixView& out,
-         cudaStream_t stream);
+TENSOR_PAGER_EXPORT void add(const ConstMatrixView& a, const ConstMatrixView& b,
+                             const MatrixView& out, cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "kernels/cuda/operand.hpp"
+#include "kernels/export.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/matrix_view.hpp"
 
@@ -27,7 +28,7 @@ struct Scratch {
 };
 
 /// Matrix products on one device.
-class Products {
+class TENSOR_PAGER_EXPORT Products {
  public:
   /// Throws Error if cuBLASLt cannot be initialised.
   Products();

@@ -3,17 +3,18 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/operand.hpp"
+#include "kernels/export.hpp"
 #include "kernels/matrix_view.hpp"
 
 namespace tensor_pager::kernels::cuda {
 
 /// As cpu::rms_norm, the squares summed in float32 in an order that depends on n only. x and out
 /// may be the same matrix. Throws Error if the shapes do not agree or the launch fails.
-void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const MatrixView& out,
-              cudaStream_t stream);
+TENSOR_PAGER_EXPORT void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon,
+                                  const MatrixView& out, cudaStream_t stream);
 
 /// The same as the operand of a product; out.factors are not used: what a norm leaves is in range.
-void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const OperandView& out,
-              cudaStream_t stream);
+TENSOR_PAGER_EXPORT void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon,
+                                  const OperandView& out, cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "kernels/export.hpp"
 #include "kernels/matrix_view.hpp"
 
 namespace tensor_pager::kernels::cuda {
@@ -41,6 +42,7 @@ struct OperandView {
 };
 
 /// x rounded to operands. Throws Error if the shapes do not agree or the launch fails.
-void round_rows(const ConstMatrixView& x, const OperandView& out, cudaStream_t stream);
+TENSOR_PAGER_EXPORT void round_rows(const ConstMatrixView& x, const OperandView& out,
+                                    cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda
