@@ -9,6 +9,8 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <regex>
+#include <set>
 #include <span>
 #include <sstream>
 #include <string>
@@ -150,6 +152,24 @@ TEST(Embedding, ChangesTheArenaAndShowsWhatItDid) {
   EXPECT_NE(file.str().find("traceEvents"), std::string::npos);
 }
 
+TEST(Embedding, ChecksAStream) {
+  const auto bytes = image();
+  Pager pager(make_host_device(), std::make_shared<MemoryStore>(bytes),
+              {.arena = KiB(64), .page = KiB(16)});
+  pager.set_plan(walk());
+  HostStream stream;
+  double total = 0;
+  {
+    // [check]
+    const Lease lease = pager.acquire(StepIndex{0}, {}, stream.ref());
+    stream.launch([&] { total = sum(pager.address(Bytes{0})); });
+    stream.synchronize();
+    pager.check(stream.ref());  // from here on `total` can be relied on
+    // [end]
+  }
+  EXPECT_NE(total, 0);
+}
+
 #ifdef TENSOR_PAGER_CUDA
 TEST(Embedding, UsesAGpu) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU on this machine";
@@ -192,10 +212,52 @@ std::map<std::string, std::string> snippets(std::istream&& in) {
   return all;
 }
 
+// "Suite.Name" of every test in the folder, and "Suite." of every suite.
+std::set<std::string> tests_of(const std::filesystem::path& folder) {
+  std::set<std::string> tests;
+  const std::regex test(R"(TEST(?:_F|_P)?\((\w+), (\w+)\))");
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::stringstream text;
+    text << std::ifstream(entry.path()).rdbuf();
+    // A macro whose second argument went to the next line.
+    const std::string source = std::regex_replace(text.str(), std::regex(R"(,\s+)"), ", ");
+    for (std::sregex_iterator it(source.begin(), source.end(), test), end; it != end; ++it) {
+      tests.insert((*it)[1].str() + "." + (*it)[2].str());
+      tests.insert((*it)[1].str() + ".");
+    }
+  }
+  return tests;
+}
+
+// The second column of the promises: `Suite.Name`, `Suite.Begin*`, or `.Name` of the suite before.
+TEST(Embedding, EveryPromiseNamesTestsThatExist) {
+  const std::set<std::string> tests = tests_of(PAGER_TESTS);
+  std::ifstream page(EMBEDDING_PAGE);
+  const std::regex name(R"(`(\w*)(?:\.([\w]*)(\*)?)?`)");
+  std::size_t promises = 0;
+  for (std::string line; std::getline(page, line);) {
+    if (!line.starts_with("| ") || line.starts_with("| promise")) continue;
+    const std::string column = line.substr(line.rfind(" | "));
+    std::string suite;
+    for (std::sregex_iterator it(column.begin(), column.end(), name), end; it != end; ++it) {
+      if ((*it)[1].length() != 0) suite = (*it)[1];
+      const std::string wanted = suite + "." + (*it)[2].str();
+      const auto found = tests.lower_bound(wanted);
+      const bool there =
+          found != tests.end() && ((*it)[3].matched ? found->starts_with(wanted)
+                                                    : *found == wanted || (*it)[2].length() == 0);
+      EXPECT_TRUE(there) << wanted << " is promised, and there is no such test";
+    }
+    EXPECT_FALSE(suite.empty()) << "no test is named for: " << line;
+    ++promises;
+  }
+  EXPECT_GE(promises, 15U);
+}
+
 TEST(Embedding, DocumentQuotesTheseSnippets) {
   const std::string page = without_indentation(std::ifstream(EMBEDDING_PAGE));
   const auto quoted = snippets(std::ifstream(EMBEDDING_SNIPPETS));
-  EXPECT_EQ(quoted.size(), 6U);
+  EXPECT_EQ(quoted.size(), 7U);
   for (const auto& [name, snippet] : quoted) {
     EXPECT_NE(page.find(snippet), std::string::npos) << name << " is not in docs/embedding.md:\n"
                                                      << snippet;

@@ -15,8 +15,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-constexpr StreamId kStream{0};
-constexpr StreamId kOtherStream{1};
+constexpr CallerId kCaller{0};
+constexpr CallerId kOtherCaller{1};
 
 CoreOptions options(std::uint32_t pages, std::uint32_t frames, PolicyOptions policy = {}) {
   return {.layout = {kTestPage * pages, kTestPage},
@@ -40,16 +40,16 @@ ByteRange page(std::uint32_t index) {
   return {kTestPage * index, kTestPage};
 }
 
-LeaseId acquire_page(Core& core, std::uint32_t index, StreamId stream = kStream) {
+LeaseId acquire_page(Core& core, std::uint32_t index, CallerId caller = kCaller) {
   const ByteRange range = page(index);
-  return core.acquire(std::span(&range, 1), stream);
+  return core.acquire(std::span(&range, 1), caller);
 }
 
 TEST(Core, PrefetchStartsWithThePlanAndStopsAtTheDepth) {
   Core core(options(8, 8, {.window = kWholePass, .prefetch_depth = 3}));
   core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}, {5}}));
   EXPECT_THAT(finish_copies(core), ElementsAre(0, 1, 2));
-  const LeaseId lease = core.acquire(StepIndex{0}, {}, kStream);
+  const LeaseId lease = core.acquire(StepIndex{0}, {}, kCaller);
   EXPECT_EQ(core.state(lease), LeaseState::ready);
   EXPECT_THAT(finish_copies(core), ElementsAre(3));
   EXPECT_EQ(core.counters().prefetched, 1U);
@@ -59,14 +59,14 @@ TEST(Core, WindowBoundsHowFarAheadPagesAreBroughtIn) {
   Core core(options(8, 8, {.window = 1, .prefetch_depth = 3}));
   core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}}));
   EXPECT_THAT(finish_copies(core), ElementsAre(0));
-  core.acquire(StepIndex{0}, {}, kStream);
+  core.acquire(StepIndex{0}, {}, kCaller);
   EXPECT_THAT(finish_copies(core), ElementsAre(1));
 }
 
 TEST(Core, NeighbouringPagesAreOneCopy) {
   Core core(options(8, 8));
   const ByteRange range{kTestPage * 2, kTestPage * 4};
-  core.acquire(std::span(&range, 1), kStream);
+  core.acquire(std::span(&range, 1), kCaller);
   EXPECT_THAT(core.take_commands().copies, ElementsAre(PageRun{{2}, 4}));
 }
 
@@ -101,7 +101,7 @@ TEST(Core, PageGivenUpIsTakenBackWhileItsFrameWaitsInLimbo) {
   core.set_plan(plan_of_pages({{0}, {1}}));
   for (int pass = 0; pass < 5; ++pass) {
     for (std::uint32_t step = 0; step < 2; ++step) {
-      const LeaseId lease = core.acquire(StepIndex{step}, {}, kStream);
+      const LeaseId lease = core.acquire(StepIndex{step}, {}, kCaller);
       finish_copies(core);
       core.release(lease, std::nullopt);
     }
@@ -117,16 +117,16 @@ TEST(Core, StepThatDoesNotFitNamesTheMinimum) {
   } catch (const BudgetError& error) {
     EXPECT_EQ(error.minimum(), kTestPage * 5);
   }
-  core.set_budget(5);
+  core.set_budget(5, kCaller);
   core.set_plan(plan_of_pages({{0}, {1, 2, 3, 4, 5}}));
-  EXPECT_THROW(core.set_budget(4), BudgetError);
+  EXPECT_THROW(core.set_budget(4, kCaller), BudgetError);
 }
 
 TEST(Core, AcquireWaitsForAnotherStreamsLease) {
   Core core(options(4, 1));
-  const LeaseId held = acquire_page(core, 0, kStream);
+  const LeaseId held = acquire_page(core, 0, kCaller);
   finish_copies(core);
-  const LeaseId waiting = acquire_page(core, 1, kOtherStream);
+  const LeaseId waiting = acquire_page(core, 1, kOtherCaller);
   EXPECT_EQ(core.state(waiting), LeaseState::blocked);
   core.release(held, std::nullopt);
   finish_copies(core);
@@ -145,10 +145,10 @@ TEST(Core, StreamThatWouldWaitForItselfIsTold) {
 TEST(Core, LeaseHeldLongDoesNotStopThePass) {
   Core core(options(8, 4, {.window = kWholePass, .prefetch_depth = 2}));
   core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}, {5}}));
-  const LeaseId held = core.acquire(StepIndex{0}, {}, kStream);
+  const LeaseId held = core.acquire(StepIndex{0}, {}, kCaller);
   finish_copies(core);
   for (std::uint32_t step = 1; step < 18; ++step) {
-    const LeaseId lease = core.acquire(StepIndex{step % 6}, {}, kStream);
+    const LeaseId lease = core.acquire(StepIndex{step % 6}, {}, kCaller);
     while (core.has_commands()) finish_copies(core);
     ASSERT_EQ(core.state(lease), LeaseState::ready) << "step " << step;
     ASSERT_EQ(core.state(held), LeaseState::ready);
@@ -165,9 +165,9 @@ TEST(Core, FailedCopyFailsThoseWhoNeedThePageAndIsTriedAgainOnDemandOnly) {
   core.copy_failed({1}, "unplugged");
   EXPECT_THAT(core.take_commands().copies, IsEmpty())
       << "a prefetch that failed is not repeated for ever";
-  core.release(core.acquire(StepIndex{0}, {}, kStream), std::nullopt);
+  core.release(core.acquire(StepIndex{0}, {}, kCaller), std::nullopt);
   core.take_commands();
-  const LeaseId lease = core.acquire(StepIndex{1}, {}, kStream);
+  const LeaseId lease = core.acquire(StepIndex{1}, {}, kCaller);
   EXPECT_EQ(core.state(lease), LeaseState::loading) << "an acquire tries again";
   core.copy_failed({1}, "unplugged");
   EXPECT_EQ(core.state(lease), LeaseState::failed);
@@ -180,8 +180,8 @@ TEST(Core, StepsMayBeSkipped) {
   Core core(options(8, 4, {.window = kWholePass, .prefetch_depth = 2}));
   core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}}));
   finish_copies(core);
-  core.release(core.acquire(StepIndex{0}, {}, kStream), std::nullopt);
-  const LeaseId lease = core.acquire(StepIndex{4}, {}, kStream);
+  core.release(core.acquire(StepIndex{0}, {}, kCaller), std::nullopt);
+  const LeaseId lease = core.acquire(StepIndex{4}, {}, kCaller);
   while (core.has_commands()) finish_copies(core);
   EXPECT_EQ(core.state(lease), LeaseState::ready);
   core.check_invariants();
@@ -195,9 +195,9 @@ TEST(Core, StepChosenAtRunTimeBringsInWhatWasChosen) {
   core.set_plan(plan);
   EXPECT_THAT(finish_copies(core), ElementsAre(0))
       << "nothing is brought in beyond a step that is not known";
-  core.release(core.acquire(StepIndex{0}, {}, kStream), std::nullopt);
+  core.release(core.acquire(StepIndex{0}, {}, kCaller), std::nullopt);
   const ByteRange chosen = page(5);
-  const LeaseId lease = core.acquire(StepIndex{1}, std::span(&chosen, 1), kStream);
+  const LeaseId lease = core.acquire(StepIndex{1}, std::span(&chosen, 1), kCaller);
   EXPECT_THAT(core.pages(lease), ElementsAre(PageIndex{1}, PageIndex{5}));
 }
 
@@ -206,11 +206,12 @@ TEST(Core, ShrinkingWaitsForWorkAndGrowingIsAtOnce) {
   std::vector<LeaseId> leases;
   for (std::uint32_t i = 0; i < 4; ++i) leases.push_back(acquire_page(core, i));
   finish_copies(core);
-  core.set_budget(2);
+  core.set_budget(2, kOtherCaller);
+  EXPECT_EQ(core.budget_state(), BudgetState::waiting);
   EXPECT_EQ(core.frames(), 4U);
   for (const LeaseId lease : leases) core.release(lease, std::nullopt);
   EXPECT_EQ(core.frames(), 2U);
-  core.set_budget(6);
+  core.set_budget(6, kCaller);
   EXPECT_EQ(core.frames(), 6U);
   core.check_invariants();
 }

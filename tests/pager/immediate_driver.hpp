@@ -43,7 +43,7 @@ class ImmediateDriver {
 
   /// Acquires a step, waits for it, and releases it.
   void use(StepIndex step) {
-    const LeaseId lease = core_.acquire(step, {}, StreamId{0});
+    const LeaseId lease = core_.acquire(step, {}, CallerId{0});
     use(lease);
   }
   void use(LeaseId lease) {

@@ -164,13 +164,13 @@ class Simulation {
         pages_(random_.in(1, 40)),
         plan_(random_plan(random_, pages_)),
         core_(options()) {
-    execute();
+    for (std::uint32_t frame = 0; frame < budget_; ++frame) device_.create({frame});
     try {
       core_.set_plan(plan_);
       planned_ = true;
     } catch (const BudgetError& error) {
       budget_ = static_cast<std::uint32_t>(error.minimum() / kPage);
-      core_.set_budget(budget_);
+      set_budget(budget_, 0);
       core_.set_plan(plan_);  // the minimum that the error names must do
       planned_ = true;
     }
@@ -192,6 +192,7 @@ class Simulation {
   enum class Holding : std::uint8_t { waiting, granted };
   struct Lease {
     LeaseId id;
+    std::uint32_t caller;
     std::uint32_t stream;
     Holding holding = Holding::waiting;
     std::vector<PageIndex> pages;
@@ -209,9 +210,14 @@ class Simulation {
     late_host_ = random_.chance(20);
     failing_ = random_.chance(30);
     streams_ = random_.in(1, 3);
+    callers_ = random_.in(1, 3);
+    walk_apart_ = random_.chance(30);
+    outside_percent_ = random_.chance(50) ? 15 : 1;
+    for (std::uint32_t i = 0; i < 3; ++i) favourites_.push_back(random_.in(0, pages_ - 1));
+    next_step_.assign(callers_, 0);
     most_held_ = random_.in(1, 4);
     host_ready_.assign(pages_, !late_host_);
-    waiting_.assign(streams_, false);
+    waiting_.assign(callers_, false);
     fences_.resize(streams_);
     return {.layout = {kPage * pages_, kPage},
             .frames = budget_,
@@ -223,6 +229,7 @@ class Simulation {
   }
 
   bool event() {
+    if (random_.chance(outside_percent_)) return acquire_outside();
     const std::uint32_t pick = random_.in(0, 99);
     if (pick < 30) return acquire();
     if (pick < 55) return release();
@@ -232,24 +239,25 @@ class Simulation {
     if (pick < 97) return change_budget();
     if (pick < 98) return evict_all();
     if (pick < 99) return change_plan();
-    return acquire_outside();
+    return prefetch();
   }
 
-  std::optional<std::uint32_t> idle_stream() {
-    const std::uint32_t stream = random_.in(0, streams_ - 1);
+  std::optional<std::uint32_t> idle_caller() {
+    const std::uint32_t caller = random_.in(0, callers_ - 1);
     const auto held = std::count_if(leases_.begin(), leases_.end(),
-                                    [&](const Lease& l) { return l.stream == stream; });
-    if (waiting_[stream] || held >= most_held_) return std::nullopt;
-    return stream;
+                                    [&](const Lease& l) { return l.caller == caller; });
+    if (waiting_[caller] || held >= most_held_) return std::nullopt;
+    return caller;
   }
 
   bool acquire() {
-    const auto stream = idle_stream();
-    if (!stream || !planned_) return false;
+    const auto caller = idle_caller();
+    if (!caller || !planned_) return false;
     const auto steps = static_cast<std::uint32_t>(plan_.steps.size());
-    if (random_.chance(2)) next_step_ = random_.in(0, steps - 1);
-    const StepIndex step{next_step_};
-    next_step_ = (next_step_ + 1) % steps;
+    std::uint32_t& next = next_step_[walk_apart_ ? *caller : 0];
+    if (random_.chance(2)) next = random_.in(0, steps - 1);
+    const StepIndex step{next};
+    next = (next + 1) % steps;
     const PlanStep& planned = plan_.steps[step.value];
     std::vector<ByteRange> chosen;
     if (!planned.choices.empty()) {
@@ -259,27 +267,42 @@ class Simulation {
             planned.choices[random_.in(0, static_cast<std::uint32_t>(planned.choices.size()) - 1)]);
       }
     }
-    add_lease(core_.acquire(step, chosen, StreamId{*stream}), *stream);
+    add_lease(core_.acquire(step, chosen, CallerId{*caller}), *caller);
     return true;
   }
 
   bool acquire_outside() {
-    const auto stream = idle_stream();
-    if (!stream) return false;
-    const std::uint32_t first = random_.in(0, pages_ - 1);
-    const ByteRange range = bytes_of_pages(first, random_.in(1, std::min(3U, pages_ - first)));
+    const auto caller = idle_caller();
+    if (!caller) return false;
+    const ByteRange range = some_pages();
     try {
-      add_lease(core_.acquire(std::span(&range, 1), StreamId{*stream}), *stream);
+      add_lease(core_.acquire(std::span(&range, 1), CallerId{*caller}), *caller);
     } catch (const BudgetError& error) {
       require(error.minimum() > kPage * budget_, "what fits the budget is refused");
     }
     return true;
   }
 
-  void add_lease(LeaseId id, std::uint32_t stream) {
+  bool prefetch() {
+    const ByteRange range = some_pages();
+    core_.prefetch(std::span(&range, 1));
+    return true;
+  }
+
+  /// Often the same ones.
+  ByteRange some_pages() {
+    if (random_.chance(50)) return bytes_of_pages(favourites_[random_.in(0, 2)], 1);
+    const std::uint32_t first = random_.in(0, pages_ - 1);
+    return bytes_of_pages(first, random_.in(1, std::min(3U, pages_ - first)));
+  }
+
+  void add_lease(LeaseId id, std::uint32_t caller) {
     const auto pages = core_.pages(id);
-    leases_.push_back({.id = id, .stream = stream, .pages = {pages.begin(), pages.end()}});
-    waiting_[stream] = true;
+    leases_.push_back({.id = id,
+                       .caller = caller,
+                       .stream = random_.in(0, streams_ - 1),
+                       .pages = {pages.begin(), pages.end()}});
+    waiting_[caller] = true;
     ++result_.leases;
   }
 
@@ -337,15 +360,52 @@ class Simulation {
   }
 
   bool change_budget() {
+    const std::uint32_t caller = random_.in(0, callers_ - 1);
+    if (waiting_[caller]) return false;
     const std::uint32_t budget = random_.in(1, pages_ + 3);
     try {
-      core_.set_budget(budget);
-      budget_ = budget;
+      set_budget(budget, caller);
     } catch (const BudgetError& error) {
       require(error.minimum() == kPage * core_.minimum_frames() && budget < core_.minimum_frames(),
               "a budget is refused that the plan fits");
     }
     return true;
+  }
+
+  /// The device may refuse a frame; then the core hears nothing of it.
+  void set_budget(std::uint32_t budget, std::uint32_t caller) {
+    const std::vector<FrameIndex> missing = core_.frames_to_create(budget);
+    for (std::size_t i = 0; i < missing.size(); ++i) {
+      if (planned_ && random_.chance(5)) {
+        for (std::size_t k = 0; k < i; ++k) device_.destroy(missing[k]);
+        return;
+      }
+      device_.create(missing[i]);
+    }
+    core_.set_budget(budget, CallerId{caller});
+    asked_ = budget;
+    if (resizing_) waiting_[*resizing_] = false;  // this change takes the place of that one
+    resizing_ = caller;
+    waiting_[caller] = true;
+  }
+
+  /// A change of the budget may fail only if all who hold pages wait, or its caller holds too many.
+  void observe_budget() {
+    budget_ = core_.budget();
+    if (!resizing_ || core_.budget_state() == BudgetState::waiting) return;
+    if (core_.budget_state() == BudgetState::failed) {
+      ++result_.refused_budgets;
+      require(!core_.budget_failure().empty(), "a change of the budget fails without a reason");
+      std::set<PageIndex> own;
+      for (const Lease& lease : leases_) {
+        if (lease.caller == *resizing_ && core_.state(lease.id) != LeaseState::blocked)
+          own.insert(lease.pages.begin(), lease.pages.end());
+      }
+      if (own.size() <= asked_) require_deadlock();
+      require(core_.frames() == core_.budget(), "a budget that failed is not what exists");
+    }
+    waiting_[*resizing_] = false;
+    resizing_.reset();
   }
 
   bool evict_all() {
@@ -358,7 +418,7 @@ class Simulation {
     try {
       core_.set_plan(plan);
       plan_ = std::move(plan);
-      next_step_ = 0;
+      next_step_.assign(callers_, 0);
     } catch (const BudgetError& error) {
       require(error.minimum() > kPage * budget_, "a plan is refused that fits the budget");
     }
@@ -367,7 +427,9 @@ class Simulation {
 
   void after_event() {
     execute();
+    observe_budget();
     observe_leases();
+    asked_ = budget_ = core_.budget();
     core_.check_invariants();
     require(core_.frames() == device_.frames(), "the core's count of frames is not the device's");
     most_frames_ = std::max<std::size_t>(budget_, std::min(most_frames_, device_.frames()));
@@ -382,7 +444,6 @@ class Simulation {
       require(copied_in_.erase(page.value) == 1, "a page is evicted that was not copied in");
     }
     for (const Remap& remap : commands.remaps) {
-      if (const auto* create = std::get_if<CreateFrame>(&remap)) device_.create(create->frame);
       if (const auto* destroy = std::get_if<DestroyFrame>(&remap)) device_.destroy(destroy->frame);
       if (const auto* map = std::get_if<MapPage>(&remap)) device_.map(map->page, map->frame);
       if (const auto* unmap = std::get_if<UnmapPage>(&remap)) device_.unmap(unmap->page);
@@ -405,7 +466,7 @@ class Simulation {
       if (lease.holding == Holding::waiting &&
           (state == LeaseState::loading || state == LeaseState::ready)) {
         lease.holding = Holding::granted;
-        waiting_[lease.stream] = false;
+        waiting_[lease.caller] = false;
       }
       if (!lease.reading && state == LeaseState::ready) start_reading(lease);
     }
@@ -416,7 +477,8 @@ class Simulation {
     if (first == leases_.end()) return;
     for (Lease& lease : leases_) {
       if (!failed(lease) || std::exchange(lease.judged, true)) continue;
-      if (core_.failure(lease.id) != kCopyFailure && lease.pages.size() <= budget_)
+      if (core_.failure(lease.id) != kCopyFailure &&
+          lease.pages.size() <= std::min(budget_, asked_))
         require_deadlock();
     }
     fail(static_cast<std::size_t>(first - leases_.begin()));
@@ -438,17 +500,17 @@ class Simulation {
     for (const Lease& lease : leases_) {
       if (lease.holding != Holding::granted || lease.pages.empty()) continue;
       ++held;
-      require(waiting_[lease.stream],
-              "a lease fails although another stream could release what it waits for");
+      require(waiting_[lease.caller],
+              "waiting is called endless although another caller could release what it waits for");
     }
-    require(held != 0, "a lease fails although nothing is held");
+    require(held != 0, "waiting is called endless although nothing is held");
   }
 
   void fail(std::size_t i) {
     ++result_.failures;
     const Lease lease = std::move(leases_[i]);
     leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(i));
-    if (lease.holding == Holding::waiting) waiting_[lease.stream] = false;
+    if (lease.holding == Holding::waiting) waiting_[lease.caller] = false;
     if (lease.reading) {
       for (const PageIndex page : lease.pages) device_.stop_reading(page);
     }
@@ -468,7 +530,7 @@ class Simulation {
     while (true) {
       settle_device();
       const auto held = std::find_if(leases_.begin(), leases_.end(), [&](const Lease& lease) {
-        return lease.holding == Holding::granted && !waiting_[lease.stream];
+        return lease.holding == Holding::granted && !waiting_[lease.caller];
       });
       if (held == leases_.end()) break;
       for (const Lease& lease : leases_) {
@@ -480,7 +542,7 @@ class Simulation {
     }
     require(leases_.empty(), "a lease waits, and nobody will release what it waits for");
     settle_device();
-    require(core_.frames() == budget_, "frames are missing after everything was released");
+    require(core_.frames() == core_.budget(), "frames are missing after everything was released");
   }
 
   void settle_device() {
@@ -508,9 +570,16 @@ class Simulation {
   bool late_host_ = false;
   bool failing_ = false;
   std::uint32_t streams_ = 1;
+  std::uint32_t callers_ = 1;
+  bool walk_apart_ = false;
+  std::uint32_t outside_percent_ = 1;
+  std::vector<std::uint32_t> favourites_;
   std::uint32_t most_held_ = 1;
+  std::vector<std::uint32_t> next_step_;  // by caller, or the first of all
   std::vector<bool> host_ready_;
-  std::vector<bool> waiting_;
+  std::vector<bool> waiting_;              // by caller
+  std::optional<std::uint32_t> resizing_;  // the caller who changes the budget
+  std::uint32_t asked_ = 0;                // in this event, as the budget
   std::vector<std::deque<Fence>> fences_;
   Core core_;
   std::set<std::uint32_t> copied_in_;  // pages, until they are evicted
@@ -518,7 +587,6 @@ class Simulation {
   SimulatedDevice device_;
   std::size_t most_frames_ = 1000;
   std::vector<Lease> leases_;
-  std::uint32_t next_step_ = 0;
   std::uint64_t next_fence_ = 0;
   SimulationResult result_;
 };

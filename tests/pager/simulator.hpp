@@ -11,12 +11,15 @@ struct SimulationResult {
   std::uint64_t leases = 0;
   std::uint64_t failures =
       0;  ///< leases that failed because a copy did, or because waiting would never have ended
+  std::uint64_t refused_budgets = 0;
 };
 
 /// Runs the core against a simulated device, store and clock for `events` events drawn from `seed`:
-/// random plans (cyclic, random, with ranges chosen at run time), budgets that change, several
-/// streams, leases held long, copies that are late, finish out of order or fail, host pages that
-/// appear late. The device is modelled here, from the commands alone.
+/// random plans (cyclic, random, with ranges chosen at run time), budgets that change or cannot,
+/// several callers that walk together or apart and queue in several streams, pages outside the plan
+/// (some of them again and again), hints, leases held long, copies that are late, finish out of
+/// order or fail, host pages that appear late. The device is modelled here, from the commands
+/// alone.
 ///
 /// Throws std::logic_error at the first event after which an invariant does not hold.
 SimulationResult simulate(std::uint64_t seed, std::uint64_t events);

@@ -46,7 +46,7 @@ class Run {
 
   // The lease ends as soon as its work is queued: the fence passes when the stream has done it.
   void run_step(StepIndex step) {
-    const LeaseId lease = core_.acquire(step, {}, StreamId{1});
+    const LeaseId lease = core_.acquire(step, {}, CallerId{1});
     carry_out();
     while (core_.state(lease) == LeaseState::queued || core_.state(lease) == LeaseState::blocked) {
       next_event();

@@ -1,6 +1,7 @@
 #include "core/core.hpp"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "pager/errors.hpp"
@@ -29,7 +30,7 @@ Core::Core(const CoreOptions& options)
                       options.layout.page);
   }
   for (Page& page : pages_) page.host_ready = options.host_pages_ready;
-  adjust_frames();
+  add_frames();
 }
 
 void Core::set_plan(const AccessPlan& plan) {
@@ -44,14 +45,18 @@ void Core::set_plan(const AccessPlan& plan) {
   }
   plan_ = std::move(pages);
   position_ = plan_.steps();  // one pass in, so that there is a position before the first step
-  optimal_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
+  walks_.clear();
+  walker_.reset();
+  several_walkers_ = false;
+  policy_.forget_unplanned();
+  restart_optimal();
   choose_spread();
   resting_ = false;
   rollback();
   settle();
 }
 
-LeaseId Core::acquire(StepIndex step, std::span<const ByteRange> chosen, StreamId stream) {
+LeaseId Core::acquire(StepIndex step, std::span<const ByteRange> chosen, CallerId caller) {
   if (step.value >= plan_.steps()) {
     throw Error("step " + std::to_string(step.value) + " is not in the plan of " +
                 std::to_string(plan_.steps()) + " steps");
@@ -63,35 +68,63 @@ LeaseId Core::acquire(StepIndex step, std::span<const ByteRange> chosen, StreamI
                  std::back_inserter(pages));
   require_fits(pages.size());
 
+  if (follow_walk(step, caller)) return acquire_outside_plan(std::move(pages), caller);
   if (position_ % plan_.steps() != step.value) seek(step);
-  for (const ResidencyId id : std::exchange(latest_, {})) residencies_[id].latest = false;
-  const LeaseId id = new_lease(std::move(pages), stream);
-  Lease& lease = leases_.at(id);
-  acquire_at(position_++, lease, /*as_planned=*/extra.empty());
-  latest_ = lease.residencies;
-  for (const ResidencyId residency : latest_) residencies_[residency].latest = true;
-  settle();
-  return id;
+  return acquire_step(std::move(pages), caller, /*as_planned=*/extra.empty());
 }
 
-LeaseId Core::acquire(std::span<const ByteRange> ranges, StreamId stream) {
+LeaseId Core::acquire(std::span<const ByteRange> ranges, CallerId caller) {
   std::vector<PageIndex> pages = pages_of(options_.layout, ranges);
   require_fits(pages.size());
-  const LeaseId id = new_lease(std::move(pages), stream);
-  acquire_at(position_ == 0 ? 0 : position_ - 1, leases_.at(id), /*as_planned=*/false);
-  settle();
-  return id;
+  return acquire_outside_plan(std::move(pages), caller);
 }
 
-/// Holds the lease's pages: those of the first planned step if it is what was planned, and planned
-/// now otherwise.
-void Core::acquire_at(Position position, Lease& lease, bool as_planned) {
-  for (const PageIndex page : optimal_.access(position, lease.pages)) {
-    ++counters_.optimal_loads;
-    counters_.optimal += options_.layout.bytes_of(page).size;
+void Core::prefetch(std::span<const ByteRange> ranges) {
+  for (const PageIndex page : pages_of(options_.layout, ranges)) {
+    policy_.hint(page);
+    const Page& entry = pages_[page.value];
+    if (entry.residency != kNone || entry.suspect) continue;
+    load_outside_plan(page, policy_.next_use(page));
   }
-  for (const PageIndex page : lease.pages) pages_[page.value].suspect = false;
-  resting_ = false;
+  settle();
+}
+
+/// Notes that the caller walks on to `step`; true if it is one of several that walk the plan.
+bool Core::follow_walk(StepIndex step, CallerId caller) {
+  constexpr std::size_t kMostWalks = 256;  // threads that are gone are not walking
+  const std::uint32_t steps = plan_.steps();
+  const auto own = walks_.find(caller);
+  const bool goes_on = own != walks_.end() && (own->second.value + 1) % steps == step.value;
+  walked_ = goes_on && walker_ == caller ? std::min(walked_ + 1, steps) : 1;
+  walker_ = caller;
+  if (walks_.size() >= kMostWalks && own == walks_.end()) walks_.clear();
+  walks_[caller] = step;
+  if (!several_walkers_ && goes_on && position_ % steps != step.value) {
+    set_several_walkers(true);
+  } else if (several_walkers_ && walked_ == steps) {
+    set_several_walkers(false);
+  }
+  return several_walkers_;
+}
+
+void Core::set_several_walkers(bool several) {
+  several_walkers_ = several;
+  if (!several) walks_ = {{*walker_, walks_.at(*walker_)}};
+  policy_.forget_unplanned();
+  restart_optimal();
+  choose_spread();
+  rollback();
+}
+
+/// Holds the pages of the step at position_: those of the first planned step if it is what was
+/// planned, and planned now otherwise.
+LeaseId Core::acquire_step(std::vector<PageIndex> pages, CallerId caller, bool as_planned) {
+  for (const ResidencyId id : std::exchange(latest_, {})) residencies_[id].latest = false;
+  const LeaseId id = new_lease(std::move(pages), caller);
+  Lease& lease = leases_.at(id);
+  const Position position = position_++;
+  policy_.reached(position);
+  count_optimal(position, lease.pages);
   if (planned_.empty() && fits(lease.pages)) {
     frontier_ = position_;
     hold(lease, position);
@@ -104,11 +137,39 @@ void Core::acquire_at(Position position, Lease& lease, bool as_planned) {
   } else {
     rollback();  // holds every waiting lease that fits, this one among them
   }
+  latest_lease_ = id;
+  latest_ = lease.residencies;
+  for (const ResidencyId residency : latest_) residencies_[residency].latest = true;
+  settle();
+  return id;
+}
+
+LeaseId Core::acquire_outside_plan(std::vector<PageIndex> pages, CallerId caller) {
+  const LeaseId id = new_lease(std::move(pages), caller);
+  Lease& lease = leases_.at(id);
+  lease.outside_plan = true;
+  count_optimal(last_position(), lease.pages);
+  hold_outside_plan(lease);
+  settle();
+  return id;
+}
+
+void Core::count_optimal(Position position, std::span<const PageIndex> pages) {
+  resting_ = false;
+  for (const PageIndex page : pages) pages_[page.value].suspect = false;
+  for (const PageIndex page : optimal_.access(position, pages)) {
+    ++counters_.optimal_loads;
+    counters_.optimal += options_.layout.bytes_of(page).size;
+  }
 }
 
 void Core::release(LeaseId id, std::optional<FenceId> fence) {
   auto node = leases_.extract(id);
   Lease& lease = node.mapped();
+  if (id == latest_lease_) {  // what other leases hold of it is held long
+    for (const ResidencyId residency : std::exchange(latest_, {}))
+      residencies_[residency].latest = false;
+  }
   drop_pins(lease);
   if (fence && !lease.residencies.empty()) {
     for (const ResidencyId residency : lease.residencies) ++residencies_[residency].fences;
@@ -179,7 +240,7 @@ void Core::unmap_unread() {
 void Core::evict_all() {
   rollback();
   optimal_ = OptimalLoads(plan_, options_.layout.page_count(), budget_);
-  optimal_.set_plan(plan_, position_ == 0 ? 0 : position_ - 1);
+  restart_optimal();
   for (ResidencyId id = 0; id < residencies_.size(); ++id) {
     Residency& residency = residencies_[id];
     if (residency.state != ResidencyState::resident || residency.pins != 0 ||
@@ -199,7 +260,16 @@ void Core::host_page_ready(PageIndex page) {
   settle();
 }
 
-void Core::set_budget(std::uint32_t frames) {
+std::vector<FrameIndex> Core::frames_to_create(std::uint32_t budget) const {
+  std::vector<FrameIndex> frames;
+  for (std::uint32_t i = 0; alive_ + i < budget; ++i) {
+    frames.push_back(i < dead_frames_.size() ? dead_frames_[dead_frames_.size() - 1 - i]
+                                             : FrameIndex{alive_ + i});
+  }
+  return frames;
+}
+
+void Core::set_budget(std::uint32_t frames, CallerId caller) {
   if (frames < minimum_frames()) {
     const Bytes minimum = options_.layout.page * minimum_frames();
     throw BudgetError("an arena of " + pages_text(frames, options_.layout.page) +
@@ -208,10 +278,9 @@ void Core::set_budget(std::uint32_t frames) {
                           " at once; give it at least " + std::to_string(minimum.count) + " bytes",
                       minimum);
   }
-  budget_ = frames;
-  optimal_.set_frames(frames);
-  choose_spread();
-  rollback();
+  budget_caller_ = caller;
+  budget_failure_.clear();
+  change_budget(frames);
   for (auto& [id, lease] : leases_) {
     if (!lease.blocked || lease.pages.size() <= budget_) continue;
     lease.failure = "the arena was cut to " + pages_text(budget_, options_.layout.page) +
@@ -219,6 +288,18 @@ void Core::set_budget(std::uint32_t frames) {
                     " were being acquired; give it more, or acquire less at once";
   }
   settle();
+}
+
+void Core::change_budget(std::uint32_t frames) {
+  budget_ = frames;
+  optimal_.set_frames(frames);
+  choose_spread();
+  rollback();
+}
+
+BudgetState Core::budget_state() const {
+  if (!budget_failure_.empty()) return BudgetState::failed;
+  return alive_ > budget_ ? BudgetState::waiting : BudgetState::done;
 }
 
 Commands Core::take_commands() {
@@ -253,7 +334,7 @@ bool Core::resident(PageIndex page) const {
 
 std::uint32_t Core::depth_of(bool spread) const {
   const std::uint32_t step = plan_.largest_step();
-  if (options_.policy.window == 0 || plan_.steps() == 0 || budget_ < step) return 0;
+  if (window() == 0 || plan_.steps() == 0 || budget_ < step) return 0;
   const std::uint32_t wanted = options_.policy.prefetch_depth == kWholeSteps
                                    ? std::max(4U, spread ? 2 * step : step)
                                    : options_.policy.prefetch_depth;
@@ -269,8 +350,7 @@ void Core::choose_spread() {
   const std::uint32_t step = plan_.largest_step();
   const std::uint32_t kept = budget_ - std::min(depth, budget_);
   const auto read = static_cast<std::uint32_t>(plan_.pages_read().size());
-  if (options_.policy.window < plan_.steps() || depth <= step || kept == 0 || read <= budget_)
-    return;
+  if (window() < plan_.steps() || depth <= step || kept == 0 || read <= budget_) return;
   const std::uint32_t pages = options_.layout.page_count();
   OptimalLoads rule(plan_, pages, kept + step);
   rule.set_plan(plan_, plan_.steps() - 1, streamed_pages(plan_, pages, kept));
@@ -286,10 +366,10 @@ void Core::choose_spread() {
   spread_ = true;
 }
 
-LeaseId Core::new_lease(std::vector<PageIndex> pages, StreamId stream) {
+LeaseId Core::new_lease(std::vector<PageIndex> pages, CallerId caller) {
   const LeaseId id{next_lease_++};
   Lease& lease = leases_[id];
-  lease.stream = stream;
+  lease.caller = caller;
   lease.pages = std::move(pages);
   return id;
 }
@@ -322,15 +402,17 @@ void Core::seek(StepIndex step) {
 
 /// The planned step becomes the lease: its promises become pins.
 void Core::grant(Lease& lease, PlannedStep step) {
-  lease.residencies = std::move(step.residencies);
   lease.blocked = false;
-  if (!std::exchange(lease.counted, true)) count_accesses(lease);
-  for (const ResidencyId id : lease.residencies) {
-    Residency& residency = residencies_[id];
-    --residency.promised;
-    if (residency.pins++ == 0) ++pinned_;
-    residency.fresh = false;
+  for (const ResidencyId id : step.residencies) {
+    --residencies_[id].promised;
+    pin(lease, id);
   }
+  count_accesses(lease);
+}
+
+void Core::pin(Lease& lease, ResidencyId id) {
+  lease.residencies.push_back(id);
+  if (residencies_[id].pins++ == 0) ++pinned_;
 }
 
 /// Plans and holds the pages of a lease that fits, at `position`, with no step planned ahead.
@@ -340,13 +422,41 @@ void Core::hold(Lease& lease, Position position) {
   grant(lease, std::move(step));
 }
 
+/// Holds the pages of a lease outside the plan, if they fit beside those that leases hold, and
+/// leaves the decisions ahead as they are, if there are frames that they do not need.
+void Core::hold_outside_plan(Lease& lease) {
+  if (!fits(lease.pages)) return;
+  if (planned_.empty())
+    policy_.advance_to(last_position());  // the pages of the last step may leave
+  lease.blocked = false;
+  for (const PageIndex page : lease.pages) {
+    policy_.use_unplanned(page);
+    if (pages_[page.value].residency != kNone) pin(lease, pages_[page.value].residency);
+  }
+  std::size_t held = lease.residencies.size();
+  for (const PageIndex page : lease.pages) {
+    if (held == lease.pages.size()) break;
+    if (pages_[page.value].residency != kNone) continue;
+    if (!load_outside_plan(page)) {
+      rollback();  // takes back what this lease holds, and holds every waiting lease that fits
+      return;
+    }
+    pin(lease, pages_[page.value].residency);
+    ++held;
+  }
+  count_accesses(lease);
+}
+
 void Core::count_accesses(Lease& lease) {
+  const bool first = !std::exchange(lease.counted, true);
   for (const ResidencyId id : lease.residencies) {
-    const Residency& residency = residencies_[id];
+    Residency& residency = residencies_[id];
+    const bool fresh = std::exchange(residency.fresh, false);
+    if (!first) continue;
     ++counters_.accesses;
     if (residency.state != ResidencyState::resident) {
       ++counters_.late;
-    } else if (residency.fresh) {
+    } else if (fresh) {
       ++counters_.prefetched;
     } else {
       ++counters_.hits;
@@ -365,31 +475,60 @@ void Core::drop_pins(Lease& lease) {
 }
 
 void Core::retry_blocked() {
-  const bool worth_it = std::any_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
-    return entry.second.blocked && entry.second.failure.empty() && fits(entry.second.pages);
-  });
-  if (worth_it) rollback();
+  for (auto& [id, lease] : leases_) {
+    if (!lease.blocked || !lease.failure.empty() || !fits(lease.pages)) continue;
+    if (!lease.outside_plan) {
+      rollback();  // holds every waiting lease that fits
+      return;
+    }
+    hold_outside_plan(lease);
+  }
 }
 
-/// If every stream that holds pages waits for pages itself, nobody will release any: the newest
-/// waiting lease fails.
+/// If every caller that holds pages waits itself, nobody will release any: a budget that waits for
+/// them fails, or else the newest waiting lease.
 void Core::fail_deadlocked() {
-  const auto waits = [](const Lease& lease) { return lease.blocked && lease.failure.empty(); };
-  const auto newest = std::find_if(leases_.rbegin(), leases_.rend(),
-                                   [&](const auto& entry) { return waits(entry.second); });
-  if (newest == leases_.rend()) return;
-  for (const auto& [id, holder] : leases_) {
-    if (holder.residencies.empty()) continue;
-    const bool stream_waits = std::any_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
-      return waits(entry.second) && entry.second.stream == holder.stream;
-    });
-    if (!stream_waits) return;
+  const bool budget_waits = alive_ - retiring_ > budget_;
+  const auto newest = std::find_if(leases_.rbegin(), leases_.rend(), [](const auto& entry) {
+    return entry.second.blocked && entry.second.failure.empty();
+  });
+  if (!budget_waits && newest == leases_.rend()) return;
+  const bool all_wait = std::all_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
+    return entry.second.residencies.empty() || waits(entry.second.caller);
+  });
+  if (budget_waits && (all_wait || held_by(budget_caller_) > budget_)) {
+    fail_waiting_budget();
+  } else if (newest != leases_.rend() && all_wait) {
+    newest->second.failure = "waiting would never end: the leases still held pin " +
+                             pages_text(pinned_, options_.layout.page) + ", this one needs " +
+                             pages_text(newest->second.pages.size(), options_.layout.page) +
+                             ", the arena has " + pages_text(budget_, options_.layout.page) +
+                             "; release leases earlier or give the arena more";
   }
-  newest->second.failure = "waiting would never end: the leases still held pin " +
-                           pages_text(pinned_, options_.layout.page) + ", this one needs " +
-                           pages_text(newest->second.pages.size(), options_.layout.page) +
-                           ", the arena has " + pages_text(budget_, options_.layout.page) +
-                           "; release leases earlier or give the arena more";
+}
+
+/// Frames that were given up meanwhile do not come back: they are not the core's to create.
+void Core::fail_waiting_budget() {
+  budget_failure_ = "an arena of " + pages_text(budget_, options_.layout.page) +
+                    " cannot be had: leases hold " + pages_text(pinned_, options_.layout.page) +
+                    ", and their callers wait themselves; release leases first";
+  change_budget(alive_);
+  settle();
+}
+
+bool Core::waits(CallerId caller) const {
+  if (budget_state() == BudgetState::waiting && caller == budget_caller_) return true;
+  return std::any_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
+    return entry.second.caller == caller && entry.second.blocked && entry.second.failure.empty();
+  });
+}
+
+std::uint32_t Core::held_by(CallerId caller) const {
+  std::set<ResidencyId> held;
+  for (const auto& [id, lease] : leases_) {
+    if (lease.caller == caller) held.insert(lease.residencies.begin(), lease.residencies.end());
+  }
+  return static_cast<std::uint32_t>(held.size());
 }
 
 void Core::mark_granted() {

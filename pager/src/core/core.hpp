@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <optional>
@@ -31,12 +32,13 @@ struct CoreOptions {
   bool host_pages_ready = true;
 };
 
+/// Who acquires and releases: a thread, say. A caller that waits for a lease or for a smaller
+/// budget releases nothing meanwhile, whatever streams its leases are read in.
+enum class CallerId : std::uint64_t {};
+
 /// What the core wants done to the device, to be carried out in order. A frame that a command maps,
 /// unmaps or destroys is read by nobody: the core waits for the fences of its former page before it
-/// issues the command.
-struct CreateFrame {
-  FrameIndex frame;
-};
+/// issues the command. Frames are created by whoever drives the core, before it is told of them.
 struct DestroyFrame {
   FrameIndex frame;
 };
@@ -47,7 +49,7 @@ struct MapPage {
 struct UnmapPage {
   PageIndex page;
 };
-using Remap = std::variant<CreateFrame, DestroyFrame, MapPage, UnmapPage>;
+using Remap = std::variant<DestroyFrame, MapPage, UnmapPage>;
 
 /// First all remaps, then all copies (from the store into the frames that the pages are mapped to).
 struct Commands {
@@ -66,6 +68,13 @@ enum class LeaseState : std::uint8_t {
   loading,  ///< every copy was commanded; some have not finished
   ready,    ///< every page is resident
   failed,   ///< a copy failed, or waiting would be forever; the lease can only be released
+};
+
+/// How far the last change of the budget has come.
+enum class BudgetState : std::uint8_t {
+  done,     ///< as many frames exist as the budget says
+  waiting,  ///< frames that are to be given up are still held or read
+  failed,   ///< waiting would be forever: the budget is what exists again
 };
 
 /// The deterministic heart of the pager: a state machine over page table, policy and plan, without
@@ -94,15 +103,32 @@ enum class LeaseState : std::uint8_t {
 ///      `-> (gone)                                       if the decision is undone before its copy
 ///      was commanded
 ///
-/// It ends only when it is drained: no step that was planned with it is still to come (promised),
-/// no lease holds it (pins) and the work that read it has passed (fences). Loads are commanded
-/// strictly in the order in which they were decided, so a page is never in two frames.
+/// What is acquired outside the plan leaves the decisions ahead as they are: pages that are there
+/// are held, others take the first frame that no lease holds and no planned step needs, and their
+/// loads go before those that were decided ahead. Only where there is no such frame are decisions
+/// undone. A page earns its place by how often it is used (ReplacementPolicy).
+///
+/// Callers that each walk the plan make no single order of steps. As soon as a caller goes on in
+/// its own walk with a step that is not the next of the plan's, because another caller came
+/// between, the plan has *several walkers*: nothing is planned ahead, steps are acquired like pages
+/// outside the plan, and the least recently used page leaves. optimal_loads counts plain LRU then,
+/// since nobody knows the order that Belady's rule would need. It ends with the next plan, or when
+/// one caller has acquired a whole pass, in order, with no other between. Callers that take turns
+/// at the steps of one pass are one walk; one caller that skips steps is a walk, too, that goes on
+/// there.
+///
+/// A residency ends only when it is drained: no step that was planned with it is still to come
+/// (promised), no lease holds it (pins) and the work that read it has passed (fences). Loads are
+/// commanded strictly in order, and a page comes in only after every load that takes it out, so it
+/// is never in two frames.
 ///
 /// Not thread-safe.
 class Core {
  public:
-  /// Throws BudgetError if there is not a single frame.
+  /// Frames 0 to `options.frames - 1` exist. Throws BudgetError if there is not a single one.
   explicit Core(const CoreOptions& options);
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
 
   /// Replaces the plan; the next step is its first. Throws BudgetError, and changes nothing, if the
   /// largest step does not fit.
@@ -110,9 +136,13 @@ class Core {
 
   /// Reaches step `step` of the plan and acquires its pages and those of `chosen`. Steps that are
   /// skipped are forgotten. Throws BudgetError if the step alone does not fit the arena.
-  LeaseId acquire(StepIndex step, std::span<const ByteRange> chosen, StreamId stream);
+  LeaseId acquire(StepIndex step, std::span<const ByteRange> chosen, CallerId caller);
   /// Acquires pages outside the plan.
-  LeaseId acquire(std::span<const ByteRange> ranges, StreamId stream);
+  LeaseId acquire(std::span<const ByteRange> ranges, CallerId caller);
+  /// A hint that pages are acquired within the next pass, outside the plan. They are brought in
+  /// where frames are free or hold pages that are worth less; no decision is undone and nobody
+  /// waits.
+  void prefetch(std::span<const ByteRange> ranges);
   /// The lease ends; the work that it covered has been queued, and `fence` passes after it. Without
   /// a fence the pages are not being read any more.
   void release(LeaseId lease, std::optional<FenceId> fence);
@@ -123,9 +153,19 @@ class Core {
   void copy_failed(PageIndex page, const std::string& reason);
   void host_page_ready(PageIndex page);
 
-  /// Adds frames or gives them up; giving up takes until the work that reads them has passed.
-  /// Throws BudgetError, and changes nothing, if the plan's largest step would not fit.
-  void set_budget(std::uint32_t frames);
+  /// The frames that must exist before set_budget(budget) may be called, once all commands up to
+  /// now were carried out and if nothing else happens in between.
+  std::vector<FrameIndex> frames_to_create(std::uint32_t budget) const;
+  /// Adds frames, at once, or gives them up, which takes until leases that hold them have ended and
+  /// the work that reads them has passed; `caller` waits until budget_state() says how it ended. If
+  /// leases of the caller itself hold more than `frames`, or all who hold frames wait, too, it
+  /// fails: the budget is then again what exists, which is the former one less the frames that were
+  /// given up already. A further call takes the place of one that waits. Throws BudgetError, and
+  /// changes nothing, if the plan's largest step would not fit.
+  void set_budget(std::uint32_t frames, CallerId caller);
+  BudgetState budget_state() const;
+  /// Why the change of the budget failed.
+  const std::string& budget_failure() const { return budget_failure_; }
 
   /// Forgets every resident page that nobody reads, as if it had never been brought in or mapped.
   /// Nothing is brought in ahead of the next acquire, or the next plan.
@@ -148,6 +188,8 @@ class Core {
   std::uint32_t prefetch_frames() const { return depth_of(spread_); }
   /// Whether kept pages are spread over the pass.
   bool spread() const { return spread_; }
+  /// Whether several callers walk the plan, so that nothing is planned ahead.
+  bool several_walkers() const { return several_walkers_; }
   std::uint32_t resident_pages() const { return resident_; }
   /// Pages that leases hold.
   std::uint32_t pinned_pages() const { return pinned_; }
@@ -187,6 +229,7 @@ class Core {
   struct Load {
     ResidencyId incoming = kNone;  // kNone: the frame is given up
     ResidencyId outgoing = kNone;  // kNone: the frame was free
+    bool outside_plan = false;     // goes before those that are not
   };
 
   struct PlannedStep {
@@ -205,33 +248,49 @@ class Core {
   enum class Urgency : std::uint8_t { demand, ahead };
 
   struct Lease {
-    StreamId stream{};
+    CallerId caller{};
     std::vector<PageIndex> pages;
     std::vector<ResidencyId> residencies;  // empty while blocked
+    bool outside_plan = false;             // leaves decisions ahead as they are
     bool blocked = true;                   // the pages were not found a place
     bool granted = false;  // every copy was commanded: the caller may already be reading
     bool counted = false;
     std::string failure;
   };
 
-  void acquire_at(Position position, Lease& lease, bool as_planned);
-  LeaseId new_lease(std::vector<PageIndex> pages, StreamId stream);
+  bool follow_walk(StepIndex step, CallerId caller);
+  void set_several_walkers(bool several);
+  LeaseId acquire_step(std::vector<PageIndex> pages, CallerId caller, bool as_planned);
+  LeaseId acquire_outside_plan(std::vector<PageIndex> pages, CallerId caller);
+  LeaseId new_lease(std::vector<PageIndex> pages, CallerId caller);
+  void count_optimal(Position position, std::span<const PageIndex> pages);
   void require_fits(std::size_t pages) const;
   bool fits(std::span<const PageIndex> pages) const;
   void seek(StepIndex step);
   void grant(Lease& lease, PlannedStep step);
   void hold(Lease& lease, Position position);
+  void hold_outside_plan(Lease& lease);
+  void pin(Lease& lease, ResidencyId residency);
+  bool load_outside_plan(PageIndex page, Position sooner_than = 0);
+  std::optional<Load> take_unneeded_frame(Position sooner_than);
+  bool leaving(PageIndex page) const;
   void count_accesses(Lease& lease);
   void drop_pins(Lease& lease);
   void retry_blocked();
   void fail_deadlocked();
+  void fail_waiting_budget();
+  bool waits(CallerId caller) const;
+  std::uint32_t held_by(CallerId caller) const;
   void mark_granted();
 
   PlannedStep begin_step(Position position, std::span<const PageIndex> pages);
+  void claim(PlannedStep& step, PageIndex page);
+  void make_room(Urgency urgency);
   bool place_next_page(PlannedStep& step, Urgency urgency);
   void place_all_pages(PlannedStep& step);
   void plan_ahead();
   std::optional<Load> take_frame(Urgency urgency);
+  std::optional<Load> take_frame(const std::function<bool(ResidencyId)>& keep);
   bool give_up_victim(Urgency urgency);
   bool keeps(const Residency& residency, Urgency urgency) const;
   bool drained(const Residency& residency) const;
@@ -245,7 +304,10 @@ class Core {
   void rollback();
   void cancel_loads();
   void rebuild_policy();
-  void adjust_frames();
+  void restart_optimal();
+  void change_budget(std::uint32_t frames);
+  void add_frames();
+  void give_up_frames();
   void destroy_frame(FrameIndex frame);
 
   ResidencyId new_residency(PageIndex page, FrameIndex frame);
@@ -265,14 +327,24 @@ class Core {
   PagePlan plan_;
   ReplacementPolicy policy_;
   OptimalLoads optimal_;
-  Position position_ = 0;  // of the next acquire
+  Position last_position() const { return position_ == 0 ? 0 : position_ - 1; }
+  std::uint32_t window() const { return several_walkers_ ? 0 : options_.policy.window; }
+
+  Position position_ = 0;  // of the next step
   Position frontier_ = 0;  // of the next step to be planned
 
   std::vector<Page> pages_;
   std::vector<Residency> residencies_;
   std::vector<ResidencyId> unused_residencies_;
 
+  std::map<CallerId, StepIndex> walks_;  // the step that each caller acquired last
+  std::optional<CallerId> walker_;       // who acquired the last step,
+  std::uint32_t walked_ = 0;             // and how many in order, with no other between
+  bool several_walkers_ = false;
+
   std::uint32_t budget_ = 0;
+  CallerId budget_caller_{};  // waits while the budget does
+  std::string budget_failure_;
   bool spread_ = false;
   bool resting_ = false;        // nothing is planned ahead until the next acquire
   std::uint32_t alive_ = 0;     // frames that exist
@@ -287,7 +359,8 @@ class Core {
   std::deque<PlannedStep>
       planned_;  // steps from position_ to frontier_; only the last may be incomplete
   std::uint32_t planned_loads_ = 0;  // of planned_, together
-  std::vector<ResidencyId> latest_;  // of the plan step acquired last
+  std::vector<ResidencyId> latest_;  // of the plan step acquired last, until it is released
+  LeaseId latest_lease_{};
   std::map<LeaseId, Lease> leases_;
   std::map<FenceId, std::vector<ResidencyId>> fences_;
   std::uint64_t next_lease_ = 1;

@@ -21,43 +21,53 @@ Core::PlannedStep Core::begin_step(Position position, std::span<const PageIndex>
   PlannedStep step;
   step.position = position;
   for (const PageIndex page : pages) {
-    if (!policy_.contains(page)) {
+    if (policy_.contains(page)) {
+      claim(step, page);
+    } else {
       step.absent.push_back(page);
-      continue;
     }
-    policy_.touch(page);
-    step.residencies.push_back(pages_[page.value].residency);
-    ++residencies_[step.residencies.back()].promised;
   }
   return step;
+}
+
+void Core::claim(PlannedStep& step, PageIndex page) {
+  policy_.touch(page);
+  step.residencies.push_back(pages_[page.value].residency);
+  ++residencies_[step.residencies.back()].promised;
 }
 
 /// Finds a place for the next absent page of the step; false if every frame is kept.
 bool Core::place_next_page(PlannedStep& step, Urgency urgency) {
   const PageIndex page = step.absent[step.next];
-  ResidencyId id = pages_[page.value].residency;  // in limbo, if there is one
-  const bool rescued = id != kNone;
-  if (rescued) leave_limbo(id);
-  if (policy_.size() >= capacity()) give_up_victim(urgency);
-  if (!rescued) {
+  const ResidencyId id = pages_[page.value].residency;
+  if (policy_.contains(page)) {
+    // It was brought in outside the plan since the step was opened.
+  } else if (id != kNone) {
+    leave_limbo(id);
+    make_room(urgency);
+    policy_.insert(page);
+    ++counters_.rescues;
+  } else {
+    make_room(urgency);
     std::optional<Load> load = take_frame(urgency);
     if (!load && give_up_victim(urgency))
       load = take_frame(urgency);  // leases hold all that is in limbo
     if (!load) return false;
-    id = load->incoming;
-    residencies_[id].page = page;
-    pages_[page.value].residency = id;
+    residencies_[load->incoming].page = page;
+    pages_[page.value].residency = load->incoming;
     loads_.push_back(*load);
     ++step.loads;
-  } else {
-    ++counters_.rescues;
+    policy_.insert(page);
   }
-  policy_.insert(page);
-  policy_.touch(page);
-  ++residencies_[id].promised;
-  step.residencies.push_back(id);
+  claim(step, page);
   ++step.next;
   return true;
+}
+
+/// Lets pages go to limbo until the policy may keep one more.
+void Core::make_room(Urgency urgency) {
+  while (policy_.size() >= capacity() && give_up_victim(urgency)) {
+  }
 }
 
 void Core::place_all_pages(PlannedStep& step) {
@@ -70,10 +80,10 @@ void Core::place_all_pages(PlannedStep& step) {
 void Core::plan_ahead() {
   const std::uint32_t depth = limbo_frames();
   if (depth == 0 || resting_) return;
-  const Position window = std::min(options_.policy.window, plan_.steps());
+  const Position ahead = std::min(window(), plan_.steps());
   while (true) {
     if (planned_.empty() || planned_.back().complete()) {
-      if (frontier_ - position_ >= window || plan_.chosen_at_run_time(frontier_)) return;
+      if (frontier_ - position_ >= ahead || plan_.chosen_at_run_time(frontier_)) return;
       planned_.push_back(begin_step(frontier_, plan_.pages(frontier_)));
       ++frontier_;
     }
@@ -88,17 +98,19 @@ void Core::plan_ahead() {
   }
 }
 
+std::optional<Core::Load> Core::take_frame(Urgency urgency) {
+  return take_frame([&](ResidencyId id) { return keeps(residencies_[id], urgency); });
+}
+
 /// The frame that a load will use, with the residency that must drain first: a free frame, or the
 /// one longest in limbo.
-std::optional<Core::Load> Core::take_frame(Urgency urgency) {
+std::optional<Core::Load> Core::take_frame(const std::function<bool(ResidencyId)>& keep) {
   if (!free_frames_.empty()) {
     const FrameIndex frame = free_frames_.back();
     free_frames_.pop_back();
     return Load{new_residency({}, frame), kNone};
   }
-  const auto found = std::find_if(limbo_.begin(), limbo_.end(), [&](ResidencyId id) {
-    return !keeps(residencies_[id], urgency);
-  });
+  const auto found = std::find_if_not(limbo_.begin(), limbo_.end(), keep);
   if (found == limbo_.end()) return std::nullopt;
   const ResidencyId outgoing = *found;
   leave_limbo(outgoing);
@@ -106,6 +118,49 @@ std::optional<Core::Load> Core::take_frame(Urgency urgency) {
   if (newest == outgoing) newest = kNone;
   const FrameIndex frame = residencies_[outgoing].frame;
   return Load{new_residency({}, frame), outgoing};
+}
+
+/// Brings a page in ahead of what was decided ahead; false if that takes a frame that a planned
+/// step needs, or if the page has still to leave the frame that it is in.
+bool Core::load_outside_plan(PageIndex page, Position sooner_than) {
+  if (leaving(page)) return false;
+  std::optional<Load> load = take_unneeded_frame(sooner_than);
+  if (!load) return false;
+  load->outside_plan = true;
+  residencies_[load->incoming].page = page;
+  pages_[page.value].residency = load->incoming;
+  policy_.insert(page);
+  loads_.insert(std::find_if(loads_.begin(), loads_.end(),
+                             [](const Load& queued) { return !queued.outside_plan; }),
+                *load);
+  return true;
+}
+
+/// A frame whose load may go before all others: its page is there, or on its way without waiting
+/// for another load.
+/// A page that is kept gives way only if its next use is later than `sooner_than`.
+std::optional<Core::Load> Core::take_unneeded_frame(Position sooner_than) {
+  const auto needed = [&](ResidencyId id) {
+    const Residency& residency = residencies_[id];
+    return residency.pins != 0 || residency.promised != 0 ||
+           residency.state == ResidencyState::planned;
+  };
+  if (free_frames_.empty() && std::all_of(limbo_.begin(), limbo_.end(), needed)) {
+    const auto victim =
+        policy_.victim([&](PageIndex page) { return needed(pages_[page.value].residency); });
+    if (!victim || policy_.next_use(*victim) <= sooner_than) return std::nullopt;
+    policy_.remove(*victim);
+    enter_limbo(pages_[victim->value].residency, /*first=*/false);
+  }
+  return take_frame(needed);
+}
+
+/// Whether a load that was not commanded yet takes the page out.
+bool Core::leaving(PageIndex page) const {
+  return std::any_of(loads_.begin(), loads_.end(), [&](const Load& load) {
+    return load.outgoing != kNone && residencies_[load.outgoing].page == page &&
+           residencies_[load.outgoing].state != ResidencyState::failed;
+  });
 }
 
 /// Moves the page that is worth least to limbo; false if every page is kept.
@@ -190,11 +245,12 @@ void Core::command_copy(PageIndex page) {
   }
 }
 
-/// A caller must not wait for a load that waits for a lease, perhaps its own: such decisions are
-/// undone and made anew.
+/// A caller must not wait for a load that waits for a lease, perhaps its own, or for a step that
+/// was not acquired, perhaps by itself: such decisions are undone and made anew.
 void Core::unstick() {
   if (loads_.empty() || loads_.front().outgoing == kNone) return;
-  if (residencies_[loads_.front().outgoing].pins == 0) return;
+  const Residency& outgoing = residencies_[loads_.front().outgoing];
+  if (outgoing.pins == 0 && outgoing.promised == 0) return;
   const bool awaited = std::any_of(leases_.begin(), leases_.end(), [](const auto& entry) {
     return !entry.second.granted && !entry.second.blocked && entry.second.failure.empty();
   });
@@ -220,10 +276,11 @@ void Core::rollback() {
   cancel_loads();
   rebuild_policy();
   frontier_ = position_;
-  adjust_frames();
+  if (alive_ < budget_) add_frames();
+  give_up_frames();
   for (auto& [id, lease] : leases_) {
     if (!lease.blocked || !lease.failure.empty() || !fits(lease.pages)) continue;
-    hold(lease, position_ == 0 ? 0 : position_ - 1);
+    hold(lease, last_position());
   }
 }
 
@@ -263,27 +320,33 @@ void Core::rebuild_policy() {
     if (residency.in_limbo) leave_limbo(id);
     if (!policy_.contains(residency.page)) policy_.insert(residency.page);
   }
+  policy_.set_window(window());
   policy_.set_plan(
-      plan_, position_ == 0 ? 0 : position_ - 1,
+      plan_, last_position(),
       spread_ ? streamed_pages(plan_, options_.layout.page_count(), budget_ - prefetch_frames())
               : std::vector<bool>{});
   while (policy_.size() > capacity() && give_up_victim(Urgency::demand)) {
   }
 }
 
-/// Makes the number of frames what the budget says. Frames that are read give way when their work
-/// has passed.
-void Core::adjust_frames() {
-  while (alive_ - retiring_ < budget_) {
-    FrameIndex frame{alive_};
-    if (!dead_frames_.empty()) {
-      frame = dead_frames_.back();
-      dead_frames_.pop_back();
-    }
+/// What Belady's rule would have copied, from here on. It keeps what it has.
+void Core::restart_optimal() {
+  optimal_.set_window(several_walkers_ ? 0 : kWholePass);
+  optimal_.set_plan(plan_, last_position());
+}
+
+/// The frames of frames_to_create.
+void Core::add_frames() {
+  for (const FrameIndex frame : frames_to_create(budget_)) {
+    if (!dead_frames_.empty()) dead_frames_.pop_back();
     ++alive_;
     free_frames_.push_back(frame);
-    commands_.remaps.push_back(CreateFrame{frame});
   }
+}
+
+/// Makes the frames as few as the budget says. Those that are read give way when their work has
+/// passed.
+void Core::give_up_frames() {
   while (alive_ - retiring_ > budget_) {
     if (!free_frames_.empty()) {
       const FrameIndex frame = free_frames_.back();

@@ -117,6 +117,11 @@ void ReplacementPolicy::advance_to(Position position) {
   }
   position_ = position;
   settle_current();
+  while (!expected_.empty() && expected_.begin()->first <= position_) {
+    const PageIndex page{expected_.begin()->second};
+    unplace(page);
+    place(page);
+  }
   // The last step of the window came into sight. A page that it reads and that is idle has no
   // earlier use in the window.
   if (plan_->steps() == 0 || window_ == 0 || window_ >= plan_->steps()) return;
@@ -134,11 +139,47 @@ void ReplacementPolicy::insert(PageIndex page) {
 
 void ReplacementPolicy::touch(PageIndex page) {
   Entry& entry = entries_[page.value];
+  if (std::exchange(entry.hinted, false)) entry.unplanned = kNever;
   if (entry.place == Place::current) return;
   unplace(page);
   entry.last_use = clock_;
   entry.place = Place::current;
   current_.push_back(page);
+}
+
+void ReplacementPolicy::use_unplanned(PageIndex page) {
+  const bool placed = unplace_unless_current(page);
+  Entry& entry = entries_[page.value];
+  const bool again = !entry.hinted && entry.unplanned != kNever && entry.unplanned <= reached_;
+  entry.interval =
+      again ? std::max<Position>(1, reached_ - entry.unplanned) : std::max(1U, plan_->steps());
+  entry.overdue = reached_ + entry.interval;
+  entry.unplanned = reached_;
+  entry.hinted = false;
+  entry.last_use = clock_;
+  if (placed) place(page);
+}
+
+void ReplacementPolicy::hint(PageIndex page) {
+  const bool placed = unplace_unless_current(page);
+  Entry& entry = entries_[page.value];
+  entry.interval = 1;
+  entry.overdue = reached_ + plan_->steps();
+  entry.unplanned = reached_;
+  entry.hinted = true;
+  if (placed) place(page);
+}
+
+/// Takes a page out of the order so that its keys may change; false if it is in none.
+bool ReplacementPolicy::unplace_unless_current(PageIndex page) {
+  const Place place = entries_[page.value].place;
+  if (place == Place::none || place == Place::current) return false;
+  unplace(page);
+  return true;
+}
+
+void ReplacementPolicy::forget_unplanned() {
+  for (Entry& entry : entries_) entry.unplanned = kNever;
 }
 
 void ReplacementPolicy::remove(PageIndex page) {
@@ -157,8 +198,22 @@ std::optional<PageIndex> ReplacementPolicy::victim(
   return std::nullopt;
 }
 
-/// The next use that counts.
+/// The next use that counts, planned or expected.
 Position ReplacementPolicy::worth(PageIndex page) const {
+  return std::min(planned_worth(page), expected_use(page));
+}
+
+/// Of a page that the plan reads, only what comes more often than once in a pass is worth more than
+/// what the plan says.
+Position ReplacementPolicy::expected_use(PageIndex page) const {
+  const Entry& entry = entries_[page.value];
+  if (entry.unplanned == kNever || plan_->steps() == 0 || reached_ > entry.overdue) return kNever;
+  if (entry.interval >= plan_->steps() && plan_->next_use(page, position_) != kNever) return kNever;
+  const Position since = position_ < entry.unplanned ? 0 : position_ - entry.unplanned;
+  return entry.unplanned + (since / entry.interval + 1) * entry.interval;
+}
+
+Position ReplacementPolicy::planned_worth(PageIndex page) const {
   const Position next = plan_->next_use(page, position_);
   if (next == kNever || streamed_.empty() || !streamed_[page.value]) return next;
   const std::uint32_t steps = plan_->steps();
@@ -172,6 +227,8 @@ void ReplacementPolicy::place(PageIndex page) {
   entry.worth = window_ == 0 ? kNever : worth(page);
   const bool soon = entry.worth != kNever && entry.worth - position_ <= window_;
   entry.place = soon ? Place::soon : Place::idle;
+  entry.expected = soon && entry.worth != planned_worth(page);
+  if (entry.expected) expected_.emplace(entry.worth, page.value);
   if (soon) {
     soon_.emplace(entry.worth, page.value);
   } else {
@@ -181,6 +238,7 @@ void ReplacementPolicy::place(PageIndex page) {
 
 void ReplacementPolicy::unplace(PageIndex page) {
   Entry& entry = entries_[page.value];
+  if (std::exchange(entry.expected, false)) expected_.erase({entry.worth, page.value});
   if (entry.place == Place::soon) soon_.erase({entry.worth, page.value});
   if (entry.place == Place::idle) idle_.erase({entry.last_use, page.value});
   if (entry.place == Place::current) std::erase(current_, page);
@@ -202,6 +260,7 @@ void ReplacementPolicy::replace_all() {
   }
   soon_.clear();
   idle_.clear();
+  expected_.clear();
   for (const auto& [key, page] : pages) place({page});
 }
 

@@ -67,10 +67,14 @@ std::vector<bool> streamed_pages(const PagePlan& plan, std::uint32_t pages, std:
 /// therefore count as used one pass later than they are, once their last use of a pass has been.
 /// The others stay, wherever in the pass they are.
 ///
+/// Uses outside the plan are not known in advance, but they repeat. A page that was used so is
+/// expected again after as many positions as lay between its last two such uses (after a pass, if
+/// there was one only), and is worth what that says until the expected use is overdue.
+///
 /// Each tracked page is in exactly one of three places:
 ///   current - used at the present position; becomes soon or idle when the position advances
-///   soon    - its next use is within the window, ordered by that use (a streamed page's, see
-///   above) idle    - no use within the window, ordered by the last use
+///   soon    - its next use is within the window, ordered by that use (see above)
+///   idle    - no use within the window, ordered by the last use
 class ReplacementPolicy {
  public:
   /// `plan` must outlive the policy, or be replaced through set_plan.
@@ -79,6 +83,8 @@ class ReplacementPolicy {
   /// Starts over at `position` of another plan; the pages stay tracked. `streamed` is by page;
   /// empty if none is.
   void set_plan(const PagePlan& plan, Position position, std::vector<bool> streamed = {});
+  /// Takes effect with the next set_plan.
+  void set_window(std::uint32_t window) { window_ = window; }
   /// Moves to `position`; moving to the present one starts another use of it. Advancing by one step
   /// or by none is cheap, any other move looks at every tracked page.
   void advance_to(Position position);
@@ -92,6 +98,19 @@ class ReplacementPolicy {
   void touch(PageIndex page);
   void remove(PageIndex page);
 
+  /// The pass has come to `position`: the policy's own is ahead of it by what is planned. Expected
+  /// uses before it that did not come are expected no more.
+  void reached(Position position) { reached_ = position; }
+  /// Notes a use outside the plan, at the position that was reached, of a page that may be tracked
+  /// or not.
+  void use_unplanned(PageIndex page);
+  /// The page is said to be used soon, within a pass.
+  void hint(PageIndex page);
+  /// Expects no uses outside the plan: positions mean something else from now on.
+  void forget_unplanned();
+  /// When the page is used next, as far as it counts; kNever if that is not known.
+  Position next_use(PageIndex page) const { return window_ == 0 ? kNever : worth(page); }
+
   /// The page to give up first, among those for which `keep` is false and that are not in use at
   /// the present position.
   std::optional<PageIndex> victim(const std::function<bool(PageIndex)>& keep) const;
@@ -100,12 +119,20 @@ class ReplacementPolicy {
   enum class Place : std::uint8_t { none, current, soon, idle };
   struct Entry {
     Place place = Place::none;
-    Position worth = kNever;     // the key in soon_
-    std::uint64_t last_use = 0;  // the key in idle_; kept while the page is not tracked
+    bool hinted = false;          // what is expected is a hint, not a use that repeats
+    bool expected = false;        // its worth is that of a use outside the plan
+    Position worth = kNever;      // the key in soon_, and in expected_
+    Position unplanned = kNever;  // the last use outside the plan
+    Position interval = 1;        // expected between such uses
+    Position overdue = 0;         // when no such use is expected any more
+    std::uint64_t last_use = 0;   // the key in idle_; kept while the page is not tracked
   };
   using Order = std::set<std::pair<std::uint64_t, std::uint32_t>>;
 
   Position worth(PageIndex page) const;
+  Position planned_worth(PageIndex page) const;
+  Position expected_use(PageIndex page) const;
+  bool unplace_unless_current(PageIndex page);
   void place(PageIndex page);
   void unplace(PageIndex page);
   void settle_current();
@@ -115,11 +142,13 @@ class ReplacementPolicy {
   std::uint32_t window_;
   std::vector<bool> streamed_;
   Position position_ = 0;
+  Position reached_ = 0;
   std::uint64_t clock_ = 1;  // counts moves, so that last uses are ordered without a plan, too
   std::vector<Entry> entries_;
   std::vector<PageIndex> current_;
   Order soon_;
   Order idle_;
+  Order expected_;  // of soon_, those whose worth must be looked at again when it is there
   std::uint32_t size_ = 0;
 };
 
@@ -135,6 +164,8 @@ class OptimalLoads {
     policy_.set_plan(plan, position, std::move(streamed));
   }
   void set_frames(std::uint32_t frames) { frames_ = frames; }
+  /// 0: it foresees nothing, and counts what plain LRU would copy. Takes effect with set_plan.
+  void set_window(std::uint32_t window) { policy_.set_window(window); }
   /// The step at `position` reads `pages`; returns those that had to be copied.
   std::vector<PageIndex> access(Position position, std::span<const PageIndex> pages);
 
