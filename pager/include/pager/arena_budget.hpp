@@ -3,6 +3,7 @@
 #include <memory>
 #include <mutex>
 
+#include "pager/export.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager {
@@ -10,7 +11,7 @@ namespace tensor_pager {
 /// Device memory that several pagers share: their arenas together never take more. A pager takes
 /// its arena from it when it is made and when it grows, and gives back what it gives up. Memory
 /// that one gave up is another's to take, by `Pager::set_arena`. Thread-safe.
-class ArenaBudget {
+class TENSOR_PAGER_EXPORT ArenaBudget {
  public:
   explicit ArenaBudget(Bytes total) : total_(total), left_(total) {}
   ArenaBudget(const ArenaBudget&) = delete;

@@ -10,6 +10,7 @@
 #include "pager/backing_store.hpp"
 #include "pager/device.hpp"
 #include "pager/errors.hpp"
+#include "pager/export.hpp"
 #include "pager/ids.hpp"
 #include "pager/plan.hpp"
 #include "pager/policy_options.hpp"
@@ -42,11 +43,11 @@ struct PagerOptions {
 
 /// A page size that suits an image: about a 256th of it, `granularity` times a power of two, at
 /// most 16 MiB (beyond which a link gains nothing).
-Bytes default_page_size(Bytes image, Bytes granularity);
+TENSOR_PAGER_EXPORT Bytes default_page_size(Bytes image, Bytes granularity);
 
 /// How many neighbouring pages of this size are copied as one: runs of 16 MiB, which a link is full
 /// with; larger pages are copied one by one.
-std::uint32_t pages_per_copy(Bytes page);
+TENSOR_PAGER_EXPORT std::uint32_t pages_per_copy(Bytes page);
 
 /// The pages of one step, resident for as long as the lease lives. Move-only. When it ends, its
 /// pages may be evicted as soon as the work queued in its stream by then is done; ending it never
@@ -54,7 +55,7 @@ std::uint32_t pages_per_copy(Bytes page);
 /// pager: a thread that waits is taken for one that will not end its leases.
 ///
 /// A lease that outlives its pager is void: its pages are gone, and ending it does nothing.
-class Lease {
+class TENSOR_PAGER_EXPORT Lease {
  public:
   Lease() = default;
   Lease(Lease&& other) noexcept;
@@ -84,7 +85,7 @@ class Lease {
 /// finitely many events of the device and of other callers; a wait that would never end is an
 /// error. After a DeviceError of the pager's own device every later call says why. In a child
 /// process (fork) every call throws Error: pages are not inherited.
-class Pager {
+class TENSOR_PAGER_EXPORT Pager {
  public:
   /// Throws BudgetError if the arena holds no page, DeviceError if the device cannot provide the
   /// range or the frames; Error if there is no device or no store.
@@ -155,6 +156,6 @@ class Pager {
 };
 
 /// The smallest arena, in bytes, that can run `plan` over an image cut into pages like `layout`.
-Bytes minimum_arena(const PageLayout& layout, const AccessPlan& plan);
+TENSOR_PAGER_EXPORT Bytes minimum_arena(const PageLayout& layout, const AccessPlan& plan);
 
 }  // namespace tensor_pager
