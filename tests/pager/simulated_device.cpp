@@ -81,7 +81,8 @@ CopyId SimulatedDevice::copy(const BackingStore&, PageRun pages) {
   for (std::uint32_t k = 0; k < pages.count; ++k) {
     Frame& frame = frame_of({pages.first.value + k});
     require(!frame.writing, "a frame is written by two copies");
-    require(frame.readers == 0, "a frame is written while work reads it");
+    // What a failed copy left may be read meanwhile: that work has failed.
+    require(frame.readers == 0 || frame.spoilt, "a frame is written while work reads it");
     for (const std::deque<Operation>& stream : streams_) {
       for (const Operation& operation : stream) {
         for (const PageIndex page : operation.pages) {
@@ -90,7 +91,9 @@ CopyId SimulatedDevice::copy(const BackingStore&, PageRun pages) {
         }
       }
     }
-    frame = {.content = std::nullopt, .spoilt = false, .writing = true, .readers = 0};
+    frame.content.reset();
+    frame.spoilt = frame.spoilt && frame.readers != 0;
+    frame.writing = true;
   }
   under_way_.push_back({CopyId{++last_copy_}, pages});
   return under_way_.back().id;
@@ -211,9 +214,11 @@ void SimulatedDevice::begin_reading(std::uint32_t stream, LeaseId lease,
   bool garbage = false;
   for (const PageIndex page : pages) {
     Frame& frame = frame_of(page);
-    require(!frame.writing, "work reads a page that is being copied");
-    require(frame.spoilt || frame.content == page, "work reads another page's content");
-    garbage = garbage || frame.spoilt;
+    // The work of a lease whose copy failed, while the page is tried again.
+    const bool again = frame.writing && copy_under_way(page).has_value();
+    require(!frame.writing || again, "work reads a page whose frame another page is copied to");
+    require(again || frame.spoilt || frame.content == page, "work reads another page's content");
+    garbage = garbage || again || frame.spoilt;
     ++frame.readers;
     ++readers_[page];
   }

@@ -208,9 +208,19 @@ void Core::copy_failed(PageIndex page, const std::string& reason) {
     if (std::count(lease.residencies.begin(), lease.residencies.end(), id) != 0)
       lease.failure = reason;
   }
-  if (pages_[page.value].residency == id) forget(id);
+  if (pages_[page.value].residency == id && !relied_upon(id)) forget(id);
   rollback();
   settle();
+}
+
+/// Whether work may already be waiting for the page, to read what the failed copy left. Its
+/// address must go on pointing there, so that the page is tried again in the same frame.
+bool Core::relied_upon(ResidencyId id) const {
+  if (residencies_[id].fences != 0) return true;
+  return std::any_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
+    const std::vector<ResidencyId>& held = entry.second.residencies;
+    return entry.second.granted && std::find(held.begin(), held.end(), id) != held.end();
+  });
 }
 
 /// The page is not in this frame any more; the frame is the next to be used.
@@ -243,11 +253,12 @@ void Core::evict_all() {
   restart_optimal();
   for (ResidencyId id = 0; id < residencies_.size(); ++id) {
     Residency& residency = residencies_[id];
-    if (residency.state != ResidencyState::resident || residency.pins != 0 ||
+    const bool there = residency.state == ResidencyState::resident;
+    if ((!there && residency.state != ResidencyState::failed) || residency.pins != 0 ||
         residency.fences != 0 || pages_[residency.page.value].residency != id)
       continue;
     residency.state = ResidencyState::failed;
-    note_eviction(residency.page);
+    if (there) note_eviction(residency.page);
     forget(id);
   }
   unmap_unread();
@@ -413,6 +424,7 @@ void Core::grant(Lease& lease, PlannedStep step) {
 void Core::pin(Lease& lease, ResidencyId id) {
   lease.residencies.push_back(id);
   if (residencies_[id].pins++ == 0) ++pinned_;
+  if (residencies_[id].state == ResidencyState::failed) command_load(id);  // once more
 }
 
 /// Plans and holds the pages of a lease that fits, at `position`, with no step planned ahead.

@@ -298,6 +298,8 @@ class Core {
   void settle();
   void pump();
   void command(const Load& load);
+  void command_load(ResidencyId id);
+  bool relied_upon(ResidencyId id) const;
   void note_eviction(PageIndex page);
   void command_copy(PageIndex page);
   void unstick();

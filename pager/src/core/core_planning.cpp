@@ -213,10 +213,15 @@ void Core::command(const Load& load) {
     destroy_frame(frame);
     return;
   }
-  Residency& incoming = residencies_[load.incoming];
+  command_load(load.incoming);
+}
+
+/// Brings the page to the frame of its residency.
+void Core::command_load(ResidencyId id) {
+  Residency& incoming = residencies_[id];
   incoming.state = ResidencyState::loading;
   Page& page = pages_[incoming.page.value];
-  page.loading = load.incoming;
+  page.loading = id;
   if (page.mapped != incoming.frame) {
     commands_.remaps.push_back(MapPage{incoming.page, incoming.frame});
     page.mapped = incoming.frame;
@@ -304,8 +309,12 @@ void Core::cancel_loads() {
     }
     if (load.outgoing != kNone) {
       const Residency& outgoing = residencies_[load.outgoing];
-      if (outgoing.state != ResidencyState::failed)
-        pages_[outgoing.page.value].residency = load.outgoing;
+      ResidencyId& residency = pages_[outgoing.page.value].residency;
+      if (outgoing.state != ResidencyState::failed) {
+        residency = load.outgoing;
+      } else if (residency == kNone && (outgoing.pins != 0 || outgoing.fences != 0)) {
+        residency = load.outgoing;  // as copy_failed left it
+      }
       enter_limbo(load.outgoing, /*first=*/true);
     }
   }
