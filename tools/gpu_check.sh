@@ -63,8 +63,9 @@ gtest() {
 
 tests() {
   announce "tests"
-  gtest "device, stores (contract suites)" "$bin/pager_tests" --gtest_filter='*Cuda*:*Pinned*'
+  gtest "device, stores (contract suites)" "$bin/device_tests" --gtest_filter='*Cuda*:*Pinned*'
   gtest "pager with kernels that check their pages" "$bin/cuda_pager_tests"
+  gtest "pager whose device fails, call by call" "$bin/fault_walk_tests" --gtest_filter='Cuda*'
   gtest "boundary: device, capture, fork, arena" "$bin/cuda_boundary_tests"
   gtest "kernels" "$bin/cuda_kernels_test"
   gtest "logits, bit-identity, host waits" "$bin/cuda_inference_test"
@@ -77,7 +78,7 @@ races+=':CudaKvCache.*-CudaMatmul.*'
 sanitizers() {
   announce "compute-sanitizer"
   local checker=(compute-sanitizer --error-exitcode 9 --report-api-errors no)
-  gtest "memcheck: device, stores" "${checker[@]}" "$bin/pager_tests" --gtest_filter='*Cuda*:*Pinned*'
+  gtest "memcheck: device, stores" "${checker[@]}" "$bin/device_tests" --gtest_filter='*Cuda*:*Pinned*'
   gtest "memcheck: pager" "${checker[@]}" "$bin/cuda_pager_tests"
   gtest "memcheck: kernels" "${checker[@]}" "$bin/cuda_kernels_test" --gtest_filter='-*TwentyRuns*'
   gtest "racecheck: kernels" "${checker[@]}" --tool racecheck "$bin/cuda_kernels_test" --gtest_filter="$races"
