@@ -64,8 +64,8 @@ gtest() {
 tests() {
   announce "tests"
   gtest "device, stores (contract suites)" "$bin/device_tests" --gtest_filter='*Cuda*:*Pinned*'
+  gtest "each call of the device fails once" "$bin/fault_walk_tests" --gtest_filter='*Cuda*'
   gtest "pager with kernels that check their pages" "$bin/cuda_pager_tests"
-  gtest "pager whose device fails, call by call" "$bin/fault_walk_tests" --gtest_filter='Cuda*'
   gtest "boundary: device, capture, fork, arena" "$bin/cuda_boundary_tests"
   gtest "kernels" "$bin/cuda_kernels_test"
   gtest "logits, bit-identity, host waits" "$bin/cuda_inference_test"

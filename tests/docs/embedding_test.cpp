@@ -158,11 +158,11 @@ TEST(Embedding, ChecksAStream) {
               {.arena = KiB(64), .page = KiB(16)});
   pager.set_plan(walk());
   HostStream stream;
-  double total = 0;
+  int total = 0;
   {
     // [check]
-    const Lease lease = pager.acquire(StepIndex{0}, {}, stream.ref());
-    stream.launch([&] { total = sum(pager.address(Bytes{0})); });
+    const Lease lease = pager.acquire(StepIndex{1}, {}, stream.ref());
+    stream.launch([&] { total = sum(pager.address(kMatrix)); });
     stream.synchronize();
     pager.check(stream.ref());  // from here on `total` can be relied on
     // [end]

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+#include <utility>
 #include <vector>
 
 #include "immediate_driver.hpp"
@@ -227,6 +229,225 @@ TEST(Core, UnmapOnEvictLeavesNoStaleAddress) {
   ASSERT_EQ(commands.remaps.size(), 2U);
   EXPECT_EQ(std::get<UnmapPage>(commands.remaps[0]).page, PageIndex{0});
   EXPECT_EQ(std::get<MapPage>(commands.remaps[1]).page, PageIndex{1});
+}
+
+TEST(Core, CallerThatHoldsWhatItWaitsForIsToldWhateverItsStreams) {
+  Core core(options(8, 2));
+  acquire_page(core, 0);
+  finish_copies(core);
+  const ByteRange two{kTestPage * 2, kTestPage * 2};
+  const LeaseId second = core.acquire(std::span(&two, 1), kCaller);
+  EXPECT_EQ(core.state(second), LeaseState::failed);
+  EXPECT_THAT(core.failure(second), ::testing::HasSubstr("still held pin 1 page"));
+}
+
+TEST(Core, CallersThatWaitForEachOtherAreTold) {
+  Core core(options(8, 2));
+  const LeaseId first = acquire_page(core, 0, kCaller);
+  acquire_page(core, 1, kOtherCaller);
+  finish_copies(core);
+  const LeaseId waiting = acquire_page(core, 2, kCaller);
+  EXPECT_EQ(core.state(waiting), LeaseState::blocked) << "the other caller may still release";
+  const LeaseId newest = acquire_page(core, 3, kOtherCaller);
+  EXPECT_EQ(core.state(newest), LeaseState::failed);
+  EXPECT_EQ(core.state(waiting), LeaseState::blocked);
+  core.release(newest, std::nullopt);
+  core.release(first, std::nullopt);
+}
+
+TEST(Core, FramesAreCreatedBeforeTheBudgetGrows) {
+  Core core(options(8, 2));
+  EXPECT_THAT(core.frames_to_create(2), IsEmpty());
+  EXPECT_THAT(core.frames_to_create(4), ElementsAre(FrameIndex{2}, FrameIndex{3}));
+  core.set_budget(4, kCaller);
+  EXPECT_EQ(core.budget_state(), BudgetState::done);
+  EXPECT_EQ(core.frames(), 4U);
+  core.set_budget(1, kCaller);
+  EXPECT_EQ(core.frames(), 1U);
+  EXPECT_EQ(core.frames_to_create(5).size(), 4U);
+  for (const FrameIndex frame : core.frames_to_create(5)) EXPECT_LT(frame.value, 5U);
+}
+
+TEST(Core, BudgetThatItsCallerHoldsIsPutBack) {
+  Core core(options(8, 4));
+  std::vector<LeaseId> leases;
+  for (std::uint32_t i = 0; i < 3; ++i) leases.push_back(acquire_page(core, i));
+  finish_copies(core);
+  core.set_budget(2, kCaller);
+  EXPECT_EQ(core.budget_state(), BudgetState::failed);
+  EXPECT_THAT(core.budget_failure(), ::testing::HasSubstr("release leases first"));
+  EXPECT_EQ(core.budget(), 3U) << "the frame that was free is gone already";
+  core.release(leases[0], std::nullopt);
+  core.set_budget(2, kCaller);
+  EXPECT_EQ(core.budget_state(), BudgetState::done);
+  core.check_invariants();
+}
+
+TEST(Core, BudgetFailsIfWhoeverHoldsPagesWaitsToo) {
+  Core core(options(8, 2));
+  acquire_page(core, 0, kCaller);
+  acquire_page(core, 1, kOtherCaller);
+  finish_copies(core);
+  core.set_budget(1, kCaller);
+  EXPECT_EQ(core.budget_state(), BudgetState::waiting) << "the other caller may still release";
+  const LeaseId waiting = acquire_page(core, 2, kOtherCaller);
+  EXPECT_EQ(core.budget_state(), BudgetState::failed);
+  EXPECT_EQ(core.state(waiting), LeaseState::blocked) << "the first caller goes on";
+}
+
+TEST(Core, LeaseOfThePlanHeldByAnotherLeaseTooDoesNotStopThePass) {
+  Core core(options(9, 4, {.window = kWholePass, .prefetch_depth = 2}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}, {5}}));
+  finish_copies(core);
+  const LeaseId step = core.acquire(StepIndex{0}, {}, kCaller);
+  finish_copies(core);
+  acquire_page(core, 0, kOtherCaller);
+  core.release(step, std::nullopt);
+  for (std::uint32_t i = 1; i < 18; ++i) {
+    const LeaseId lease = core.acquire(StepIndex{i % 6}, {}, kCaller);
+    while (core.has_commands()) finish_copies(core);
+    ASSERT_EQ(core.state(lease), LeaseState::ready) << "step " << i;
+    core.release(lease, std::nullopt);
+    while (core.has_commands()) finish_copies(core);
+  }
+  EXPECT_EQ(core.counters().late, 0U) << "planning ahead goes on";
+  EXPECT_LE(core.counters().rollbacks, 2U);
+}
+
+TEST(Core, HintBringsPagesInOnlyWhereNothingBetterIs) {
+  Core core(options(12, 4, {.window = kWholePass, .prefetch_depth = 1}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}}));
+  finish_copies(core);
+  const ByteRange range{kTestPage * 8, kTestPage * 4};
+  const auto rollbacks = core.counters().rollbacks;
+  core.prefetch(std::span(&range, 1));
+  const auto copied = finish_copies(core);
+  EXPECT_THAT(copied, ElementsAre(8, 9, 10)) << "page 0 is promised to the next step";
+  EXPECT_EQ(core.counters().rollbacks, rollbacks);
+  const LeaseId lease = acquire_page(core, 9);
+  EXPECT_EQ(core.state(lease), LeaseState::ready);
+  EXPECT_EQ(core.counters().prefetched, 1U);
+}
+
+/// Passes over `cycle` pages of which a third fits, five pages a step, with something between
+/// steps.
+template <class Between>
+CoreCounters cyclic_passes(std::uint32_t cycle, int passes, Between between) {
+  std::vector<std::vector<std::uint32_t>> steps;
+  for (std::uint32_t page = 0; page < cycle; page += 5)
+    steps.push_back({page, page + 1, page + 2, page + 3, page + 4});
+  ImmediateDriver driver(cycle + 8, cycle / 3, {});
+  driver.core().set_plan(plan_of_pages(steps));
+  for (int pass = 0; pass < passes; ++pass) {
+    for (std::uint32_t step = 0; step < steps.size(); ++step) {
+      driver.use(StepIndex{step});
+      between(driver, pass);
+    }
+  }
+  driver.settle();
+  driver.core().check_invariants();
+  return driver.core().counters();
+}
+
+void use_pages(ImmediateDriver& driver, std::uint32_t first, std::uint32_t count) {
+  const ByteRange range{kTestPage * first, kTestPage * count};
+  driver.use(driver.core().acquire(std::span(&range, 1), kCaller));
+}
+
+TEST(Core, ResidentPagesAcquiredBetweenStepsCostNoCopies) {
+  const CoreCounters without = cyclic_passes(640, 4, [](ImmediateDriver&, int) {});
+  const CoreCounters with = cyclic_passes(640, 4, [](ImmediateDriver& driver, int) {
+    std::uint32_t page = 639;
+    while (!driver.core().resident({page})) --page;
+    use_pages(driver, page, 1);
+  });
+  EXPECT_EQ(with.loads, without.loads);
+  EXPECT_EQ(with.rollbacks, without.rollbacks);
+  EXPECT_EQ(with.late, without.late);
+}
+
+TEST(Core, PageUsedAtEveryStepOutsideThePlanIsKept) {
+  const CoreCounters without = cyclic_passes(640, 4, [](ImmediateDriver&, int) {});
+  const CoreCounters with =
+      cyclic_passes(640, 4, [](ImmediateDriver& driver, int) { use_pages(driver, 640, 2); });
+  EXPECT_LE(with.loads, without.loads + 4 * 2 + 4) << "two frames less, and the two pages";
+  EXPECT_EQ(with.rollbacks, without.rollbacks);
+}
+
+struct Trace {
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> steps;  // caller, step
+};
+
+/// Three callers that each walk the plan, taking turns or at random.
+Trace walks(std::uint32_t steps, std::uint32_t passes, bool in_turn, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<std::uint32_t> at(3);
+  Trace trace;
+  while (trace.steps.size() < std::size_t{3} * steps * passes) {
+    const auto caller = static_cast<std::uint32_t>(in_turn ? trace.steps.size() % 3 : random() % 3);
+    if (at[caller] == steps * passes) continue;
+    trace.steps.emplace_back(caller, at[caller]++ % steps);
+  }
+  return trace;
+}
+
+CoreCounters replay(const Trace& trace, const std::vector<std::vector<std::uint32_t>>& steps,
+                    std::uint32_t pages, std::uint32_t frames, std::uint32_t window) {
+  ImmediateDriver driver(pages, frames, {.window = window});
+  driver.core().set_plan(plan_of_pages(steps));
+  for (const auto& [caller, step] : trace.steps)
+    driver.use(driver.core().acquire(StepIndex{step}, {}, CallerId{caller}));
+  driver.settle();
+  driver.core().check_invariants();
+  return driver.core().counters();
+}
+
+TEST(Core, SeveralWalkersCopyNoMoreThanWithoutAPlan) {
+  std::vector<std::vector<std::uint32_t>> steps;
+  for (std::uint32_t page = 0; page < 200; page += 4)
+    steps.push_back({page, page + 1, page + 2, page + 3});
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    const Trace trace = walks(50, 4, /*in_turn=*/seed == 0, seed);
+    const CoreCounters planned = replay(trace, steps, 200, 50, kWholePass);
+    const CoreCounters unplanned = replay(trace, steps, 200, 50, 0);
+    EXPECT_LE(planned.loads, unplanned.loads) << "seed " << seed;
+    EXPECT_LE(planned.rollbacks, 8U) << "seed " << seed;
+  }
+}
+
+TEST(Core, CallersThatTakeTurnsAtTheStepsAreOneWalk) {
+  Core core(options(8, 4, {.window = kWholePass, .prefetch_depth = 2}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}}));
+  for (std::uint32_t i = 0; i < 20; ++i) {
+    const LeaseId lease = core.acquire(StepIndex{i % 5}, {}, i % 3 == 0 ? kCaller : kOtherCaller);
+    while (core.has_commands()) finish_copies(core);
+    core.release(lease, std::nullopt);
+    EXPECT_FALSE(core.several_walkers());
+  }
+  EXPECT_LE(core.counters().rollbacks, 1U);
+}
+
+TEST(Core, SeveralWalkersEndWhenOneWalksAWholePassAlone) {
+  Core core(options(8, 4, {.window = kWholePass, .prefetch_depth = 2}));
+  core.set_plan(plan_of_pages({{0}, {1}, {2}, {3}, {4}}));
+  const auto step = [&](std::uint32_t index, CallerId caller) {
+    const LeaseId lease = core.acquire(StepIndex{index}, {}, caller);
+    while (core.has_commands()) finish_copies(core);
+    core.release(lease, std::nullopt);
+  };
+  step(0, kCaller);
+  step(0, kOtherCaller);
+  EXPECT_FALSE(core.several_walkers());
+  step(1, kCaller);
+  step(1, kOtherCaller);
+  EXPECT_TRUE(core.several_walkers());
+  EXPECT_EQ(core.prefetch_frames(), 0U);
+  for (std::uint32_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(core.several_walkers(), i < 5) << i;
+    step((2 + i) % 5, kCaller);
+  }
+  EXPECT_FALSE(core.several_walkers());
+  EXPECT_EQ(core.prefetch_frames(), 2U);
 }
 
 }  // namespace

@@ -435,9 +435,12 @@ class DriverSimulation {
   void hand_out(SimulatedCaller& caller) {
     done(caller);
     caller.held.push_back({caller.lease, caller.stream, caller.pages});
+    std::set<CopyId> copies;
     for (const PageIndex page : caller.pages) {
-      if (const auto copy = device_.copy_under_way(page))
-        relying_.emplace(*copy, std::pair(caller.stream, caller.lease));
+      if (const auto copy = device_.copy_under_way(page)) copies.insert(*copy);
+    }
+    for (const CopyId copy : copies) {
+      relying_.emplace(copy, std::pair(caller.stream, caller.lease));
     }
     if (caller.stream == 0) {
       device_.read(0, caller.lease, caller.pages);
@@ -555,7 +558,8 @@ class DriverSimulation {
     }
     driver_->observe();
     if (const auto report = driver_->take_all_reports()) count_report(*report, std::nullopt);
-    require(told() == owed(), "a failure was never reported");
+    require(told() == owed(), "a failure was never reported: " + std::to_string(told()) + " of " +
+                                  std::to_string(owed()) + ";" + state_of_callers());
   }
 
   std::string state_of_callers() const {

@@ -4,6 +4,14 @@
 
 namespace tensor_pager::cuda {
 
+RelaxedCapture::RelaxedCapture() noexcept : driver_(driver()) {
+  driver_.cuThreadExchangeStreamCaptureMode(&mode_);
+}
+
+RelaxedCapture::~RelaxedCapture() {
+  driver_.cuThreadExchangeStreamCaptureMode(&mode_);
+}
+
 Context::Context(int gpu) : gpu_(gpu) {
   const Driver& cuda = driver();
   const int count = device_count();
@@ -12,12 +20,15 @@ Context::Context(int gpu) : gpu_(gpu) {
     throw DeviceError("GPU " + std::to_string(gpu) + " does not exist: there are " +
                       std::to_string(count) + ", counted from 0");
   }
+  const RelaxedCapture relaxed;
   check(cuda.cuDeviceGet(&device_, gpu), "cuDeviceGet");
   check(cuda.cuDevicePrimaryCtxRetain(&handle_, device_), "cuDevicePrimaryCtxRetain");
 }
 
 Context::~Context() {
-  if (!elsewhere()) driver().cuDevicePrimaryCtxRelease(device_);
+  if (elsewhere()) return;
+  const RelaxedCapture relaxed;
+  driver().cuDevicePrimaryCtxRelease(device_);
 }
 
 CurrentContext::CurrentContext(const Context& context) {
@@ -30,25 +41,24 @@ CurrentContext::CurrentContext(const Context& context, std::nothrow_t) noexcept 
 }
 
 CurrentContext::~CurrentContext() {
-  if (entered_) driver_->cuThreadExchangeStreamCaptureMode(&mode_);
   CUcontext ours = nullptr;
-  if (pushed_) driver_->cuCtxPopCurrent(&ours);
+  if (pushed_) driver().cuCtxPopCurrent(&ours);
 }
 
 /// Most callers use the primary context already: then nothing is pushed.
 CUresult CurrentContext::enter(const Context& context) noexcept {
-  driver_ = &driver();
+  const Driver& cuda = driver();
   CUcontext current = nullptr;
-  CUresult result = driver_->cuCtxGetCurrent(&current);
+  CUresult result = cuda.cuCtxGetCurrent(&current);
   if (result != CUDA_SUCCESS) return result;
   if (current != context.handle()) {
-    result = driver_->cuCtxPushCurrent(context.handle());
+    result = cuda.cuCtxPushCurrent(context.handle());
     if (result != CUDA_SUCCESS) return result;
     pushed_ = true;
   }
-  result = driver_->cuThreadExchangeStreamCaptureMode(&mode_);
-  entered_ = result == CUDA_SUCCESS;
-  return result;
+  relaxed_.emplace();
+  entered_ = true;
+  return CUDA_SUCCESS;
 }
 
 }  // namespace tensor_pager::cuda

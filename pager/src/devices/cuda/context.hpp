@@ -1,11 +1,26 @@
 #pragma once
 
 #include <new>
+#include <optional>
 
 #include "birthplace.hpp"
 #include "devices/cuda/driver.hpp"
 
 namespace tensor_pager::cuda {
+
+/// Lets the calling thread make calls that would invalidate a capture that it, or any other thread,
+/// has begun. At the end the thread's capture mode is what it was.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() noexcept;
+  ~RelaxedCapture();
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  const Driver& driver_;
+  CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;  // then the thread's own
+};
 
 /// The primary context of a GPU, which is the one that the CUDA runtime uses as well.
 class Context {
@@ -31,9 +46,8 @@ class Context {
   CUcontext handle_ = nullptr;
 };
 
-/// Makes a context the calling thread's until it is destroyed, and lets the thread make calls that
-/// would invalidate a capture that the caller, or any other thread, has begun. At the end both are
-/// what they were. Every entry point that calls CUDA holds one.
+/// Makes a context the calling thread's until it is destroyed; then the thread has the one that it
+/// had. Every entry point that calls CUDA holds one.
 class CurrentContext {
  public:
   /// Throws DeviceError if the context is lost, Error in a forked process.
@@ -50,10 +64,9 @@ class CurrentContext {
  private:
   CUresult enter(const Context& context) noexcept;
 
-  const Driver* driver_ = nullptr;
-  bool pushed_ = false;
   bool entered_ = false;
-  CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;  // the thread's own
+  bool pushed_ = false;
+  std::optional<RelaxedCapture> relaxed_;
 };
 
 }  // namespace tensor_pager::cuda
