@@ -187,13 +187,20 @@ class DriverSimulation {
       return step_caller(random_.in(0, static_cast<std::uint32_t>(callers_.size()) - 1));
     if (pick < 58) return step_thread();
     if (pick < 72) return end_copy();
-    if (pick < 97) return device_.advance(random_.in(1, streams_ - 1));
+    if (pick < 96) return device_.advance(random_.in(1, streams_ - 1));
+    if (pick < 98) return capture();
     return host_page();
   }
 
   bool end_copy() {
     if (!device_.can_end_copy()) return false;
     device_.end_copy(!fails("the copy"));
+    return true;
+  }
+
+  bool capture() {
+    const std::uint32_t stream = random_.in(1, streams_ - 1);
+    device_.capture(stream, !device_.captured(stream));
     return true;
   }
 
@@ -308,6 +315,7 @@ class DriverSimulation {
   bool begin_acquire(std::uint32_t index, SimulatedCaller& caller) {
     if (caller.held.size() >= 3 || closing_) return false;
     caller.stream = random_.in(0, streams_ - 1);
+    if (device_.captured(caller.stream)) return false;
     if (const auto report = driver_->take_report(SimulatedDevice::queue(caller.stream))) {
       count_report(*report, caller.stream);
       announce();
@@ -544,6 +552,10 @@ class DriverSimulation {
   void drain() {
     closing_ = true;
     faults_ = Faults::none;
+    for (std::uint32_t stream = 0; stream < streams_; ++stream) device_.capture(stream, false);
+    driver_->observe();
+    announce();
+    require(!driver_->has_unfenced(), "a lease that ended in a capture stays for ever");
     for (std::uint32_t page = 0; page < pages_; ++page) {
       if (ready_[page]) continue;
       ready_[page] = true;

@@ -136,6 +136,7 @@ void SimulatedDevice::wait(StreamRef stream, CopyId copy) {
 std::optional<FenceId> SimulatedDevice::record(StreamRef stream) {
   may_fail("record");
   const std::uint32_t index = index_of(stream);
+  if (captured_[index]) throw Error("simulated: the stream is being captured");
   if (index == 0) return std::nullopt;
   streams_[index].push_back({.kind = Operation::Kind::fence, .id = ++last_mark_});
   return FenceId{last_mark_};

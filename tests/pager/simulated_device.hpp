@@ -29,7 +29,7 @@ class SimulatedDevice final : public Device,
   /// Work that read what a failed copy left: in which stream, under which lease.
   std::function<void(std::uint32_t stream, LeaseId lease)> on_garbage;
 
-  explicit SimulatedDevice(std::uint32_t streams) : streams_(streams) {}
+  explicit SimulatedDevice(std::uint32_t streams) : streams_(streams), captured_(streams) {}
 
   /// Stream 0 is the calling thread itself: the null stream.
   static StreamRef stream(std::uint32_t index) {
@@ -47,6 +47,10 @@ class SimulatedDevice final : public Device,
   void on_progress(std::function<void()> notify) override { notify_ = std::move(notify); }
   LinkStatistics link() const override { return {}; }
   MemoryStatistics memory() const override { return {}; }
+
+  /// A stream that is being captured records nothing.
+  void capture(std::uint32_t stream, bool on) { captured_[stream] = on; }
+  bool captured(std::uint32_t stream) const { return captured_[stream]; }
 
   // What happens on its own
   bool can_end_copy() const { return !under_way_.empty(); }
@@ -119,6 +123,7 @@ class SimulatedDevice final : public Device,
   void end_reading(std::span<const PageIndex> pages);
 
   std::vector<std::deque<Operation>> streams_;
+  std::vector<bool> captured_;
   std::map<FrameIndex, Frame> frames_;
   std::map<PageIndex, FrameIndex> mapped_;
   std::map<PageIndex, std::uint32_t> readers_;

@@ -162,6 +162,11 @@ Driver::End Driver::end_work(StreamRef stream) {
       end.fence = device_.clock().record(stream);
       end.failure = nullptr;
       break;
+    } catch (const DeviceError&) {
+      end.failure = std::current_exception();
+    } catch (const Error&) {
+      end.later = true;
+      break;
     } catch (...) {
       end.failure = std::current_exception();
     }
@@ -170,6 +175,11 @@ Driver::End Driver::end_work(StreamRef stream) {
 }
 
 void Driver::release(LeaseId lease, const End& end) {
+  if (end.later) {
+    unfenced_.insert(lease);
+    return;
+  }
+  unfenced_.erase(lease);
   if (end.failure) {
     lost_track_ = true;
     fail(end.failure);
@@ -181,6 +191,13 @@ void Driver::release(LeaseId lease, const End& end) {
     last_fence_ = std::max(last_fence_, *fence);
   }
   drop(lease, fence, end.stamp);
+}
+
+/// What the stream was given until now, or since, is no less than what the lease covered.
+void Driver::fence_the_unfenced() {
+  for (const LeaseId lease : std::vector(unfenced_.begin(), unfenced_.end())) {
+    release(lease, end_work(held_.at(lease).caller.stream));
+  }
 }
 
 void Driver::drop(LeaseId lease, std::optional<FenceId> fence, std::optional<StampId> stamp) {
@@ -344,6 +361,7 @@ void Driver::carried_out(const Work& work, Outcome outcome) {
 }
 
 void Driver::observe() {
+  fence_the_unfenced();
   try {
     take_ended_copies();
     take_passed_fences();
@@ -405,11 +423,9 @@ void Driver::fail(std::exception_ptr failure) {
 }
 
 void Driver::end_all_leases() {
-  while (!held_.empty()) {
-    const auto& [lease, held] = *held_.begin();
-    const End end = end_work(held.caller.stream);
-    release(lease, end);
-  }
+  std::vector<LeaseId> leases;
+  for (const auto& [lease, held] : held_) leases.push_back(lease);
+  for (const LeaseId lease : leases) release(lease, end_work(held_.at(lease).caller.stream));
 }
 
 bool Driver::quiet() const {

@@ -53,7 +53,7 @@ class Driver {
   bool failed() const { return fatal_ != nullptr; }
   /// Whether queued work may read pages although no fence says when it is done: then nothing may
   /// ever be unmapped.
-  bool lost_track() const { return lost_track_; }
+  bool lost_track() const { return lost_track_ || !unfenced_.empty(); }
 
   void set_plan(const AccessPlan& plan);
 
@@ -81,9 +81,12 @@ class Driver {
     std::optional<FenceId> fence;
     std::optional<StampId> stamp;
     std::exception_ptr failure;  ///< there is no fence, and the work may be under way
+    bool later = false;          ///< there can be none yet: the stream is being captured
   };
   End end_work(StreamRef stream);
   void release(LeaseId lease, const End& end);
+  /// Whether leases have ended whose fence could not be recorded yet: observe() tries again.
+  bool has_unfenced() const { return !unfenced_.empty(); }
 
   /// What the stream's owner was not told yet.
   std::optional<StreamReport> take_report(StreamId stream) { return reports_.take(stream); }
@@ -179,6 +182,7 @@ class Driver {
   void end_copy(const Copy& copy, const std::exception_ptr& failure);
   void continue_budget();
   void finish_budget(std::exception_ptr failure);
+  void fence_the_unfenced();
   void drop(LeaseId lease, std::optional<FenceId> fence, std::optional<StampId> stamp);
   void fail(std::exception_ptr failure);
   void publish();
@@ -193,6 +197,7 @@ class Driver {
   std::deque<EndedCopy> ended_early_;                  // before what started them was reported
   std::unordered_map<std::uint32_t, CopyId> copy_of_;  // by page, while in flight
   std::map<LeaseId, Held> held_;
+  std::set<LeaseId> unfenced_;  // of held_: ended, but their pages stay until there is a fence
   std::set<FenceId> fences_;
   std::set<FenceId> passed_early_;  // before the end of their lease was reported
   StreamReports reports_;

@@ -19,7 +19,8 @@ namespace tensor_pager {
 
 namespace {
 
-/// How often the end of a pager looks whether queued work is done, should nobody say so.
+/// How often is looked again where nobody may say that something has changed: at the end of a
+/// pager, and at streams that are being captured.
 constexpr std::chrono::milliseconds kLastLook{5};
 
 Device& required(const std::unique_ptr<Device>& device) {
@@ -185,6 +186,7 @@ class Pager::Impl final : public Lease::Issuer {
   std::condition_variable wake_;
   bool progress_ = true;
   bool stop_ = false;
+  bool retries_ = false;  // the thread's own: it looks again though nobody wakes it
 
   Subscription arrivals_;
   std::thread thread_;
@@ -281,12 +283,17 @@ void Pager::Impl::wake_thread() {
 /// Under the mutex, after anything that may have changed somebody's answer.
 void Pager::Impl::announce() {
   if (driver_->take_news()) changed_.notify_all();
-  if (driver_->has_work()) wake_thread();
+  if (driver_->has_work() || driver_->has_unfenced()) wake_thread();
 }
 
 bool Pager::Impl::next_round() {
   Lock lock(wake_mutex_);
-  wake_.wait(lock, [&] { return stop_ || progress_; });
+  const auto woken = [&] { return stop_ || progress_; };
+  if (retries_) {
+    wake_.wait_for(lock, kLastLook, woken);
+  } else {
+    wake_.wait(lock, woken);
+  }
   progress_ = false;
   return !stop_;
 }
@@ -306,6 +313,7 @@ void Pager::Impl::work() {
     driver_->carried_out(*work, std::move(outcome));
     driver_->observe();
   }
+  retries_ = driver_->has_unfenced();
   driver_->publish_all();
   if (driver_->take_news()) changed_.notify_all();
 }
