@@ -38,7 +38,7 @@ class RecordingTest : public testing::Test {
     const Time now = Trace::Clock::now();
     const auto at = [&](int us) { return now + std::chrono::microseconds(us); };
     const NamedRange part{"blk.0.weight", {Bytes{100}, kPage}};
-    trace.describe({.layout = {kPage * 5, kPage}, .frames = 3, .pages_per_copy = 8}, {&part, 1});
+    trace.describe({.layout = {kPage * 5, kPage}, .pages_per_copy = 8}, {&part, 1});
     trace.frames(at(0), 3);
     trace.plan_set(at(1), {{{.reads = {{kPage, kPage * 2}}, .name = "first"}}});
     trace.add({.track = Trace::Track::copies,

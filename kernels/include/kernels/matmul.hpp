@@ -18,7 +18,7 @@ struct Weights {
   std::size_t cols = 0;
 
   /// Rows [first, first + count). Throws Error if they are not all there.
-  [[nodiscard]] Weights slice(std::size_t first, std::size_t count) const;
+  [[nodiscard]] TENSOR_PAGER_EXPORT Weights slice(std::size_t first, std::size_t count) const;
 };
 
 namespace cpu {
