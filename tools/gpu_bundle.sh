@@ -19,7 +19,8 @@ esac
 folder=$1
 
 targets=(qwen_prefill pager_bench pager_link pager_sim make_gguf
-  pager_tests device_tests fault_walk_tests cuda_pager_tests cuda_boundary_tests cuda_kernels_test cuda_inference_test cuda_kernels_benchmark)
+  pager_tests device_tests fault_walk_tests cuda_pager_tests cuda_boundary_tests
+  cuda_kernels_test cuda_inference_test cuda_kernels_benchmark)
 install_packages "${build_packages[@]}"
 configure release
 build release "${targets[@]}"

@@ -178,7 +178,7 @@ TEST_F(CudaPager, CopiesEqualThoseOfTheHostDevice) {
   carry_out();
   for (int pass = 0; pass < 4; ++pass) {
     for (std::uint32_t step = 0; step < kPages; ++step) {
-      const LeaseId lease = core.acquire(StepIndex{step}, {}, StreamId{1});
+      const LeaseId lease = core.acquire(StepIndex{step}, {}, CallerId{1});
       carry_out();
       core.release(lease, std::nullopt);
       carry_out();

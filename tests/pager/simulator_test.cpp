@@ -27,7 +27,7 @@ TEST_P(SimulatorTest, FindsNoViolation) {
   }
   // The simulation is only worth something if it gets to the interesting places.
   EXPECT_GT(total.events, 900 * kEvents);  // all of them, but where a device failed for good
-  EXPECT_GT(total.leases, total.events / 10);
+  EXPECT_GT(total.leases, total.events / 15);
   EXPECT_GT(total.copies, total.events / 40);
   EXPECT_GT(total.failures, 1000U);
 }
