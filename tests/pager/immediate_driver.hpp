@@ -58,11 +58,14 @@ class ImmediateDriver {
 
   /// Everything under way ends.
   void settle() {
+    start_copies();
     while (!copying_.empty() || !fences_.empty()) advance();
   }
 
   /// Pages copied so far, in order.
   const std::vector<PageIndex>& copied() const { return copied_; }
+  /// Commands to map, unmap or destroy so far.
+  std::uint64_t remaps() const { return remaps_; }
   /// Pages copied ahead of a use that has not come.
   std::uint64_t unused_loads() const { return unused_.size(); }
 
@@ -78,7 +81,9 @@ class ImmediateDriver {
   }
 
   void start_copies() {
-    for (const PageRun& run : core_.take_commands().copies) {
+    const Commands commands = core_.take_commands();
+    remaps_ += commands.remaps.size();
+    for (const PageRun& run : commands.copies) {
       for (std::uint32_t k = 0; k < run.count; ++k) {
         copying_.push_back({run.first.value + k});
         copied_.push_back(copying_.back());
@@ -104,6 +109,7 @@ class ImmediateDriver {
   bool delayed_ = false;
   std::mt19937_64 random_;
   std::uint64_t fence_ = 0;
+  std::uint64_t remaps_ = 0;
   std::deque<PageIndex> copying_;
   std::deque<FenceId> fences_;
   std::vector<PageIndex> copied_;

@@ -88,8 +88,9 @@ class SimulatedDevice {
     require(frames_.erase(frame) == 1, "a frame that does not exist is destroyed");
   }
 
+  /// Several pages may point to a frame, whatever is in it.
   void map(PageIndex page, FrameIndex frame) {
-    require_unused(frame, "mapped to another page");
+    require(frames_.contains(frame), "a page is mapped to a frame that does not exist");
     require_unread(page, "mapped elsewhere");
     mapped_[page] = frame;
   }
@@ -129,7 +130,10 @@ class SimulatedDevice {
   std::size_t frames() const { return frames_.size(); }
 
   void start_reading(PageIndex page) { ++frames_.at(mapped_.at(page)).readers; }
-  void stop_reading(PageIndex page) { --frames_.at(mapped_.at(page)).readers; }
+  void stop_reading(PageIndex page) {
+    require(holds(page), "a page left its frame while work read it");
+    --frames_.at(mapped_.at(page)).readers;
+  }
 
  private:
   struct Frame {
@@ -147,6 +151,7 @@ class SimulatedDevice {
   void require_unread(PageIndex page, const std::string& action) const {
     const auto mapped = mapped_.find(page);
     if (mapped == mapped_.end() || !frames_.contains(mapped->second)) return;
+    require(!copying(page), "a page is " + action + " while it is copied");
     const Frame& frame = frames_.at(mapped->second);
     require(frame.content != page || frame.readers == 0,
             "a page is " + action + " while work reads it");

@@ -17,7 +17,8 @@ class Run {
       const MachineModel& machine)
       : layout_(options.layout), steps_(step_seconds), machine_(machine), core_(options) {
     core_.set_plan(plan);
-    carry_out();
+    // Mappings that the plan makes are made before the pass.
+    for (const PageRun& run : core_.take_commands().copies) start(run, now_);
   }
 
   // At the end of a pass the host waits for its result.

@@ -20,8 +20,7 @@ struct MemoryStatistics {
   Bytes peak;
 };
 
-/// Relations that always hold: accesses = hits + prefetched + late; loads >= evictions; loads >=
-/// remaps.
+/// Relations that always hold: accesses = hits + prefetched + late; loads >= evictions.
 struct CoreCounters {
   std::uint64_t accesses = 0;    ///< pages of all leases
   std::uint64_t hits = 0;        ///< were resident, and not because this access was foreseen
@@ -30,8 +29,8 @@ struct CoreCounters {
   std::uint64_t loads = 0;       ///< pages for which a copy was commanded
   std::uint64_t failed_loads = 0;
   std::uint64_t evictions = 0;  ///< pages whose frame was given to another page, or given up
-  std::uint64_t remaps =
-      0;  ///< pages that were mapped to a frame (a page that returns to its frame is not)
+  std::uint64_t remaps = 0;  ///< pages that were mapped to a frame: when a plan gives each page its
+                             ///< frame, or when a page comes to another frame than it had last
   std::uint64_t rescues =
       0;  ///< pages given up that were taken back before their frame was reused: copies saved
   std::uint64_t rollbacks = 0;  ///< times that decisions not yet carried out were undone

@@ -50,7 +50,7 @@ void Core::set_plan(const AccessPlan& plan) {
   several_walkers_ = false;
   policy_.forget_unplanned();
   restart_optimal();
-  choose_spread();
+  choose_placement();
   resting_ = false;
   rollback();
   settle();
@@ -112,7 +112,7 @@ void Core::set_several_walkers(bool several) {
   if (!several) walks_ = {{*walker_, walks_.at(*walker_)}};
   policy_.forget_unplanned();
   restart_optimal();
-  choose_spread();
+  choose_placement();
   rollback();
 }
 
@@ -234,16 +234,9 @@ void Core::forget(ResidencyId id) {
 
 /// Mappings that earlier stays left behind, but for those that work may still read through.
 void Core::unmap_unread() {
-  std::vector<bool> read(pages_.size());
-  for (const Residency& residency : residencies_) {
-    const bool idle =
-        residency.state == ResidencyState::failed && residency.pins == 0 && residency.fences == 0;
-    if (residency.state != ResidencyState::gone && !idle) read[residency.page.value] = true;
-  }
+  const std::vector<bool> read = pages_in_frames();
   for (std::uint32_t page = 0; page < pages_.size(); ++page) {
-    if (read[page] || !pages_[page].mapped) continue;
-    commands_.remaps.push_back(UnmapPage{{page}});
-    pages_[page].mapped.reset();
+    if (!read[page] && pages_[page].mapped) unmap({page});
   }
 }
 
@@ -261,7 +254,7 @@ void Core::evict_all() {
     if (there) note_eviction(residency.page);
     forget(id);
   }
-  unmap_unread();
+  if (options_.unmap_on_evict) unmap_unread();
   resting_ = true;
   settle();
 }
@@ -304,7 +297,7 @@ void Core::set_budget(std::uint32_t frames, CallerId caller) {
 void Core::change_budget(std::uint32_t frames) {
   budget_ = frames;
   optimal_.set_frames(frames);
-  choose_spread();
+  choose_placement();
   rollback();
 }
 
@@ -350,31 +343,6 @@ std::uint32_t Core::depth_of(bool spread) const {
                                    ? std::max(4U, spread ? 2 * step : step)
                                    : options_.policy.prefetch_depth;
   return std::min(wanted, budget_ - step);
-}
-
-/// Spreads kept pages where the depth leaves frames for it and it costs no copies: no rule with
-/// `budget - depth` frames copies less than each page once and, in every further pass, all but as
-/// many as it has frames.
-void Core::choose_spread() {
-  spread_ = false;
-  const std::uint32_t depth = depth_of(/*spread=*/true);
-  const std::uint32_t step = plan_.largest_step();
-  const std::uint32_t kept = budget_ - std::min(depth, budget_);
-  const auto read = static_cast<std::uint32_t>(plan_.pages_read().size());
-  if (window() < plan_.steps() || depth <= step || kept == 0 || read <= budget_) return;
-  const std::uint32_t pages = options_.layout.page_count();
-  OptimalLoads rule(plan_, pages, kept + step);
-  rule.set_plan(plan_, plan_.steps() - 1, streamed_pages(plan_, pages, kept));
-  Position at = plan_.steps();
-  for (const std::uint32_t least : {read, read - kept, read - kept}) {
-    std::size_t loads = 0;
-    for (const Position end = at + plan_.steps(); at < end; ++at) {
-      if (plan_.chosen_at_run_time(at)) return;  // what it reads cannot be foreseen
-      loads += rule.access(at, plan_.pages(at)).size();
-    }
-    if (loads > least) return;
-  }
-  spread_ = true;
 }
 
 LeaseId Core::new_lease(std::vector<PageIndex> pages, CallerId caller) {
@@ -564,6 +532,7 @@ Core::ResidencyId Core::new_residency(PageIndex page, FrameIndex frame) {
   residencies_[id].page = page;
   residencies_[id].frame = frame;
   residencies_[id].state = ResidencyState::planned;
+  frames_[frame.value].holder = id;
   return id;
 }
 

@@ -6,6 +6,7 @@
 #include <list>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <variant>
@@ -188,6 +189,8 @@ class Core {
   std::uint32_t prefetch_frames() const { return depth_of(spread_); }
   /// Whether kept pages are spread over the pass.
   bool spread() const { return spread_; }
+  /// Whether a pass that repeats changes no mappings.
+  bool homes() const { return homes_; }
   /// Whether several callers walk the plan, so that nothing is planned ahead.
   bool several_walkers() const { return several_walkers_; }
   std::uint32_t resident_pages() const { return resident_; }
@@ -222,8 +225,15 @@ class Core {
     ResidencyId residency = kNone;     // the newest whose frame was not promised to another page
     ResidencyId loading = kNone;       // whose copy was commanded and has not finished
     std::optional<FrameIndex> mapped;  // where its address points, perhaps since long ago
+    std::optional<FrameIndex> home;    // where the plan wants it
     bool host_ready = true;
     bool suspect = false;  // its last copy failed: only an acquire tries again, and reports
+  };
+
+  struct Frame {
+    ResidencyId holder = kNone;       // whose it is or will be; kNone if it is free
+    bool home = false;                // of a page, or of several
+    std::vector<PageIndex> mapped{};  // whose addresses point to it
   };
 
   struct Load {
@@ -246,6 +256,8 @@ class Core {
   /// pinned pages are kept. What is planned ahead may wait for the step acquired last, which will
   /// have been released by then, but not for leases that were held on to.
   enum class Urgency : std::uint8_t { demand, ahead };
+  /// Whether a residency stays where it is.
+  using Keep = std::function<bool(ResidencyId)>;
 
   struct Lease {
     CallerId caller{};
@@ -272,7 +284,7 @@ class Core {
   void hold_outside_plan(Lease& lease);
   void pin(Lease& lease, ResidencyId residency);
   bool load_outside_plan(PageIndex page, Position sooner_than = 0);
-  std::optional<Load> take_unneeded_frame(Position sooner_than);
+  std::optional<Load> take_unneeded_frame(PageIndex page, Position sooner_than);
   bool leaving(PageIndex page) const;
   void count_accesses(Lease& lease);
   void drop_pins(Lease& lease);
@@ -289,8 +301,14 @@ class Core {
   bool place_next_page(PlannedStep& step, Urgency urgency);
   void place_all_pages(PlannedStep& step);
   void plan_ahead();
-  std::optional<Load> take_frame(Urgency urgency);
-  std::optional<Load> take_frame(const std::function<bool(ResidencyId)>& keep);
+  std::optional<Load> take_frame_in_limbo(Urgency urgency);
+  std::optional<Load> take_frame_at_home(PageIndex page, Urgency urgency);
+  std::optional<Load> take_frame(const Keep& keep);
+  std::optional<Load> take_any_frame(PageIndex page, const Keep& keep);
+  std::optional<Load> take_home(PageIndex page, const Keep& keep);
+  Load take_free(FrameIndex frame);
+  Load displace(ResidencyId outgoing);
+  bool outweighs(const Residency& guest, const Keep& keep) const;
   bool give_up_victim(Urgency urgency);
   bool keeps(const Residency& residency, Urgency urgency) const;
   bool drained(const Residency& residency) const;
@@ -318,11 +336,22 @@ class Core {
   void leave_limbo(ResidencyId id);
   void forget(ResidencyId id);
   void unmap_unread();
-  void choose_spread();
+  void map(PageIndex page, FrameIndex frame);
+  void unmap(PageIndex page);
+  void forget_mapping(PageIndex page);
+  void choose_placement();
+  bool spreads(std::uint32_t kept) const;
+  bool keeps_nothing(std::uint32_t frames) const;
+  bool ring_serves(std::uint32_t kept, std::uint32_t ahead);
+  bool ring_copies_once() const;
+  void choose_homes();
+  void map_homes();
+  std::vector<bool> pages_in_frames() const;
   std::uint32_t depth_of(bool spread) const;
-  std::uint32_t limbo_frames() const {
+  std::uint32_t lookahead() const {
     return prefetch_frames() - (spread_ ? plan_.largest_step() : 0);
   }
+  std::uint32_t limbo_frames() const { return homes_ ? 0 : lookahead(); }
   std::uint32_t capacity() const { return budget_ - limbo_frames(); }
 
   CoreOptions options_;
@@ -348,12 +377,17 @@ class Core {
   CallerId budget_caller_{};  // waits while the budget does
   std::string budget_failure_;
   bool spread_ = false;
-  bool resting_ = false;        // nothing is planned ahead until the next acquire
-  std::uint32_t alive_ = 0;     // frames that exist
-  std::uint32_t retiring_ = 0;  // of these, frames about to be given up
-  std::uint32_t pinned_ = 0;    // residencies with pins
-  std::uint32_t resident_ = 0;  // residencies that are resident
-  std::vector<FrameIndex> free_frames_;
+  bool homes_ = false;                        // every page of the plan has a home
+  bool homes_stale_ = true;                   // plan or frames changed since they were chosen
+  std::vector<PageIndex> kept_pages_;         // with a home of their own
+  std::vector<std::vector<PageIndex>> ring_;  // by slot: the pages that share a home
+  bool resting_ = false;                      // nothing is planned ahead until the next acquire
+  std::uint32_t alive_ = 0;                   // frames that exist
+  std::uint32_t retiring_ = 0;                // of these, frames about to be given up
+  std::uint32_t pinned_ = 0;                  // residencies with pins
+  std::uint32_t resident_ = 0;                // residencies that are resident
+  std::set<FrameIndex> free_frames_;
+  std::vector<Frame> frames_;            // by index
   std::vector<FrameIndex> dead_frames_;  // indices to use again
   std::list<ResidencyId> limbo_;
 

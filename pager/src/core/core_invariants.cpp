@@ -59,6 +59,20 @@ void Core::check_invariants() const {
     require(id == kNone || residencies_[id].state != ResidencyState::gone,
             "a page's residency exists");
   }
+  for (const auto& [frame, page] : content)
+    require(frames_[frame.value].holder != kNone, "a frame with a page is somebody's");
+  for (const FrameIndex frame : free_frames_)
+    require(frames_[frame.value].holder == kNone, "a free frame is nobody's");
+  std::size_t mapped = 0;
+  for (std::uint32_t frame = 0; frame < frames_.size(); ++frame) {
+    mapped += frames_[frame].mapped.size();
+    for (const PageIndex page : frames_[frame].mapped)
+      require(pages_[page.value].mapped == FrameIndex{frame}, "a frame knows who points to it");
+  }
+  require(mapped == static_cast<std::size_t>(
+                        std::count_if(pages_.begin(), pages_.end(),
+                                      [](const Page& page) { return page.mapped.has_value(); })),
+          "a frame knows all who point to it");
   require(pinned == pinned_, "the count of pinned pages");
   require(resident == resident_, "the count of resident pages");
   require(content.size() <= alive_, "frames in use are frames that exist");
@@ -67,7 +81,6 @@ void Core::check_invariants() const {
   require(counters_.accesses == counters_.hits + counters_.prefetched + counters_.late,
           "accesses are hits, prefetched or late");
   require(counters_.evictions <= counters_.loads, "only what was loaded is evicted");
-  require(counters_.remaps <= counters_.loads, "only what is loaded is mapped");
 }
 
 }  // namespace tensor_pager

@@ -49,9 +49,8 @@ bool Core::place_next_page(PlannedStep& step, Urgency urgency) {
     ++counters_.rescues;
   } else {
     make_room(urgency);
-    std::optional<Load> load = take_frame(urgency);
-    if (!load && give_up_victim(urgency))
-      load = take_frame(urgency);  // leases hold all that is in limbo
+    const std::optional<Load> load =
+        homes_ ? take_frame_at_home(page, urgency) : take_frame_in_limbo(urgency);
     if (!load) return false;
     residencies_[load->incoming].page = page;
     pages_[page.value].residency = load->incoming;
@@ -64,8 +63,9 @@ bool Core::place_next_page(PlannedStep& step, Urgency urgency) {
   return true;
 }
 
-/// Lets pages go to limbo until the policy may keep one more.
+/// Lets pages go to limbo until the policy may keep one more. Pages with homes need no limbo.
 void Core::make_room(Urgency urgency) {
+  if (homes_) return;
   while (policy_.size() >= capacity() && give_up_victim(urgency)) {
   }
 }
@@ -78,7 +78,7 @@ void Core::place_all_pages(PlannedStep& step) {
 /// Plans the steps to come, until the loads decided ahead of their step are as many as the prefetch
 /// depth.
 void Core::plan_ahead() {
-  const std::uint32_t depth = limbo_frames();
+  const std::uint32_t depth = lookahead();
   if (depth == 0 || resting_) return;
   const Position ahead = std::min(window(), plan_.steps());
   while (true) {
@@ -98,33 +98,46 @@ void Core::plan_ahead() {
   }
 }
 
-std::optional<Core::Load> Core::take_frame(Urgency urgency) {
-  return take_frame([&](ResidencyId id) { return keeps(residencies_[id], urgency); });
+std::optional<Core::Load> Core::take_frame_in_limbo(Urgency urgency) {
+  const auto keep = [&](ResidencyId id) { return keeps(residencies_[id], urgency); };
+  std::optional<Load> load = take_frame(keep);
+  if (!load && give_up_victim(urgency))
+    load = take_frame(keep);  // leases hold all that is in limbo
+  return load;
 }
 
 /// The frame that a load will use, with the residency that must drain first: a free frame, or the
 /// one longest in limbo.
-std::optional<Core::Load> Core::take_frame(const std::function<bool(ResidencyId)>& keep) {
-  if (!free_frames_.empty()) {
-    const FrameIndex frame = free_frames_.back();
-    free_frames_.pop_back();
-    return Load{new_residency({}, frame), kNone};
-  }
+std::optional<Core::Load> Core::take_frame(const Keep& keep) {
+  if (!free_frames_.empty()) return take_free(*free_frames_.rbegin());
   const auto found = std::find_if_not(limbo_.begin(), limbo_.end(), keep);
   if (found == limbo_.end()) return std::nullopt;
-  const ResidencyId outgoing = *found;
-  leave_limbo(outgoing);
-  ResidencyId& newest = pages_[residencies_[outgoing].page.value].residency;
-  if (newest == outgoing) newest = kNone;
+  return displace(*found);
+}
+
+Core::Load Core::take_free(FrameIndex frame) {
+  free_frames_.erase(frame);
+  return {.incoming = new_residency({}, frame)};
+}
+
+/// The page gives its frame, kept or in limbo, to another.
+Core::Load Core::displace(ResidencyId outgoing) {
+  const PageIndex page = residencies_[outgoing].page;
   const FrameIndex frame = residencies_[outgoing].frame;
-  return Load{new_residency({}, frame), outgoing};
+  if (residencies_[outgoing].in_limbo) {
+    leave_limbo(outgoing);
+  } else {
+    policy_.remove(page);
+  }
+  if (pages_[page.value].residency == outgoing) pages_[page.value].residency = kNone;
+  return {.incoming = new_residency({}, frame), .outgoing = outgoing};
 }
 
 /// Brings a page in ahead of what was decided ahead; false if that takes a frame that a planned
 /// step needs, or if the page has still to leave the frame that it is in.
 bool Core::load_outside_plan(PageIndex page, Position sooner_than) {
   if (leaving(page)) return false;
-  std::optional<Load> load = take_unneeded_frame(sooner_than);
+  std::optional<Load> load = take_unneeded_frame(page, sooner_than);
   if (!load) return false;
   load->outside_plan = true;
   residencies_[load->incoming].page = page;
@@ -137,22 +150,17 @@ bool Core::load_outside_plan(PageIndex page, Position sooner_than) {
 }
 
 /// A frame whose load may go before all others: its page is there, or on its way without waiting
-/// for another load.
-/// A page that is kept gives way only if its next use is later than `sooner_than`.
-std::optional<Core::Load> Core::take_unneeded_frame(Position sooner_than) {
+/// for another load. A page that is kept gives way only if its next use is later than
+/// `sooner_than`.
+std::optional<Core::Load> Core::take_unneeded_frame(PageIndex page, Position sooner_than) {
   const auto needed = [&](ResidencyId id) {
     const Residency& residency = residencies_[id];
     return residency.pins != 0 || residency.promised != 0 ||
-           residency.state == ResidencyState::planned;
+           residency.state == ResidencyState::planned ||
+           (!residency.in_limbo && policy_.next_use(residency.page) <= sooner_than);
   };
-  if (free_frames_.empty() && std::all_of(limbo_.begin(), limbo_.end(), needed)) {
-    const auto victim =
-        policy_.victim([&](PageIndex page) { return needed(pages_[page.value].residency); });
-    if (!victim || policy_.next_use(*victim) <= sooner_than) return std::nullopt;
-    policy_.remove(*victim);
-    enter_limbo(pages_[victim->value].residency, /*first=*/false);
-  }
-  return take_frame(needed);
+  std::optional<Load> load = take_home(page, needed);
+  return load ? load : take_any_frame(page, needed);
 }
 
 /// Whether a load that was not commanded yet takes the page out.
@@ -200,17 +208,15 @@ void Core::command(const Load& load) {
   if (load.outgoing != kNone) {
     const Residency& outgoing = residencies_[load.outgoing];
     frame = outgoing.frame;
-    Page& page = pages_[outgoing.page.value];
     if (outgoing.state == ResidencyState::resident) note_eviction(outgoing.page);
-    if (options_.unmap_on_evict && page.mapped == frame) {
-      commands_.remaps.push_back(UnmapPage{outgoing.page});
-      page.mapped.reset();
-    }
+    if (options_.unmap_on_evict && pages_[outgoing.page.value].mapped == frame)
+      unmap(outgoing.page);
     free_residency(load.outgoing);
   }
   if (load.incoming == kNone) {
     --retiring_;
     destroy_frame(frame);
+    if (retiring_ == 0) map_homes();  // of the pages that were in frames given up
     return;
   }
   command_load(load.incoming);
@@ -222,14 +228,29 @@ void Core::command_load(ResidencyId id) {
   incoming.state = ResidencyState::loading;
   Page& page = pages_[incoming.page.value];
   page.loading = id;
-  if (page.mapped != incoming.frame) {
-    commands_.remaps.push_back(MapPage{incoming.page, incoming.frame});
-    page.mapped = incoming.frame;
-    ++counters_.remaps;
-  }
+  if (page.mapped != incoming.frame) map(incoming.page, incoming.frame);
   ++counters_.loads;
   counters_.loaded += options_.layout.bytes_of(incoming.page).size;
   command_copy(incoming.page);
+}
+
+void Core::map(PageIndex page, FrameIndex frame) {
+  forget_mapping(page);
+  pages_[page.value].mapped = frame;
+  frames_[frame.value].mapped.push_back(page);
+  commands_.remaps.push_back(MapPage{page, frame});
+  ++counters_.remaps;
+}
+
+void Core::unmap(PageIndex page) {
+  forget_mapping(page);
+  commands_.remaps.push_back(UnmapPage{page});
+}
+
+void Core::forget_mapping(PageIndex page) {
+  std::optional<FrameIndex>& mapped = pages_[page.value].mapped;
+  if (mapped) std::erase(frames_[mapped->value].mapped, page);
+  mapped.reset();
 }
 
 void Core::note_eviction(PageIndex page) {
@@ -283,6 +304,7 @@ void Core::rollback() {
   frontier_ = position_;
   if (alive_ < budget_) add_frames();
   give_up_frames();
+  if (homes_stale_) choose_homes();
   for (auto& [id, lease] : leases_) {
     if (!lease.blocked || !lease.failure.empty() || !fits(lease.pages)) continue;
     hold(lease, last_position());
@@ -294,8 +316,10 @@ void Core::rollback() {
 void Core::cancel_loads() {
   for (; !loads_.empty(); loads_.pop_back()) {
     const Load load = loads_.back();
-    if (load.incoming == kNone) --retiring_;
-    if (load.incoming != kNone) {
+    if (load.incoming == kNone) {
+      --retiring_;
+      homes_stale_ = true;
+    } else {
       Residency& incoming = residencies_[load.incoming];
       Page& page = pages_[incoming.page.value];
       if (page.residency == load.incoming) page.residency = kNone;
@@ -304,7 +328,8 @@ void Core::cancel_loads() {
       } else if (policy_.contains(incoming.page)) {
         policy_.remove(incoming.page);
       }
-      if (load.outgoing == kNone) free_frames_.push_back(incoming.frame);
+      if (load.outgoing == kNone) free_frames_.insert(incoming.frame);
+      frames_[incoming.frame.value].holder = load.outgoing;
       free_residency(load.incoming);
     }
     if (load.outgoing != kNone) {
@@ -349,24 +374,29 @@ void Core::add_frames() {
   for (const FrameIndex frame : frames_to_create(budget_)) {
     if (!dead_frames_.empty()) dead_frames_.pop_back();
     ++alive_;
-    free_frames_.push_back(frame);
+    free_frames_.insert(frame);
+    if (frames_.size() <= frame.value) frames_.resize(frame.value + 1);
+    homes_stale_ = true;
   }
 }
 
 /// Makes the frames as few as the budget says. Those that are read give way when their work has
 /// passed.
 void Core::give_up_frames() {
+  const auto keep = [&](ResidencyId id) { return keeps(residencies_[id], Urgency::demand); };
   while (alive_ - retiring_ > budget_) {
+    homes_stale_ = true;
     if (!free_frames_.empty()) {
-      const FrameIndex frame = free_frames_.back();
-      free_frames_.pop_back();
+      const FrameIndex frame = *free_frames_.rbegin();
+      free_frames_.erase(frame);
       destroy_frame(frame);
       continue;
     }
-    const auto load = take_frame(Urgency::demand);
+    const auto load = take_frame(keep);
     if (load) {
+      frames_[residencies_[load->incoming].frame.value].holder = load->outgoing;
       free_residency(load->incoming);
-      loads_.push_back({kNone, load->outgoing});
+      loads_.push_back({.outgoing = load->outgoing});
       ++retiring_;
       continue;
     }
@@ -377,11 +407,10 @@ void Core::give_up_frames() {
 
 /// The frame holds no page. Addresses that still point to it, from earlier stays, must not.
 void Core::destroy_frame(FrameIndex frame) {
-  for (std::uint32_t page = 0; page < pages_.size(); ++page) {
-    if (pages_[page].mapped != frame) continue;
-    commands_.remaps.push_back(UnmapPage{{page}});
-    pages_[page].mapped.reset();
-  }
+  std::vector<PageIndex> pages = frames_[frame.value].mapped;
+  std::sort(pages.begin(), pages.end());
+  for (const PageIndex page : pages) unmap(page);
+  frames_[frame.value].holder = kNone;
   commands_.remaps.push_back(DestroyFrame{frame});
   dead_frames_.push_back(frame);
   --alive_;

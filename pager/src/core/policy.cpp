@@ -203,6 +203,10 @@ Position ReplacementPolicy::worth(PageIndex page) const {
   return std::min(planned_worth(page), expected_use(page));
 }
 
+bool ReplacementPolicy::repeats(PageIndex page) const {
+  return expected_use(page) != kNever && entries_[page.value].interval < plan_->steps();
+}
+
 /// Of a page that the plan reads, only what comes more often than once in a pass is worth more than
 /// what the plan says.
 Position ReplacementPolicy::expected_use(PageIndex page) const {

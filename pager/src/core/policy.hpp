@@ -108,6 +108,8 @@ class ReplacementPolicy {
   void hint(PageIndex page);
   /// Expects no uses outside the plan: positions mean something else from now on.
   void forget_unplanned();
+  /// Whether it is expected outside the plan, and more often than once in a pass.
+  bool repeats(PageIndex page) const;
   /// When the page is used next, as far as it counts; kNever if that is not known.
   Position next_use(PageIndex page) const { return window_ == 0 ? kNever : worth(page); }
 
