@@ -97,6 +97,14 @@ enum class BudgetState : std::uint8_t {
 /// (ReplacementPolicy), so that misses do not lie together. As many frames of the depth as the
 /// largest step has then hold the streamed pages in use, and the limbo has the rest.
 ///
+/// Where a pass can repeat so - kept pages are spread, or all that is read fits - every page of the
+/// plan has a *home*: a kept page a frame of its own, a streamed page a slot in a ring of the other
+/// frames, the same in every pass, so that several addresses point to one frame and a pass that
+/// repeats maps nothing. A page that comes in displaces what is in its home; there is no limbo, and
+/// what is planned ahead waits for the steps that need what it would displace. A page from outside
+/// the plan is a guest in a home, and leaves it to the owner unless it is used more often than once
+/// in a pass.
+///
 /// One stay of a page in a frame is a Residency:
 ///
 ///   planned -> loading -> resident -> (gone)
@@ -168,7 +176,8 @@ class Core {
   /// Why the change of the budget failed.
   const std::string& budget_failure() const { return budget_failure_; }
 
-  /// Forgets every resident page that nobody reads, as if it had never been brought in or mapped.
+  /// Forgets every resident page that nobody reads, as if it had never been brought in; addresses
+  /// stay mapped, except with unmap_on_evict.
   /// Nothing is brought in ahead of the next acquire, or the next plan.
   void evict_all();
 
