@@ -63,7 +63,6 @@ mutate "never tell a caller that it would wait for ever" core.cpp \
 mutate "tell a caller so although another may release" core.cpp '|| waits(entry.second.caller)' '|| true'
 mutate "never put a budget back" core.cpp 'if (budget_waits && (all_wait' 'if (false && (all_wait'
 mutate "bring in a page that has still to leave" $planning 'if (leaving(page)) return false;' ''
-mutate "wait for a load that comes later" $planning 'residency.state == ResidencyState::planned ||' ''
 mutate "wait for a step that comes later" $planning \
   'if (outgoing.pins == 0 && outgoing.promised == 0) return;' 'if (outgoing.pins == 0) return;'
 

@@ -37,9 +37,11 @@ struct CoreOptions {
 /// budget releases nothing meanwhile, whatever streams its leases are read in.
 enum class CallerId : std::uint64_t {};
 
-/// What the core wants done to the device, to be carried out in order. A frame that a command maps,
-/// unmaps or destroys is read by nobody: the core waits for the fences of its former page before it
-/// issues the command. Frames are created by whoever drives the core, before it is told of them.
+/// What the core wants done to the device, to be carried out in order. Work reads neither
+/// through the address of a page that a command maps or unmaps, nor from a frame that it destroys
+/// or that a copy writes: the core waits for the fences of the former page. Several pages may be
+/// mapped to one frame, also while work reads it as another page. Frames are created by whoever
+/// drives the core, before it is told of them.
 struct DestroyFrame {
   FrameIndex frame;
 };
