@@ -93,6 +93,32 @@ TEST(Belady, CopiesNeverExceedTheOptimumOfAnArenaSmallerByThePrefetchDepth) {
   }
 }
 
+/// Passes whose pages have homes are no exception: each page once or twice, in order, default
+/// depth.
+TEST(Belady, CopiesOfPagesWithHomesNeverExceedTheOptimumEither) {
+  int homes = 0;
+  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+    std::mt19937_64 random(seed);
+    Case c{.pages = 30 + static_cast<std::uint32_t>(random() % 60), .frames = 0, .steps = {}};
+    const std::uint64_t most = 1 + random() % 4;
+    const bool twice = random() % 3 == 0;
+    for (std::uint32_t page = 0; page < c.pages;) {
+      std::vector<std::uint32_t> step;
+      for (std::uint64_t k = 1 + random() % most; k-- > 0 && page < c.pages;)
+        step.push_back(page++);
+      c.steps.insert(c.steps.end(), twice ? 2 : 1, step);
+    }
+    c.frames = static_cast<std::uint32_t>(most + random() % c.pages);
+    ImmediateDriver driver(c.pages, c.frames, {});
+    driver.core().set_plan(plan_of_pages(c.steps));
+    homes += driver.core().homes() ? 1 : 0;
+    const std::uint64_t bound =
+        belady_copies(passes(c), c.frames - driver.core().prefetch_frames());
+    ASSERT_LE(copies(c, {}), bound) << "seed " << seed;
+  }
+  EXPECT_GT(homes, 150);
+}
+
 TEST(Belady, WindowOfZeroIsPlainLru) {
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     const Case c = random_case(seed);

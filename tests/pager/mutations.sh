@@ -40,24 +40,31 @@ mutate "forget a wake-up when a fence passes" core.cpp \
   'for (const ResidencyId id : node.mapped()) --residencies_[id].fences; return;'
 mutate "forget a wake-up when a copy ends" core.cpp \
   'residencies_[id].state = ResidencyState::resident;' 'residencies_[id].state = ResidencyState::resident; return;'
-mutate "forget those who wait for a release" core.cpp 'if (worth_it) rollback();' ''
-mutate "count a frame twice" $planning \
-  'if (load.outgoing == kNone) free_frames_.push_back(incoming.frame);' \
-  'if (load.outgoing == kNone) free_frames_.push_back(incoming.frame), free_frames_.push_back(incoming.frame);'
-mutate "lose a frame" $planning 'if (load.outgoing == kNone) free_frames_.push_back(incoming.frame);' ''
+mutate "forget those who wait for a release" core.cpp \
+  'if (!lease.blocked || !lease.failure.empty() || !fits(lease.pages)) continue;' 'continue;'
+mutate "count a frame twice" $planning 'free_frames_.erase(frame);' ''
+mutate "lose a frame" $planning 'if (load.outgoing == kNone) free_frames_.insert(incoming.frame);' ''
+mutate "forget whose frame it is" $planning 'frames_[incoming.frame.value].holder = load.outgoing;' ''
 mutate "forget to give frames up when the budget shrinks" $planning 'while (alive_ - retiring_ > budget_) {' 'while (false) {'
 mutate "ignore what leases hold when asked whether pages fit" core.cpp \
   'return pinned_ - static_cast<std::size_t>(shared) + pages.size() <= budget_;' 'return pages.size() <= budget_;'
 mutate "wait for oneself" $planning 'if (!awaited) return;' 'return;'
-mutate "leave a page mapped where it was" $planning 'if (page.mapped != incoming.frame) {' 'if (!page.mapped) {'
+mutate "leave a page mapped where it was" $planning 'if (page.mapped != incoming.frame) map' 'if (!page.mapped) map'
 mutate "leave addresses pointing to a destroyed frame" $planning \
-  'commands_.remaps.push_back(UnmapPage{{page}});' ''
+  'for (const PageIndex page : pages) unmap(page);' ''
+mutate "forget an address that points to a frame" $planning 'frames_[frame.value].mapped.push_back(page);' ''
+mutate "move an address through which work reads" core_homes.cpp 'if (home && !read[page] &&' 'if (home &&'
 mutate "copy a page that is not on the host" $planning '.host_ready) break;' '.host_ready && false) break;'
 mutate "take a failed copy for a page" core.cpp \
   'residency.state = ResidencyState::failed;' 'residency.state = ResidencyState::resident;'
 mutate "promise a step's page and forget it" $planning '++residencies_[step.residencies.back()].promised;' ''
 mutate "never tell a caller that it would wait for ever" core.cpp \
-  'if (newest == leases_.rend()) return;' 'return;'
+  'if (!budget_waits && newest == leases_.rend()) return;' 'return;'
+mutate "tell a caller so although another may release" core.cpp '|| waits(entry.second.caller)' '|| true'
+mutate "never put a budget back" core.cpp 'if (budget_waits && (all_wait' 'if (false && (all_wait'
+mutate "bring in a page that has still to leave" $planning 'if (leaving(page)) return false;' ''
+mutate "wait for a step that comes later" $planning \
+  'if (outgoing.pins == 0 && outgoing.promised == 0) return;' 'if (outgoing.pins == 0) return;'
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -49,7 +49,20 @@ ByteRange bytes_of_pages(std::uint32_t first, std::uint32_t count) {
   return {kPage * first, kPage * count};
 }
 
+/// Every page once, a few in each step: a pass whose kept pages can be spread.
+AccessPlan regular_plan(Random& random, std::uint32_t pages) {
+  AccessPlan plan;
+  const std::uint32_t most = random.in(1, 3);
+  for (std::uint32_t at = 0; at < pages;) {
+    const std::uint32_t count = std::min(random.in(1, most), pages - at);
+    plan.steps.push_back({.reads = {bytes_of_pages(at, count)}});
+    at += count;
+  }
+  return plan;
+}
+
 AccessPlan random_plan(Random& random, std::uint32_t pages) {
+  if (random.chance(30)) return regular_plan(random, pages);
   AccessPlan plan;
   const std::uint32_t steps = random.in(1, 20);
   const std::uint32_t most = std::max(1U, std::min(pages, random.in(1, 5)));
@@ -224,13 +237,14 @@ class Simulation {
     host_ready_.assign(pages_, !late_host_);
     waiting_.assign(callers_, false);
     fences_.resize(streams_);
-    return {.layout = {kPage * pages_, kPage},
-            .frames = budget_,
-            .policy = {.window = random_.one_of<std::uint32_t>({0, 1, 3, 7, kWholePass}),
-                       .prefetch_depth = random_.in(0, 6)},
-            .pages_per_copy = random_.in(1, 4),
-            .unmap_on_evict = random_.chance(30),
-            .host_pages_ready = !late_host_};
+    return {
+        .layout = {kPage * pages_, kPage},
+        .frames = budget_,
+        .policy = {.window = random_.one_of<std::uint32_t>({0, 1, 3, 7, kWholePass, kWholePass}),
+                   .prefetch_depth = random_.chance(30) ? kWholeSteps : random_.in(0, 6)},
+        .pages_per_copy = random_.in(1, 4),
+        .unmap_on_evict = random_.chance(30),
+        .host_pages_ready = !late_host_};
   }
 
   bool event() {
@@ -435,6 +449,8 @@ class Simulation {
     observe_budget();
     observe_leases();
     asked_ = budget_ = core_.budget();
+    if (core_.homes() && core_.spread()) ++result_.rings;
+    if (core_.several_walkers()) ++result_.several_walkers;
     core_.check_invariants();
     require(core_.frames() == device_.frames(), "the core's count of frames is not the device's");
     most_frames_ = std::max<std::size_t>(budget_, std::min(most_frames_, device_.frames()));

@@ -12,6 +12,8 @@ struct SimulationResult {
   std::uint64_t failures =
       0;  ///< leases that failed because a copy did, or because waiting would never have ended
   std::uint64_t refused_budgets = 0;
+  std::uint64_t rings = 0;  ///< events after which kept pages were spread and all pages had homes
+  std::uint64_t several_walkers = 0;  ///< events after which several callers walked the plan
 };
 
 /// Runs the core against a simulated device, store and clock for `events` events drawn from `seed`:

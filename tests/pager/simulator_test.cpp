@@ -20,6 +20,9 @@ TEST_P(SimulatorTest, FindsNoViolation) {
       total.leases += result.leases;
       total.copies += result.copies;
       total.failures += result.failures;
+      total.refused_budgets += result.refused_budgets;
+      total.rings += result.rings;
+      total.several_walkers += result.several_walkers;
     } catch (const std::exception& error) {
       FAIL() << "seed " << seed << ": " << error.what()
              << "\nreplay with: " << replay_command(GetParam(), seed, kEvents);
@@ -30,6 +33,9 @@ TEST_P(SimulatorTest, FindsNoViolation) {
   EXPECT_GT(total.leases, total.events / 15);
   EXPECT_GT(total.copies, total.events / 40);
   EXPECT_GT(total.failures, 1000U);
+  EXPECT_GT(total.refused_budgets, 100U);
+  EXPECT_GT(total.rings, total.events / 100) << "events with pages that share a home";
+  EXPECT_GT(total.several_walkers, total.events / 100);
 }
 
 TEST_P(SimulatorTest, SameSeedSameRun) {

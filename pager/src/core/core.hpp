@@ -37,9 +37,11 @@ struct CoreOptions {
 /// budget releases nothing meanwhile, whatever streams its leases are read in.
 enum class CallerId : std::uint64_t {};
 
-/// What the core wants done to the device, to be carried out in order. A frame that a command maps,
-/// unmaps or destroys is read by nobody: the core waits for the fences of its former page before it
-/// issues the command. Frames are created by whoever drives the core, before it is told of them.
+/// What the core wants done to the device, to be carried out in order. Work reads neither
+/// through the address of a page that a command maps or unmaps, nor from a frame that it destroys
+/// or that a copy writes: the core waits for the fences of the former page. Several pages may be
+/// mapped to one frame, also while work reads it as another page. Frames are created by whoever
+/// drives the core, before it is told of them.
 struct DestroyFrame {
   FrameIndex frame;
 };
@@ -96,6 +98,14 @@ enum class BudgetState : std::uint8_t {
 /// Where it copies no more than that, `budget - depth` pages spread over the pass are kept instead
 /// (ReplacementPolicy), so that misses do not lie together. As many frames of the depth as the
 /// largest step has then hold the streamed pages in use, and the limbo has the rest.
+///
+/// Where a pass can repeat so - kept pages are spread, or all that is read fits - every page of the
+/// plan has a *home*: a kept page a frame of its own, a streamed page a slot in a ring of the other
+/// frames, the same in every pass, so that several addresses point to one frame and a pass that
+/// repeats maps nothing. A page that comes in displaces what is in its home; there is no limbo, and
+/// what is planned ahead waits for the steps that need what it would displace. A page from outside
+/// the plan is a guest in a home, and leaves it to the owner unless it is used more often than once
+/// in a pass.
 ///
 /// One stay of a page in a frame is a Residency:
 ///
@@ -168,7 +178,8 @@ class Core {
   /// Why the change of the budget failed.
   const std::string& budget_failure() const { return budget_failure_; }
 
-  /// Forgets every resident page that nobody reads, as if it had never been brought in or mapped.
+  /// Forgets every resident page that nobody reads, as if it had never been brought in; addresses
+  /// stay mapped, except with unmap_on_evict.
   /// Nothing is brought in ahead of the next acquire, or the next plan.
   void evict_all();
 
