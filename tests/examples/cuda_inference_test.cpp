@@ -157,6 +157,14 @@ TEST_F(CudaPaging, NeverChangesAnAnswerOverTwentyRuns) {
   }
 }
 
+TEST_F(CudaPaging, ArenaThatChangesMeanwhileNeverChangesAnAnswer) {
+  EXPECT_EQ(
+      runs_disturbed_by_arena(
+          *model_, tokens_, {.vram = GiB(8), .arena = Percent{50}, .page = MiB(2), .on_gpu = true},
+          100, GiB(1)),
+      0);
+}
+
 // The host queues work and goes on: it waits for the GPU only when it takes logits, at the end.
 TEST_F(CudaPaging, HostDoesNotWaitForTheGpuWithinAPass) {
   Backend backend = cuda_backend(*model_, {});

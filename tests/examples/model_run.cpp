@@ -1,10 +1,14 @@
 #include "model_run.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <random>
 #include <stdexcept>
+#include <thread>
 
 #include "pager/host_device.hpp"
 
@@ -72,6 +76,34 @@ std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::
   AllLogits logits(tokens.size(), model.config.vocab_size);
   inference.prefill(tokens, logits);
   return std::move(logits.values);
+}
+
+int runs_disturbed_by_arena(const Model& model, const std::vector<loaders::TokenId>& tokens,
+                            const RunOptions& options, int runs, Bytes most) {
+  Backend backend = options.on_gpu ? cuda_backend(model, {}) : host_backend(model);
+  const MemoryRequest request = request_for(backend, model, memory_request(tokens.size(), options));
+  Inference inference(model, plan_memory(model, request), std::move(backend),
+                      {.policy = options.policy});
+  AllLogits first(tokens.size(), model.config.vocab_size);
+  inference.prefill(tokens, first);
+  std::atomic<bool> stop = false;
+  std::thread resizer([&] {
+    std::mt19937_64 random(7);
+    const Bytes least = inference.minimum_arena();
+    while (!stop) {
+      inference.set_arena(least + Bytes{random() % (most - least).count});
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
+    }
+  });
+  int disturbed = 0;
+  for (int run = 0; run < runs; ++run) {
+    AllLogits logits(tokens.size(), model.config.vocab_size);
+    inference.prefill(tokens, logits);
+    disturbed += logits.values == first.values ? 0 : 1;
+  }
+  stop = true;
+  resizer.join();
+  return disturbed;
 }
 
 }  // namespace tensor_pager::qwen

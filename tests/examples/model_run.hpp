@@ -60,4 +60,9 @@ MemoryRequest memory_request(std::size_t tokens, const RunOptions& options);
 std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
                                  const RunOptions& options = {});
 
+/// Prefills the prompt `runs` times while another thread changes the arena at random, between the
+/// least that will do and `most`. How many runs had other logits than the first.
+int runs_disturbed_by_arena(const Model& model, const std::vector<loaders::TokenId>& tokens,
+                            const RunOptions& options, int runs, Bytes most);
+
 }  // namespace tensor_pager::qwen

@@ -72,6 +72,12 @@ TEST_P(PagingTest, UbatchesNeverChangeAnAnswer) {
   }
 }
 
+TEST_P(PagingTest, ArenaThatChangesMeanwhileNeverChangesAnAnswer) {
+  EXPECT_EQ(
+      runs_disturbed_by_arena(model_, tokens_, {.arena = Percent{50}, .page = KiB(4)}, 15, MiB(8)),
+      0);
+}
+
 TEST_P(PagingTest, CopiesEachPageOnceWhenAllFit) {
   const MemoryRequest request =
       memory_request(tokens_.size(), {.arena = Percent{100}, .ubatch = 3});

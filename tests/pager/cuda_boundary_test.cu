@@ -4,6 +4,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 #include <dlfcn.h>
+#include <execinfo.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -470,7 +471,16 @@ void expect_child_ends_well(const std::function<int()>& child) {
   std::fflush(nullptr);
   const pid_t process = ::fork();
   ASSERT_GE(process, 0);
-  if (process == 0) std::exit(child());
+  if (process == 0) {
+    std::signal(SIGSEGV, [](int) {  // where, for whoever reads this
+      void* frames[64];
+      ::backtrace_symbols_fd(frames, ::backtrace(frames, 64), 2);
+      ::_exit(77);
+    });
+    const int status = child();
+    std::fprintf(stderr, "the child exits\n");
+    std::exit(status);
+  }
   int status = 0;
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (::waitpid(process, &status, WNOHANG) == 0) {

@@ -188,6 +188,85 @@ TEST_F(PagerTest, NothingIsBroughtInBetweenEvictingAllAndTheNextAcquire) {
   EXPECT_EQ(pager->statistics().core.loads, kPages + 3U);  // the step's, and two ahead
 }
 
+// Every page of the plan has its frame: what changes in a pass, cold or warm, is the content.
+TEST_F(PagerTest, PassThatRepeatsMakesNoCallForItsMappings) {
+  constexpr std::uint32_t kMany = 240;
+  store_ = std::make_shared<WordStore>(kMany);
+  for (const std::uint32_t percent : {5U, 25U, 50U}) {
+    const auto pager = make(kMany * percent / 100);
+    AccessPlan plan;
+    for (std::uint32_t first = 0; first < kMany; first += 3)
+      plan.steps.push_back({.reads = {{kPage * first, kPage * 3}}});
+    pager->set_plan(plan);
+    pager->settle();
+    const std::uint64_t before = pager->statistics().core.remaps;
+    for (int pass = 0; pass < 4; ++pass) {
+      if (pass % 2 == 0) pager->evict_all();
+      for (std::uint32_t step = 0; step < kMany / 3; ++step) {
+        const Lease lease = pager->acquire(StepIndex{step});
+        ASSERT_TRUE(WordStore::correct(pager->address(kPage * step * 3), step * 3));
+      }
+    }
+    EXPECT_EQ(pager->statistics().core.remaps, before) << percent << "% resident";
+  }
+}
+
+TEST_F(PagerTest, SeveralThreadsThatWalkOnePlanCopyAboutWhatTheyWouldWithoutIt) {
+  constexpr std::uint32_t kMany = 64;
+  store_ = std::make_shared<WordStore>(kMany);
+  const auto loads = [&](bool planned) {
+    const auto pager = make(kMany / 4);
+    if (planned) pager->set_plan(cycle(kMany));
+    std::vector<std::thread> threads;
+    std::atomic<std::uint32_t> wrong = 0;
+    std::atomic<std::uint32_t> arrived = 0;
+    for (int t = 0; t < 3; ++t) {
+      threads.emplace_back([&] {
+        for (std::uint32_t i = 0; i < 4 * kMany; ++i) {
+          const std::uint32_t page = i % kMany;
+          const ByteRange range = page_range(page);
+          {
+            const Lease lease =
+                planned ? pager->acquire(StepIndex{page}) : pager->acquire(std::span(&range, 1));
+            wrong += WordStore::correct(pager->address(range.offset), page) ? 0U : 1U;
+          }
+          // Side by side, so that runs can be compared.
+          ++arrived;
+          while (arrived < 3 * (i + 1)) std::this_thread::yield();
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong, 0U);
+    return pager->statistics().core.loads;
+  };
+  const std::uint64_t without = loads(false);
+  EXPECT_LE(loads(true), without + kMany / 4);  // what was planned before the second one came
+}
+
+TEST_F(PagerTest, PinnedPagesStayAndLeaveRoomForThePlan) {
+  const auto pager = make(5, {.window = kWholePass, .prefetch_depth = 1});
+  pager->set_plan(cycle(kPages - 1));
+  const ByteRange hot = page_range(kPages - 1);
+  const Lease pin = pager->pin(std::span(&hot, 1));
+  for (std::uint32_t step = 0; step < kPages - 1; ++step) {
+    const Lease lease = pager->acquire(StepIndex{step});
+    ASSERT_TRUE(WordStore::correct(pager->address(hot.offset), kPages - 1));
+  }
+  const ByteRange most{Bytes{0}, kPage * 4};
+  EXPECT_THAT([&] { pager->pin(std::span(&most, 1)); },
+              ::testing::ThrowsMessage<BudgetError>(::testing::HasSubstr("at least 24576 bytes")));
+}
+
+TEST_F(PagerTest, PrefetchedPagesAreThereWhenTheyAreAcquired) {
+  const auto pager = make(4);
+  const ByteRange range = page_range(7);
+  pager->prefetch(std::span(&range, 1));
+  pager->settle();
+  EXPECT_TRUE(pager->try_acquire(std::span(&range, 1)).has_value());
+  EXPECT_EQ(pager->statistics().core.loads, 1U);
+}
+
 TEST_F(PagerTest, BudgetThatIsTooSmallNamesTheMinimumAndTheMinimumWorks) {
   AccessPlan plan = cycle(kPages);
   plan.steps.push_back({.reads = {{Bytes{0}, kPage * 7}}});

@@ -120,6 +120,15 @@ class TENSOR_PAGER_EXPORT Pager {
   /// The same if every page is resident already; otherwise nothing, at once.
   std::optional<Lease> try_acquire(std::span<const ByteRange> ranges, StreamRef stream = {});
 
+  /// Pages that stay for as long as the lease lives, and are nobody's to give up meanwhile: an
+  /// acquire whose lease is kept. Throws BudgetError, which names the arena that would do, if what
+  /// is left could not run the plan's largest step.
+  Lease pin(std::span<const ByteRange> ranges, StreamRef stream = {});
+  /// A hint that pages outside the plan will be acquired within the next pass. They are brought in
+  /// where frames are free or hold pages that are worth less; nobody waits, and nothing that is
+  /// planned is given up for them.
+  void prefetch(std::span<const ByteRange> ranges);
+
   /// Copies may fail after a lease was handed out: work in its stream then reads garbage. Returns
   /// when every copy that work in `stream` waits for has ended, and throws what made them fail, if
   /// nobody was told yet. Called after the stream was synchronised, it says whether its results can

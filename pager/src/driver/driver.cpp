@@ -85,6 +85,25 @@ LeaseId Driver::start(LeaseId lease, const Caller& caller, const LeaseLabel& lab
   return lease;
 }
 
+void Driver::require_room_beside(std::span<const ByteRange> ranges) const {
+  const std::size_t pages = pages_of(layout_, ranges).size();
+  const Bytes minimum =
+      layout_.page * (core_.pinned_pages() + pages + std::uint64_t{core_.minimum_frames()});
+  if (minimum <= layout_.page * core_.budget()) return;
+  throw BudgetError("pinning " + std::to_string(pages) + " pages of " +
+                        std::to_string(layout_.page.count) + " bytes leaves too little for the " +
+                        std::to_string(core_.minimum_frames()) +
+                        " of the plan's largest step; give the arena at least " +
+                        std::to_string(minimum.count) + " bytes",
+                    minimum);
+}
+
+void Driver::prefetch(std::span<const ByteRange> ranges) {
+  core_.prefetch(ranges);
+  ++events_;
+  news_ = true;
+}
+
 bool Driver::resident(std::span<const ByteRange> ranges) const {
   const std::vector<PageIndex> pages = pages_of(layout_, ranges);
   return std::ranges::all_of(pages, [&](PageIndex page) { return core_.resident(page); });

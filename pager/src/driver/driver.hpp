@@ -61,6 +61,9 @@ class Driver {
   /// (`answer`), and to hand out or to abandon.
   LeaseId acquire(StepIndex step, std::span<const ByteRange> chosen, const Caller& caller);
   LeaseId acquire(std::span<const ByteRange> ranges, const Caller& caller);
+  /// Throws BudgetError if holding these pages for good would leave too little for the plan.
+  void require_room_beside(std::span<const ByteRange> ranges) const;
+  void prefetch(std::span<const ByteRange> ranges);
   /// Whether all of the pages are resident.
   bool resident(std::span<const ByteRange> ranges) const;
 

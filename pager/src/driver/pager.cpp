@@ -140,6 +140,8 @@ class Pager::Impl final : public Lease::Issuer {
   LeaseId acquire_step(StepIndex step, std::span<const ByteRange> chosen, StreamRef stream);
   LeaseId acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream);
   std::optional<LeaseId> try_acquire(std::span<const ByteRange> ranges, StreamRef stream);
+  LeaseId pin(std::span<const ByteRange> ranges, StreamRef stream);
+  void prefetch(std::span<const ByteRange> ranges);
   void release(LeaseId lease, StreamRef stream) noexcept override;
   void check(StreamRef stream);
   void set_arena(Bytes arena);
@@ -352,6 +354,22 @@ std::optional<LeaseId> Pager::Impl::try_acquire(std::span<const ByteRange> range
   return acquire_ranges(ranges, stream);
 }
 
+LeaseId Pager::Impl::pin(std::span<const ByteRange> ranges, StreamRef stream) {
+  return acquire(
+      [&](const Caller& caller) {
+        driver_->require_room_beside(ranges);
+        return driver_->acquire(ranges, caller);
+      },
+      stream);
+}
+
+void Pager::Impl::prefetch(std::span<const ByteRange> ranges) {
+  const Call call(*this);
+  driver_->require_usable();
+  driver_->prefetch(ranges);
+  announce();
+}
+
 /// A failed copy is tried once more: it may have failed for the sake of a neighbouring page that
 /// was copied along.
 LeaseId Pager::Impl::acquire(const Ask& ask, StreamRef stream) {
@@ -509,6 +527,13 @@ std::optional<Lease> Pager::try_acquire(std::span<const ByteRange> ranges, Strea
   const std::optional<LeaseId> lease = impl_->try_acquire(ranges, stream);
   if (!lease) return std::nullopt;
   return Lease(impl_, *lease, stream);
+}
+
+Lease Pager::pin(std::span<const ByteRange> ranges, StreamRef stream) {
+  return {impl_, impl_->pin(ranges, stream), stream};
+}
+void Pager::prefetch(std::span<const ByteRange> ranges) {
+  impl_->prefetch(ranges);
 }
 
 void Pager::check(StreamRef stream) {

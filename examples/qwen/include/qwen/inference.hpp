@@ -51,6 +51,10 @@ class Inference {
   /// Operations::host_waits.
   std::uint64_t host_waits() const { return operations_->host_waits(); }
   DeviceInfo device() { return pager_.device().info(); }
+  /// Pager::set_arena, until the next phase begins with the plan's own. Any thread may call it
+  /// while another is in prefill or decode.
+  void set_arena(Bytes arena) { pager_.set_arena(arena); }
+  Bytes minimum_arena() const { return pager_.minimum_arena(); }
   /// Pager::evict_all.
   void evict_all() { pager_.evict_all(); }
 
