@@ -472,7 +472,7 @@ void expect_child_ends_well(const std::function<int()>& child) {
   const pid_t process = ::fork();
   ASSERT_GE(process, 0);
   if (process == 0) {
-    std::signal(SIGSEGV, [](int) {  // where, for whoever reads this
+    ::signal(SIGSEGV, [](int) {  // where, for whoever reads this
       void* frames[64];
       ::backtrace_symbols_fd(frames, ::backtrace(frames, 64), 2);
       ::_exit(77);

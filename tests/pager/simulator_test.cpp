@@ -33,6 +33,7 @@ TEST_P(SimulatorTest, FindsNoViolation) {
   EXPECT_GT(total.leases, total.events / 15);
   EXPECT_GT(total.copies, total.events / 40);
   EXPECT_GT(total.failures, 1000U);
+  if (GetParam() == Subject::driver) return;
   EXPECT_GT(total.refused_budgets, 100U);
   EXPECT_GT(total.rings, total.events / 100) << "events with pages that share a home";
   EXPECT_GT(total.several_walkers, total.events / 100);
