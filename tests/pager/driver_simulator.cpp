@@ -96,7 +96,8 @@ class DriverSimulation {
     evicting,
     evicted,
     settling,
-    checking
+    checking,
+    ending
   };
   struct Held {
     LeaseId id{};
@@ -112,6 +113,7 @@ class DriverSimulation {
     Driver::Moment moment{};
     std::uint64_t batch = 0;
     std::uint32_t frames = 0;
+    Driver::End end{};
     std::vector<Held> held;
   };
 
@@ -178,7 +180,7 @@ class DriverSimulation {
     if (driver_->take_news()) {
       for (SimulatedCaller& caller : callers_) caller.awake = true;
     }
-    if (driver_->has_work()) thread_awake_ = true;
+    if (driver_->has_work() || driver_->has_unfenced()) thread_awake_ = true;
   }
 
   bool event() {
@@ -230,7 +232,8 @@ class DriverSimulation {
       announce();
       return true;
     }
-    if (!std::exchange(thread_awake_, false)) return false;
+    // Where a stream was captured it looks again by itself, now and then.
+    if (!std::exchange(thread_awake_, false) && !driver_->has_unfenced()) return false;
     driver_->observe();
     take_work();
     announce();
@@ -248,6 +251,7 @@ class DriverSimulation {
     SimulatedCaller& caller = callers_[index];
     if (caller.doing == Doing::nothing) return begin(index, caller);
     if (caller.doing == Doing::queueing) return finish_acquire(caller);
+    if (caller.doing == Doing::ending) return finish_release(caller);
     if (!caller.awake) return false;
     caller.awake = false;
     go_on(caller);
@@ -382,6 +386,7 @@ class DriverSimulation {
         return done(caller);
       case Doing::nothing:
       case Doing::queueing:
+      case Doing::ending:
         return;
     }
   }
@@ -462,8 +467,15 @@ class DriverSimulation {
     const std::size_t i = random_.in(0, static_cast<std::uint32_t>(caller.held.size()) - 1);
     const Held held = caller.held[i];
     caller.held.erase(caller.held.begin() + static_cast<std::ptrdiff_t>(i));
-    const Driver::End end = driver_->end_work(SimulatedDevice::stream(held.stream));
-    driver_->release(held.id, end);
+    caller.lease = held.id;
+    caller.end = driver_->end_work(SimulatedDevice::stream(held.stream));
+    caller.doing = Doing::ending;  // without the mutex: the fence may pass before it is reported
+    return true;
+  }
+
+  bool finish_release(SimulatedCaller& caller) {
+    done(caller);
+    driver_->release(caller.lease, caller.end);
     announce();
     return true;
   }
@@ -524,7 +536,8 @@ class DriverSimulation {
   }
 
   static bool sleeps(const SimulatedCaller& caller) {
-    return caller.doing != Doing::nothing && caller.doing != Doing::queueing;
+    return caller.doing != Doing::nothing && caller.doing != Doing::queueing &&
+           caller.doing != Doing::ending;
   }
 
   bool answered(const SimulatedCaller& caller) const {
@@ -542,6 +555,7 @@ class DriverSimulation {
         return driver_->failed() || !driver_->relying(SimulatedDevice::queue(caller.stream));
       case Doing::nothing:
       case Doing::queueing:
+      case Doing::ending:
         return false;
     }
     return false;
@@ -605,6 +619,7 @@ class DriverSimulation {
   void destroy() {
     closing_ = true;
     for (SimulatedCaller& caller : callers_) {
+      if (caller.doing == Doing::ending) finish_release(caller);
       if (caller.doing == Doing::acquiring || caller.doing == Doing::queueing)
         driver_->abandon(caller.lease);
       caller.doing = Doing::nothing;

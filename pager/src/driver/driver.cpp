@@ -9,27 +9,6 @@
 
 namespace tensor_pager {
 
-namespace {
-
-/// Creates them all or none.
-void create_frames(AddressRange& range, std::span<const FrameIndex> frames) {
-  std::size_t created = 0;
-  try {
-    for (; created < frames.size(); ++created) range.create_frame(frames[created]);
-  } catch (...) {
-    while (created > 0) range.destroy_frame(frames[--created]);
-    throw;
-  }
-}
-
-std::vector<FrameIndex> first_frames(std::uint32_t count) {
-  std::vector<FrameIndex> frames;
-  for (std::uint32_t i = 0; i < count; ++i) frames.push_back({i});
-  return frames;
-}
-
-}  // namespace
-
 Driver::Driver(Device& device, const BackingStore& store, const CoreOptions& core,
                const PagerOptions& options)
     : device_(device),
@@ -39,7 +18,7 @@ Driver::Driver(Device& device, const BackingStore& store, const CoreOptions& cor
       timings_(device, options.trace),
       view_(options, core, device.info()) {
   device_.range().reserve(layout_);
-  create_frames(device_.range(), first_frames(core_.frames()));
+  for (std::uint32_t i = 0; i < core_.frames(); ++i) device_.range().create_frame({i});
   peak_frames_ = core_.frames();
   view_.frames(core_.frames());
   for (std::uint32_t page = 0; page < layout_.page_count(); ++page) {
@@ -345,12 +324,25 @@ Driver::Outcome Driver::carry_out(const Work& work) const {
     outcome.failure = std::current_exception();
     return outcome;
   }
+  create_frames(work.frames, outcome);
+  return outcome;
+}
+
+/// All or none. A frame that can neither be kept nor returned is the device's failure.
+void Driver::create_frames(std::span<const FrameIndex> frames, Outcome& outcome) const {
+  AddressRange& range = device_.range();
+  std::size_t created = 0;
   try {
-    create_frames(device_.range(), work.frames);
+    for (; created < frames.size(); ++created) range.create_frame(frames[created]);
+    return;
   } catch (...) {
     outcome.frames_failure = std::current_exception();
   }
-  return outcome;
+  try {
+    while (created > 0) range.destroy_frame(frames[--created]);
+  } catch (...) {
+    outcome.failure = std::current_exception();
+  }
 }
 
 void Driver::carried_out(const Work& work, Outcome outcome) {

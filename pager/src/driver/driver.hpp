@@ -180,6 +180,7 @@ class Driver {
 
   LeaseId start(LeaseId lease, const Caller& caller, const LeaseLabel& label);
   std::vector<CopyId> copies_of(LeaseId lease) const;
+  void create_frames(std::span<const FrameIndex> frames, Outcome& outcome) const;
   void take_ended_copies();
   void take_passed_fences();
   void end_copy(const Copy& copy, const std::exception_ptr& failure);
