@@ -4,7 +4,6 @@
 #include <deque>
 #include <map>
 #include <optional>
-#include <random>
 #include <set>
 #include <stdexcept>
 #include <utility>
@@ -12,6 +11,7 @@
 
 #include "core/core.hpp"
 #include "pager/errors.hpp"
+#include "random.hpp"
 
 namespace tensor_pager::testing {
 
@@ -27,23 +27,6 @@ constexpr const char* kCopyFailure = "simulated failure";
 void require(bool holds, const std::string& what) {
   if (!holds) violated(what);
 }
-
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : engine_(seed) {}
-  /// Uniform in [low, high].
-  std::uint32_t in(std::uint32_t low, std::uint32_t high) {
-    return low + static_cast<std::uint32_t>(engine_() % (std::uint64_t{high} - low + 1));
-  }
-  bool chance(std::uint32_t percent) { return in(0, 99) < percent; }
-  template <class T>
-  T one_of(std::initializer_list<T> values) {
-    return *(values.begin() + in(0, static_cast<std::uint32_t>(values.size()) - 1));
-  }
-
- private:
-  std::mt19937_64 engine_;
-};
 
 ByteRange bytes_of_pages(std::uint32_t first, std::uint32_t count) {
   return {kPage * first, kPage * count};
