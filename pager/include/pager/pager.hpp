@@ -137,8 +137,9 @@ class TENSOR_PAGER_EXPORT Pager {
 
   /// Changes the arena at run time, also while other threads use it. Returns when the memory that
   /// was given up is free, which takes until the work that reads it is done. Throws and leaves the
-  /// arena as it was: BudgetError if the plan's largest step, or what leases hold that this thread
-  /// would have to end, does not fit; DeviceError if the device refuses the memory.
+  /// arena as it was, or, where memory was given up before it failed, as it is by then: BudgetError
+  /// if the plan's largest step, or what leases hold that this thread would have to end, does not
+  /// fit; DeviceError if the device refuses the memory.
   void set_arena(Bytes arena);
 
   /// Forgets every page that no lease holds, once no queued work reads it. Returns when none of
