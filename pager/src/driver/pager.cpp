@@ -80,7 +80,6 @@ class BudgetShare {
   BudgetShare(const BudgetShare&) = delete;
   BudgetShare& operator=(const BudgetShare&) = delete;
 
-  Bytes size() const { return size_; }
   void grow_to(Bytes size) {
     if (size <= size_) return;
     if (budget_) budget_->take(size - size_);
@@ -449,7 +448,6 @@ void Pager::Impl::set_arena(Bytes arena) {
   wait(call, [&] { return !driver_->changing_budget(); });
   driver_->require_usable();
   const std::uint32_t frames = frames_of(layout_, arena);
-  const Bytes before = share_.size();
   share_.grow_to(layout_.page * frames);
   try {
     driver_->begin_budget(frames, this_caller());
@@ -457,7 +455,7 @@ void Pager::Impl::set_arena(Bytes arena) {
     driver_->end_budget();
     share_.shrink_to(layout_.page * frames);
   } catch (...) {
-    share_.shrink_to(before);
+    share_.shrink_to(layout_.page * std::max(driver_->frames(), driver_->budget()));
     announce();
     throw;
   }
