@@ -242,7 +242,9 @@ class DriverSimulation {
 
   void take_work() {
     auto work = driver_->take_work();
-    if (work) work_ = std::move(*work);
+    if (!work) return;
+    require(!driver_->failed(), "the device is used although it has failed");
+    work_ = std::move(*work);
   }
 
   // ---- callers
@@ -377,6 +379,8 @@ class DriverSimulation {
         return;
       case Doing::settling:
         if (!driver_->settled(caller.moment)) return;
+        require(driver_->failed() || !device_.copying(caller.moment.copy),
+                "settling does not wait for a copy");
         if (const auto report = driver_->take_all_reports()) count_report(*report, std::nullopt);
         return done(caller);
       case Doing::checking:

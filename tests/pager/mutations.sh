@@ -27,7 +27,8 @@ mutate() {
     END { exit !done }' "$source_dir/src/$file" > "$mutant" ||
     { echo "FAIL $name: '$old' is not in $file any more; mend this mutation"; failed=$((failed + 1)); return; }
   "$compiler" -std=c++20 -O1 -w -I"$source_dir/include" -I"$source_dir/src" "$mutant" "$main" -I"$(dirname "$main")" \
-    "$simulator" "$pager" -pthread -o "$work_dir/mutant"
+    "$simulator" "$pager" -pthread -o "$work_dir/mutant" 2> "$work_dir/errors.txt" ||
+    { echo "FAIL $name: does not compile: $(head -n 1 "$work_dir/errors.txt")"; failed=$((failed + 1)); return; }
   local out=$work_dir/out.txt
   if timeout 120 "$work_dir/mutant" "${subject[@]}" --seeds 20000 --events 500 > "$out" 2>&1; then
     echo "FAIL $name: not noticed in 20000 seeds"

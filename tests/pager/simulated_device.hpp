@@ -64,6 +64,8 @@ class SimulatedDevice final : public Device,
 
   /// The copy under way, or failed without anybody having been told, that the page's content is of.
   std::optional<CopyId> copy_under_way(PageIndex page) const;
+  /// Whether that copy or one before it is under way.
+  bool copying(CopyId until) const { return can_end_copy() && under_way_.front().id <= until; }
   std::size_t frames() const { return frames_.size(); }
   bool reads_queued() const;
   /// Whether there is something that the driver has not taken.

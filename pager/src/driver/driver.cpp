@@ -291,10 +291,7 @@ bool Driver::has_work() const {
 }
 
 std::optional<Driver::Work> Driver::take_work() {
-  if (!has_work() || executing_) {
-    view_.unchanged(core_.resident_pages());
-    return std::nullopt;
-  }
+  if (!has_work() || executing_) return std::nullopt;
   Work work{.commands = core_.take_commands(), .frames = {}};
   if (change_ && change_->phase == BudgetChange::Phase::creating) {
     work.frames = core_.frames_to_create(change_->frames);
@@ -383,6 +380,7 @@ void Driver::observe() {
   const bool timing = !timings_.idle();
   timings_.observe();
   news_ = news_ || (timing && timings_.idle());
+  if (!core_.has_commands()) view_.unchanged(core_.resident_pages());
   continue_budget();
 }
 
