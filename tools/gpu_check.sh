@@ -103,12 +103,12 @@ link() {
   announce "link"
   local out=$work/gpu_check_link.txt
   timeout 200 "$bin/pager_link" "$1" | tee "$out"
-  while IFS='|' read -r _ arena _ copied optimal rate share gaps _; do
+  while IFS='|' read -r _ _ arena _ copied optimal rate share _ gaps _; do
     arena=${arena//[ ]/} copied=${copied// /} optimal=${optimal// /} rate=${rate// /} share=${share//[ %]/} gaps=${gaps//[ %]/}
     row "link, arena $arena" "$rate GB/s, $share% of the best copy; copied $copied GB, optimal $optimal" \
       "$(at_least "$share" 95)"
     row "gaps between copies, arena $arena" "$gaps%" "$(at_least 2 "$gaps")"
-  done < <(grep -E '^\| [0-9]+%' "$out")
+  done < <(grep -E '^\| [0-9]+ \| [0-9]+%' "$out")
 }
 
 # driver_peak COMMAND...: runs it, and sets `driver_mib` to what the driver says that it added to the memory in use.
