@@ -402,7 +402,7 @@ CoreCounters replay(const Trace& trace, const std::vector<std::vector<std::uint3
   return driver.core().counters();
 }
 
-TEST(Core, SeveralWalkersCopyNoMoreThanWithoutAPlan) {
+TEST(Core, SeveralWalkersCopyLessThanWithoutAPlan) {
   std::vector<std::vector<std::uint32_t>> steps;
   for (std::uint32_t page = 0; page < 200; page += 4)
     steps.push_back({page, page + 1, page + 2, page + 3});
@@ -412,13 +412,12 @@ TEST(Core, SeveralWalkersCopyNoMoreThanWithoutAPlan) {
     const Trace trace = walks(50, 4, /*in_turn=*/seed == 0, seed);
     const CoreCounters planned = replay(trace, steps, 200, 50, kWholePass);
     const CoreCounters unplanned = replay(trace, steps, 200, 50, 0);
-    // What was displaced from the ring before the second walker was noticed is copied again.
-    EXPECT_LE(planned.loads, unplanned.loads + 20) << "seed " << seed;
+    EXPECT_LE(planned.loads, unplanned.loads) << "seed " << seed;
     total_planned += planned.loads;
     total_unplanned += unplanned.loads;
     EXPECT_LE(planned.rollbacks, 8U) << "seed " << seed;
   }
-  EXPECT_LE(total_planned, total_unplanned * 101 / 100);
+  EXPECT_LE(total_planned * 10, total_unplanned * 8) << "where each will be next is known";
 }
 
 TEST(Core, CallersThatTakeTurnsAtTheStepsAreOneWalk) {

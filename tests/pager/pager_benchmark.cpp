@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "pager/host_device.hpp"
@@ -65,6 +66,43 @@ void acquire_between_planned_steps(benchmark::State& state) {
 BENCHMARK(acquire_between_planned_steps)
     ->ArgNames({"pages", "between"})
     ->ArgsProduct({{1280, 8192}, {0, 1}});
+
+// Three threads, each with passes of its own over an image of which a quarter fits, over a link of
+// 4 GB/s; state.range(0): whether the pager has the plan. One iteration is a pass of each.
+void three_walkers(benchmark::State& state) {
+  constexpr std::uint32_t kPassSteps = 64;
+  constexpr Bytes kStep = MiB(1);
+  constexpr int kWalkers = 3;
+  const std::vector<std::byte> image(kStep.count * kPassSteps);
+  Pager pager(
+      make_host_device({.link_bytes_per_second = 4e9, .link_latency = {}, .trace = nullptr}),
+      std::make_shared<MemoryStore>(image),
+      {.arena = kStep * (kPassSteps / 4), .page = KiB(256), .publish = false});
+  AccessPlan plan;
+  for (std::uint32_t i = 0; i < kPassSteps; ++i)
+    plan.steps.push_back({.reads = {{kStep * i, kStep}}});
+  const bool planned = state.range(0) != 0;
+  if (planned) pager.set_plan(plan);
+  const auto pass = [&] {
+    for (std::uint32_t i = 0; i < kPassSteps; ++i) {
+      benchmark::DoNotOptimize(planned ? pager.acquire(StepIndex{i})
+                                       : pager.acquire(plan.steps[i].reads));
+    }
+  };
+  for (auto _ : state) {
+    std::vector<std::jthread> walkers;
+    for (int i = 0; i < kWalkers; ++i) walkers.emplace_back(pass);
+  }
+  pager.settle();
+  state.counters["copied MB a pass"] = static_cast<double>(pager.statistics().link.copied.count) *
+                                       1e-6 / (kWalkers * static_cast<double>(state.iterations()));
+}
+BENCHMARK(three_walkers)
+    ->ArgName("planned")
+    ->Arg(0)
+    ->Arg(1)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace tensor_pager

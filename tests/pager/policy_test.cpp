@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "immediate_driver.hpp"
 #include "pager/errors.hpp"
+#include "random.hpp"
 
 namespace tensor_pager::testing {
 namespace {
@@ -128,6 +131,57 @@ TEST(PagePlan, LargestStepCountsTheChoicesThatCanBeMadeAtOnce) {
       {kTestPage * 3, kTestPage * 2}, {kTestPage * 5, kTestPage}, {kTestPage * 6, kTestPage * 3}};
   choices.steps[0].choose_at_most = 2;
   EXPECT_EQ(PagePlan({kTestPage * 10, kTestPage}, choices).largest_step(), 1U + 3U + 2U);
+}
+
+/// Steps until one of the walks comes to the page, by trying.
+Position steps_until(const PagePlan& steps, const std::vector<std::uint32_t>& walkers,
+                     PageIndex page) {
+  for (Position ahead = 1;; ++ahead) {
+    for (const std::uint32_t walker : walkers) {
+      const auto pages = steps.pages(walker + ahead);
+      if (std::ranges::find(pages, page) != pages.end()) return ahead;
+    }
+  }
+}
+
+TEST(ReplacementPolicy, OfSeveralWalksThePageLeavesThatTheNearestIsFarthestFrom) {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    Random random(seed);
+    std::vector<std::vector<std::uint32_t>> reads(random.in(1, 12));
+    for (std::vector<std::uint32_t>& step : reads) {
+      for (std::uint32_t count = random.in(1, 3); count > 0; --count)
+        step.push_back(random.in(0, 15));  // many are read more than once in a pass
+    }
+    const PagePlan steps = plan(16, reads);
+    ReplacementPolicy policy(steps, 16, 0);
+    for (const PageIndex page : steps.pages_read()) {
+      if (random.chance(70)) policy.insert(page);
+    }
+    std::vector<std::uint32_t> walkers(random.in(1, 4));
+    for (std::uint32_t& walker : walkers) walker = random.in(0, steps.steps() - 1);
+    policy.set_walkers(walkers);
+    const std::uint32_t kept = random.in(0, 15);
+    const auto keep = [&](PageIndex page) { return page.value == kept; };
+    std::vector<Position> left;
+    while (const auto victim = policy.victim(keep)) {
+      left.push_back(steps_until(steps, walkers, *victim));
+      policy.remove(*victim);
+    }
+    EXPECT_TRUE(std::ranges::is_sorted(left, std::greater<>())) << "seed " << seed;
+    EXPECT_EQ(policy.size(), policy.contains({kept}) ? 1U : 0U) << "seed " << seed;
+  }
+}
+
+TEST(ReplacementPolicy, BesideSeveralWalksAPageThatWasLongNotUsedLeaves) {
+  const PagePlan steps = plan(5, {{0}, {1}, {2}, {3}});
+  ReplacementPolicy policy(steps, 5, 0);
+  policy.set_walkers({0, 2});
+  use(policy, 4, 4);  // not of the plan
+  for (const std::uint32_t page : {0U, 1U, 2U, 3U}) policy.insert({page});
+  for (int i = 0; i < 3; ++i) policy.advance_to(4);
+  EXPECT_EQ(policy.victim(kKeepNone), PageIndex{0}) << "two steps of each, and one and a half";
+  for (int i = 0; i < 3; ++i) policy.advance_to(4);
+  EXPECT_EQ(policy.victim(kKeepNone), PageIndex{4}) << "two steps of each, and three";
 }
 
 }  // namespace

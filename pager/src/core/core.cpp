@@ -48,6 +48,7 @@ void Core::set_plan(const AccessPlan& plan) {
   walks_.clear();
   walker_.reset();
   several_walkers_ = false;
+  place_walkers();
   policy_.forget_unplanned();
   restart_optimal();
   choose_placement();
@@ -94,17 +95,31 @@ bool Core::follow_walk(StepIndex step, CallerId caller) {
   constexpr std::size_t kMostWalks = 256;  // threads that are gone are not walking
   const std::uint32_t steps = plan_.steps();
   const auto own = walks_.find(caller);
-  const bool goes_on = own != walks_.end() && (own->second.value + 1) % steps == step.value;
+  const bool goes_on = own != walks_.end() && (own->second.step.value + 1) % steps == step.value;
   walked_ = goes_on && walker_ == caller ? std::min(walked_ + 1, steps) : 1;
   walker_ = caller;
   if (walks_.size() >= kMostWalks && own == walks_.end()) walks_.clear();
-  walks_[caller] = step;
+  walks_[caller] = {.step = step, .turn = ++turns_};
   if (!several_walkers_ && goes_on && position_ % steps != step.value) {
     set_several_walkers(true);
   } else if (several_walkers_ && walked_ == steps) {
     set_several_walkers(false);
+  } else if (several_walkers_) {
+    place_walkers();
   }
   return several_walkers_;
+}
+
+/// Where the walks are, but for those whose thread has not come for a pass of all of them.
+void Core::place_walkers() {
+  std::vector<std::uint32_t> steps;
+  const bool foreseen = several_walkers_ && options_.policy.window >= plan_.steps();
+  for (const auto& [caller, walk] : walks_) {
+    if (foreseen && turns_ - walk.turn < plan_.steps() * walks_.size())
+      steps.push_back(walk.step.value);
+  }
+  optimal_.set_walkers(steps);
+  policy_.set_walkers(std::move(steps));
 }
 
 void Core::set_several_walkers(bool several) {
@@ -112,6 +127,7 @@ void Core::set_several_walkers(bool several) {
   if (!several) walks_ = {{*walker_, walks_.at(*walker_)}};
   policy_.forget_unplanned();
   restart_optimal();
+  place_walkers();
   choose_placement();
   rollback();
 }
@@ -244,6 +260,7 @@ void Core::evict_all() {
   rollback();
   optimal_ = OptimalLoads(plan_, options_.layout.page_count(), budget_);
   restart_optimal();
+  place_walkers();
   for (ResidencyId id = 0; id < residencies_.size(); ++id) {
     Residency& residency = residencies_[id];
     const bool there = residency.state == ResidencyState::resident;

@@ -122,11 +122,11 @@ enum class BudgetState : std::uint8_t {
 /// Callers that each walk the plan make no single order of steps. As soon as a caller goes on in
 /// its own walk with a step that is not the next of the plan's, because another caller came
 /// between, the plan has *several walkers*: nothing is planned ahead, steps are acquired like pages
-/// outside the plan, and the least recently used page leaves. optimal_loads counts plain LRU then,
-/// since nobody knows the order that Belady's rule would need. It ends with the next plan, or when
-/// one caller has acquired a whole pass, in order, with no other between. Callers that take turns
-/// at the steps of one pass are one walk; one caller that skips steps is a walk, too, that goes on
-/// there.
+/// outside the plan, and the page that the nearest caller is farthest from leaves. optimal_loads
+/// counts what that rule copies, since nobody knows the order that Belady's rule would need. It
+/// ends with the next plan, or when one caller has acquired a whole pass, in order, with no other
+/// between. Callers that take turns at the steps of one pass are one walk; one caller that skips
+/// steps is a walk, too, that goes on there.
 ///
 /// A residency ends only when it is drained: no step that was planned with it is still to come
 /// (promised), no lease holds it (pins) and the work that read it has passed (fences). Loads are
@@ -283,6 +283,7 @@ class Core {
 
   bool follow_walk(StepIndex step, CallerId caller);
   void set_several_walkers(bool several);
+  void place_walkers();
   LeaseId acquire_step(std::vector<PageIndex> pages, CallerId caller, bool as_planned);
   LeaseId acquire_outside_plan(std::vector<PageIndex> pages, CallerId caller);
   LeaseId new_lease(std::vector<PageIndex> pages, CallerId caller);
@@ -379,9 +380,14 @@ class Core {
   std::vector<Residency> residencies_;
   std::vector<ResidencyId> unused_residencies_;
 
-  std::map<CallerId, StepIndex> walks_;  // the step that each caller acquired last
-  std::optional<CallerId> walker_;       // who acquired the last step,
-  std::uint32_t walked_ = 0;             // and how many in order, with no other between
+  struct Walk {
+    StepIndex step;          // acquired last
+    std::uint64_t turn = 0;  // when, in steps that all callers acquired
+  };
+  std::map<CallerId, Walk> walks_;
+  std::uint64_t turns_ = 0;
+  std::optional<CallerId> walker_;  // who acquired the last step,
+  std::uint32_t walked_ = 0;        // and how many in order, with no other between
   bool several_walkers_ = false;
 
   std::uint32_t budget_ = 0;

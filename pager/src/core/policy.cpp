@@ -104,6 +104,14 @@ void ReplacementPolicy::set_plan(const PagePlan& plan, Position position,
   replace_all();
 }
 
+void ReplacementPolicy::set_walkers(std::vector<std::uint32_t> steps) {
+  std::sort(steps.begin(), steps.end());
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
+  const bool placed_alike = steps.empty() == walkers_.empty();
+  walkers_ = std::move(steps);
+  if (!placed_alike) replace_all();
+}
+
 void ReplacementPolicy::advance_to(Position position) {
   ++clock_;
   if (position == position_) {
@@ -189,6 +197,7 @@ void ReplacementPolicy::remove(PageIndex page) {
 
 std::optional<PageIndex> ReplacementPolicy::victim(
     const std::function<bool(PageIndex)>& keep) const {
+  if (!walkers_.empty()) return victim_of_walks(keep);
   for (const auto& [last_use, page] : idle_) {
     if (!keep({page})) return PageIndex{page};
   }
@@ -196,6 +205,43 @@ std::optional<PageIndex> ReplacementPolicy::victim(
     if (!keep({it->second})) return PageIndex{it->second};
   }
   return std::nullopt;
+}
+
+/// Of the pages that one walk has passed since the former, the last that it read are worth least,
+/// but for those that are read more than once in a pass.
+std::optional<PageIndex> ReplacementPolicy::victim_of_walks(
+    const std::function<bool(PageIndex)>& keep) const {
+  std::optional<PageIndex> victim;
+  Position farthest = 0;  // in steps of each walk
+  const auto oldest = std::find_if(idle_.begin(), idle_.end(),
+                                   [&](const auto& entry) { return !keep({entry.second}); });
+  if (oldest != idle_.end()) {
+    victim = PageIndex{oldest->second};
+    farthest = (clock_ - oldest->first) / walkers_.size();
+  }
+  const Position steps = plan_->steps();
+  for (std::size_t i = 0; i < walkers_.size(); ++i) {
+    const Position walker = walkers_[i];
+    const Position former = walkers_[i == 0 ? walkers_.size() - 1 : i - 1];
+    const Position gap = (walker + steps - former - 1) % steps + 1;
+    for (Position back = 0; back < gap && (!victim || farthest < gap - back); ++back) {
+      for (const PageIndex page : plan_->pages(walker + steps - back)) {
+        if (entries_[page.value].place != Place::walked || keep(page)) continue;
+        const Position until = steps_until_walked(page);
+        if (victim && until <= farthest) continue;
+        victim = page;
+        farthest = until;
+      }
+    }
+  }
+  return victim;
+}
+
+Position ReplacementPolicy::steps_until_walked(PageIndex page) const {
+  Position until = kNever;
+  for (const Position walker : walkers_)
+    until = std::min(until, plan_->next_use(page, walker) - walker);
+  return until;
 }
 
 /// The next use that counts, planned or expected.
@@ -228,6 +274,10 @@ Position ReplacementPolicy::planned_worth(PageIndex page) const {
 /// touched counts as soon.
 void ReplacementPolicy::place(PageIndex page) {
   Entry& entry = entries_[page.value];
+  if (!walkers_.empty() && plan_->reads(page)) {
+    entry.place = Place::walked;
+    return;
+  }
   entry.worth = window_ == 0 ? kNever : worth(page);
   const bool soon = entry.worth != kNever && entry.worth - position_ <= window_;
   entry.place = soon ? Place::soon : Place::idle;
@@ -258,14 +308,12 @@ void ReplacementPolicy::settle_current() {
 
 void ReplacementPolicy::replace_all() {
   settle_current();
-  Order pages;
-  for (const Order* order : {&soon_, &idle_}) {
-    for (const auto& [key, page] : *order) pages.emplace(0, page);
-  }
   soon_.clear();
   idle_.clear();
   expected_.clear();
-  for (const auto& [key, page] : pages) place({page});
+  for (std::uint32_t page = 0; page < entries_.size(); ++page) {
+    if (std::exchange(entries_[page].place, Place::none) != Place::none) place({page});
+  }
 }
 
 OptimalLoads::OptimalLoads(const PagePlan& plan, std::uint32_t pages, std::uint32_t frames)

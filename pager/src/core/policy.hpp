@@ -33,6 +33,8 @@ class PagePlan {
   bool chosen_at_run_time(Position position) const;
   /// The first position after `position` whose step always reads `page`; kNever if no step does.
   Position next_use(PageIndex page, Position position) const;
+  /// Whether some step always reads it.
+  bool reads(PageIndex page) const { return !uses_.empty() && !uses_[page.value].empty(); }
   /// The most pages that one step holds at once: the smallest arena, in frames. 1 for an empty
   /// plan.
   std::uint32_t largest_step() const { return largest_step_; }
@@ -71,10 +73,15 @@ std::vector<bool> streamed_pages(const PagePlan& plan, std::uint32_t pages, std:
 /// expected again after as many positions as lay between its last two such uses (after a pass, if
 /// there was one only), and is worth what that says until the expected use is overdue.
 ///
-/// Each tracked page is in exactly one of three places:
+/// Several walks through the plan at once make no order of steps. A page that the plan reads is
+/// worth then how soon one of them comes to it, as if all went on equally fast. Others are expected
+/// after as long as they have not been used.
+///
+/// Each tracked page is in exactly one of four places:
 ///   current - used at the present position; becomes soon or idle when the position advances
 ///   soon    - its next use is within the window, ordered by that use (see above)
 ///   idle    - no use within the window, ordered by the last use
+///   walked  - one of several walks comes to it; found through the plan's steps
 class ReplacementPolicy {
  public:
   /// `plan` must outlive the policy, or be replaced through set_plan.
@@ -85,6 +92,9 @@ class ReplacementPolicy {
   void set_plan(const PagePlan& plan, Position position, std::vector<bool> streamed = {});
   /// Takes effect with the next set_plan.
   void set_window(std::uint32_t window) { window_ = window; }
+  /// The step that each of several walks acquired last; none if there is one walk only, which is at
+  /// the present position.
+  void set_walkers(std::vector<std::uint32_t> steps);
   /// Moves to `position`; moving to the present one starts another use of it. Advancing by one step
   /// or by none is cheap, any other move looks at every tracked page.
   void advance_to(Position position);
@@ -118,7 +128,7 @@ class ReplacementPolicy {
   std::optional<PageIndex> victim(const std::function<bool(PageIndex)>& keep) const;
 
  private:
-  enum class Place : std::uint8_t { none, current, soon, idle };
+  enum class Place : std::uint8_t { none, current, soon, idle, walked };
   struct Entry {
     Place place = Place::none;
     bool hinted = false;          // what is expected is a hint, not a use that repeats
@@ -134,6 +144,8 @@ class ReplacementPolicy {
   Position worth(PageIndex page) const;
   Position planned_worth(PageIndex page) const;
   Position expected_use(PageIndex page) const;
+  Position steps_until_walked(PageIndex page) const;
+  std::optional<PageIndex> victim_of_walks(const std::function<bool(PageIndex)>& keep) const;
   bool unplace_unless_current(PageIndex page);
   void place(PageIndex page);
   void unplace(PageIndex page);
@@ -143,6 +155,7 @@ class ReplacementPolicy {
   const PagePlan* plan_;
   std::uint32_t window_;
   std::vector<bool> streamed_;
+  std::vector<std::uint32_t> walkers_;  // ascending, each once
   Position position_ = 0;
   Position reached_ = 0;
   std::uint64_t clock_ = 1;  // counts moves, so that last uses are ordered without a plan, too
@@ -168,6 +181,9 @@ class OptimalLoads {
   void set_frames(std::uint32_t frames) { frames_ = frames; }
   /// 0: it foresees nothing, and counts what plain LRU would copy. Takes effect with set_plan.
   void set_window(std::uint32_t window) { policy_.set_window(window); }
+  /// With several walks nobody knows the order that Belady's rule would need: it counts what
+  /// ReplacementPolicy copies.
+  void set_walkers(std::vector<std::uint32_t> steps) { policy_.set_walkers(std::move(steps)); }
   /// The step at `position` reads `pages`; returns those that had to be copied.
   std::vector<PageIndex> access(Position position, std::span<const PageIndex> pages);
 
