@@ -65,6 +65,7 @@ LeaseId Core::acquire(StepIndex step, std::span<const ByteRange> chosen, CallerI
   const std::vector<PageIndex> extra = pages_of(options_.layout, chosen);
   const std::span<const PageIndex> always = plan_.pages(step.value);
   std::vector<PageIndex> pages;
+  pages.reserve(always.size() + extra.size());
   std::set_union(always.begin(), always.end(), extra.begin(), extra.end(),
                  std::back_inserter(pages));
   require_fits(pages.size());
@@ -135,7 +136,7 @@ void Core::set_several_walkers(bool several) {
 /// Holds the pages of the step at position_: those of the first planned step if it is what was
 /// planned, and planned now otherwise.
 LeaseId Core::acquire_step(std::vector<PageIndex> pages, CallerId caller, bool as_planned) {
-  for (const ResidencyId id : std::exchange(latest_, {})) residencies_[id].latest = false;
+  forget_latest();
   const LeaseId id = new_lease(std::move(pages), caller);
   Lease& lease = leases_.at(id);
   const Position position = position_++;
@@ -160,6 +161,11 @@ LeaseId Core::acquire_step(std::vector<PageIndex> pages, CallerId caller, bool a
   return id;
 }
 
+void Core::forget_latest() {
+  for (const ResidencyId id : latest_) residencies_[id].latest = false;
+  latest_.clear();
+}
+
 LeaseId Core::acquire_outside_plan(std::vector<PageIndex> pages, CallerId caller) {
   const LeaseId id = new_lease(std::move(pages), caller);
   Lease& lease = leases_.at(id);
@@ -182,10 +188,7 @@ void Core::count_optimal(Position position, std::span<const PageIndex> pages) {
 void Core::release(LeaseId id, std::optional<FenceId> fence) {
   auto node = leases_.extract(id);
   Lease& lease = node.mapped();
-  if (id == latest_lease_) {  // what other leases hold of it is held long
-    for (const ResidencyId residency : std::exchange(latest_, {}))
-      residencies_[residency].latest = false;
-  }
+  if (id == latest_lease_) forget_latest();  // what other leases hold of it is held long
   drop_pins(lease);
   if (fence && !lease.residencies.empty()) {
     for (const ResidencyId residency : lease.residencies) ++residencies_[residency].fences;

@@ -285,6 +285,7 @@ class Core {
   void set_several_walkers(bool several);
   void place_walkers();
   LeaseId acquire_step(std::vector<PageIndex> pages, CallerId caller, bool as_planned);
+  void forget_latest();
   LeaseId acquire_outside_plan(std::vector<PageIndex> pages, CallerId caller);
   LeaseId new_lease(std::vector<PageIndex> pages, CallerId caller);
   void count_optimal(Position position, std::span<const PageIndex> pages);

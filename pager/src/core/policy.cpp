@@ -278,41 +278,52 @@ void ReplacementPolicy::place(PageIndex page) {
     entry.place = Place::walked;
     return;
   }
-  entry.worth = window_ == 0 ? kNever : worth(page);
+  const Position planned = window_ == 0 ? kNever : planned_worth(page);
+  entry.worth = window_ == 0 ? kNever : std::min(planned, expected_use(page));
   const bool soon = entry.worth != kNever && entry.worth - position_ <= window_;
   entry.place = soon ? Place::soon : Place::idle;
-  entry.expected = soon && entry.worth != planned_worth(page);
+  entry.expected = soon && entry.worth != planned;
   if (entry.expected) expected_.emplace(entry.worth, page.value);
   if (soon) {
-    soon_.emplace(entry.worth, page.value);
+    put(soon_, entry.worth, page, entry);
   } else {
-    idle_.emplace(entry.last_use, page.value);
+    put(idle_, entry.last_use, page, entry);
+  }
+}
+
+/// At the end as a rule: what was just used is used last again.
+void ReplacementPolicy::put(Order& order, std::uint64_t key, PageIndex page, Entry& entry) {
+  if (entry.node.empty()) {
+    entry.at = order.emplace_hint(order.end(), key, page.value);
+  } else {
+    entry.node.value() = {key, page.value};
+    entry.at = order.insert(order.end(), std::move(entry.node));
   }
 }
 
 void ReplacementPolicy::unplace(PageIndex page) {
   Entry& entry = entries_[page.value];
   if (std::exchange(entry.expected, false)) expected_.erase({entry.worth, page.value});
-  if (entry.place == Place::soon) soon_.erase({entry.worth, page.value});
-  if (entry.place == Place::idle) idle_.erase({entry.last_use, page.value});
+  if (entry.place == Place::soon) entry.node = soon_.extract(entry.at);
+  if (entry.place == Place::idle) entry.node = idle_.extract(entry.at);
   if (entry.place == Place::current) std::erase(current_, page);
   entry.place = Place::none;
 }
 
 void ReplacementPolicy::settle_current() {
-  for (const PageIndex page : std::exchange(current_, {})) {
+  for (const PageIndex page : current_) {
     entries_[page.value].place = Place::none;
     place(page);
   }
+  current_.clear();
 }
 
 void ReplacementPolicy::replace_all() {
   settle_current();
-  soon_.clear();
-  idle_.clear();
-  expected_.clear();
   for (std::uint32_t page = 0; page < entries_.size(); ++page) {
-    if (std::exchange(entries_[page].place, Place::none) != Place::none) place({page});
+    if (entries_[page].place == Place::none) continue;
+    unplace({page});
+    place({page});
   }
 }
 

@@ -129,6 +129,7 @@ class ReplacementPolicy {
 
  private:
   enum class Place : std::uint8_t { none, current, soon, idle, walked };
+  using Order = std::set<std::pair<std::uint64_t, std::uint32_t>>;
   struct Entry {
     Place place = Place::none;
     bool hinted = false;          // what is expected is a hint, not a use that repeats
@@ -138,8 +139,9 @@ class ReplacementPolicy {
     Position interval = 1;        // expected between such uses
     Position overdue = 0;         // when no such use is expected any more
     std::uint64_t last_use = 0;   // the key in idle_; kept while the page is not tracked
+    Order::iterator at{};         // in soon_ or idle_
+    Order::node_type node{};      // while it is in neither: every use would allocate another
   };
-  using Order = std::set<std::pair<std::uint64_t, std::uint32_t>>;
 
   Position worth(PageIndex page) const;
   Position planned_worth(PageIndex page) const;
@@ -149,6 +151,7 @@ class ReplacementPolicy {
   bool unplace_unless_current(PageIndex page);
   void place(PageIndex page);
   void unplace(PageIndex page);
+  static void put(Order& order, std::uint64_t key, PageIndex page, Entry& entry);
   void settle_current();
   void replace_all();
 

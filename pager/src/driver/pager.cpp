@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
-#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -66,8 +66,10 @@ CoreOptions core_options(const PageLayout& layout, const PagerOptions& options) 
           .host_pages_ready = false};
 }
 
+/// No two threads that run have it in common.
 CallerId this_caller() {
-  return CallerId{std::hash<std::thread::id>{}(std::this_thread::get_id())};
+  static thread_local const char here = 0;
+  return CallerId{reinterpret_cast<std::uintptr_t>(&here)};
 }
 
 /// What a pager has of a budget that it may share with others.
@@ -133,8 +135,6 @@ class Pager::Impl final : public Lease::Issuer {
   /// The end of the pager; leases may still refer to what is left.
   void close() noexcept;
 
-  using Ask = std::function<LeaseId(const Caller&)>;
-
   void set_plan(const AccessPlan& plan);
   LeaseId acquire_step(StepIndex step, std::span<const ByteRange> chosen, StreamRef stream);
   LeaseId acquire_ranges(std::span<const ByteRange> ranges, StreamRef stream);
@@ -159,8 +159,9 @@ class Pager::Impl final : public Lease::Issuer {
   using Lock = std::unique_lock<std::mutex>;
   class Call;
 
+  template <class Ask>
   LeaseId acquire(const Ask& ask, StreamRef stream);
-  LeaseId acquire(Call& call, const Ask& ask, const Caller& caller);
+  LeaseId wait_for(Call& call, LeaseId lease, const Caller& caller);
   [[noreturn]] void abandon(LeaseId lease, std::exception_ptr reason);
   template <class Condition>
   void wait(Call& call, Condition condition);
@@ -334,6 +335,22 @@ void Pager::Impl::set_plan(const AccessPlan& plan) {
   announce();
 }
 
+/// A failed copy is tried once more: it may have failed for the sake of a neighbouring page that
+/// was copied along.
+template <class Ask>
+LeaseId Pager::Impl::acquire(const Ask& ask, StreamRef stream) {
+  Call call(*this);
+  const Caller caller{
+      .id = this_caller(), .stream = stream, .queue = device_->clock().identify(stream)};
+  driver_->require_usable();
+  if (const auto report = driver_->take_report(caller.queue)) report->raise();
+  try {
+    return wait_for(call, ask(caller), caller);
+  } catch (const StoreError&) {
+    return wait_for(call, ask(caller), caller);
+  }
+}
+
 LeaseId Pager::Impl::acquire_step(StepIndex step, std::span<const ByteRange> chosen,
                                   StreamRef stream) {
   return acquire([&](const Caller& caller) { return driver_->acquire(step, chosen, caller); },
@@ -369,23 +386,7 @@ void Pager::Impl::prefetch(std::span<const ByteRange> ranges) {
   announce();
 }
 
-/// A failed copy is tried once more: it may have failed for the sake of a neighbouring page that
-/// was copied along.
-LeaseId Pager::Impl::acquire(const Ask& ask, StreamRef stream) {
-  Call call(*this);
-  const Caller caller{
-      .id = this_caller(), .stream = stream, .queue = device_->clock().identify(stream)};
-  driver_->require_usable();
-  if (const auto report = driver_->take_report(caller.queue)) report->raise();
-  try {
-    return acquire(call, ask, caller);
-  } catch (const StoreError&) {
-    return acquire(call, ask, caller);
-  }
-}
-
-LeaseId Pager::Impl::acquire(Call& call, const Ask& ask, const Caller& caller) {
-  const LeaseId lease = ask(caller);
+LeaseId Pager::Impl::wait_for(Call& call, LeaseId lease, const Caller& caller) {
   try {
     if (driver_->answer(lease) != Driver::Answer::yes) {
       wait(call, [&] { return driver_->answer(lease) != Driver::Answer::waiting; });
