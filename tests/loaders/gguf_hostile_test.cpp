@@ -1,6 +1,7 @@
 // Files that are damaged, or made to do damage: each must end in an error that says where and what.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -238,6 +239,21 @@ TEST(HostileFileTest, ADirectoryAndAMissingFileAreNamed) {
     FAIL();
   } catch (const GgufError& error) {
     EXPECT_THAT(error.what(), HasSubstr("nowhere.gguf: cannot open: No such file"));
+  }
+}
+
+// Opening a pipe would wait for a writer for ever.
+TEST(HostileFileTest, WhatIsNoFileIsRefusedAtOnce) {
+  const TemporaryDirectory directory;
+  ASSERT_EQ(::mkfifo((directory / "pipe.gguf").c_str(), 0600), 0);
+  for (const std::filesystem::path& path :
+       {directory / "pipe.gguf", directory / ".", std::filesystem::path("/dev/null")}) {
+    try {
+      GgufModel::open(path);
+      FAIL() << path;
+    } catch (const GgufError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("not a regular file"));
+    }
   }
 }
 
