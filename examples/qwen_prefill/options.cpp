@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::qwen_prefill {
@@ -75,10 +76,12 @@ void add_positions(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("KIND");
   app.add_option("--rope-scale", options.rope.factor,
                  "How many times longer that makes the context: 4, say")
+      ->check(command_line::positive())  // it is what a NaN is not
       ->check(CLI::Range(0.01, 1e6))
       ->default_str("as the model says")
       ->type_name("N");
   app.add_option("--rope-freq-base", options.rope.frequency_base, "Base of RoPE's frequencies")
+      ->check(command_line::positive())
       ->check(CLI::Range(2.0, 1e30))
       ->default_str("as the model says")
       ->type_name("N");

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -263,6 +264,11 @@ void Run::measure_perplexity() {
     note(fmt::format("chunk {} of {}: PPL = {:.4f}\n", i + 1, chunks, perplexity.estimate().value));
   }
   const qwen::PerplexityEstimate estimate = perplexity.estimate();
+  if (!std::isfinite(estimate.value)) {
+    throw qwen::Error(
+        "the perplexity is infinite: the model gives this text no likelihood at all; get the file "
+        "again");
+  }
   fmt::print("Final estimate: PPL = {:.4f} +/- {:.5f}\n", estimate.value, estimate.error);
   std::fflush(stdout);
 }

@@ -19,30 +19,31 @@ constexpr std::array<std::string_view, 9> kOpNames = {
     "attention_input",    "attention_output", "ffn_gate_up", "ffn_down", "moe_router",
     "moe_shared_gate_up", "moe_shared_down",  "moe_experts", "output"};
 
-constexpr std::array<std::string_view, 24> kRoleNames = {"attn_norm",
-                                                         "q",
-                                                         "q_bias",
-                                                         "k",
-                                                         "k_bias",
-                                                         "v",
-                                                         "v_bias",
-                                                         "q_norm",
-                                                         "k_norm",
-                                                         "attn_output",
-                                                         "attn_output_bias",
-                                                         "ffn_norm",
-                                                         "gate",
-                                                         "gate_bias",
-                                                         "up",
-                                                         "up_bias",
-                                                         "gate_up",
-                                                         "down",
-                                                         "down_bias",
-                                                         "router",
-                                                         "shared_router",
-                                                         "output_norm",
-                                                         "output",
-                                                         "output_bias"};
+constexpr auto kRoleNames = std::to_array<std::string_view>({"attn_norm",
+                                                             "q",
+                                                             "q_bias",
+                                                             "k",
+                                                             "k_bias",
+                                                             "v",
+                                                             "v_bias",
+                                                             "q_norm",
+                                                             "k_norm",
+                                                             "attn_output",
+                                                             "attn_output_bias",
+                                                             "ffn_norm",
+                                                             "gate",
+                                                             "gate_bias",
+                                                             "up",
+                                                             "up_bias",
+                                                             "gate_up",
+                                                             "down",
+                                                             "down_bias",
+                                                             "router",
+                                                             "shared_router",
+                                                             "output_norm",
+                                                             "output",
+                                                             "output_bias"});
+static_assert(kRoleNames.size() == static_cast<std::size_t>(WeightRole::output_bias) + 1);
 
 // Cuts operations into steps.
 class Slicer {
@@ -238,7 +239,7 @@ class PredictionBlocks {
 };
 
 // A tensor that is dropped changes the answer, and nothing would say so.
-void require_no_use(const GgufModel& model, const Graph& graph) {
+void refuse_unused(const GgufModel& model, const Graph& graph) {
   const PredictionBlocks prediction(model, graph.config);
   const TensorInfo* first = nullptr;
   std::size_t count = 0;
@@ -294,7 +295,7 @@ Graph build_graph(const GgufModel& model, const GraphOptions& options) {
   }
   slicer.add(describe_output(tensors, graph.config, graph.tied_output));
   graph.unused = tensors.unused();
-  require_no_use(model, graph);
+  refuse_unused(model, graph);
   return graph;
 }
 

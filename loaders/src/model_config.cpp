@@ -128,7 +128,8 @@ class Keys {
   float not_negative(std::string_view key) const {
     const auto value = metadata_.get<float>(full(key));
     if (std::isfinite(value) && value >= 0) return value;
-    throw error(key, fmt::format("{} is below 0; convert the model again", value));
+    throw error(
+        key, fmt::format("{} is neither 0 nor a positive number; convert the model again", value));
   }
   template <class T>
   T get_or(std::string_view key, T fallback) const {
@@ -215,10 +216,8 @@ RopeScalingKind read_rope_kind(const Keys& keys) {
   throw keys.error(kType, fmt::format("\"{}\" is not supported; none, linear and yarn are", type));
 }
 
-void read_yarn(const Keys& keys, RopeScaling& scaling) {
+void require_known_yarn(const Keys& keys) {
   constexpr std::string_view kLogMultiplier = "rope.scaling.yarn_log_multiplier";
-  scaling.yarn_beta_fast = keys.positive_or("rope.scaling.yarn_beta_fast", 32);
-  scaling.yarn_beta_slow = keys.positive_or("rope.scaling.yarn_beta_slow", 1);
   // Converters do not agree on its unit, and no Qwen model has it.
   if (keys.get_or<float>(kLogMultiplier, 0) == 0) return;
   throw keys.error(kLogMultiplier, "is not supported; use a model without it");
@@ -231,6 +230,8 @@ RopeScaling read_rope_scaling(const Keys& keys, std::uint32_t context_length) {
       keys.optional("rope.scaling.original_context_length", {1, kMaxContext}, context_length);
   scaling.attention_factor = keys.positive_or("rope.scaling.attn_factor", 1) *
                              keys.positive_or("rope.scaling.yarn_attn_factor", 1);
+  scaling.yarn_beta_fast = keys.positive_or("rope.scaling.yarn_beta_fast", 32);
+  scaling.yarn_beta_slow = keys.positive_or("rope.scaling.yarn_beta_slow", 1);
   scaling.kind = read_rope_kind(keys);
   if (scaling.kind == RopeScalingKind::none) return scaling;
   if (scaling.kind == RopeScalingKind::yarn && !keys.contains("rope.scale_linear")) {
@@ -242,7 +243,7 @@ RopeScaling read_rope_scaling(const Keys& keys, std::uint32_t context_length) {
   if (!std::isfinite(ext)) keys.positive(kExtFactor);  // throws
   if (scaling.kind == RopeScalingKind::linear && ext > 0) scaling.kind = RopeScalingKind::yarn;
   if (ext >= 0) scaling.yarn_ext_factor = ext;
-  if (scaling.kind == RopeScalingKind::yarn) read_yarn(keys, scaling);
+  if (scaling.kind == RopeScalingKind::yarn) require_known_yarn(keys);
   if (scaling.kind == RopeScalingKind::linear && scaling.factor == 1) {
     scaling.kind = RopeScalingKind::none;
   }
@@ -283,14 +284,12 @@ void require_next_tokens(const Keys& keys, const GgufModel& model) {
   constexpr std::string_view kPooling = "pooling_type";
   constexpr std::string_view kLabels = "classifier.output_labels";
   constexpr std::uint32_t kRank = 4;
-  constexpr std::string_view kReranker =
-      "this is a reranker or classifier: it scores texts and generates none; give a language model";
-  if (keys.contains(kLabels)) throw keys.error(kLabels, std::string(kReranker));
-  if (const TensorInfo* head = model.find("cls.output.weight")) {
-    throw model.error(*head, std::string(kReranker));
-  }
   const auto pooling = keys.get_or<std::uint32_t>(kPooling, 0);
-  if (pooling == kRank) throw keys.error(kPooling, std::string(kReranker));
+  if (pooling == kRank || keys.contains(kLabels) || model.find("cls.output.weight") != nullptr) {
+    throw keys.error(pooling == kRank ? kPooling : kLabels,
+                     "this is a reranker or classifier: it scores texts and generates none; give a "
+                     "language model");
+  }
   const bool causal = keys.get_or(kCausal, true);
   if (pooling == 0 && causal) return;
   throw keys.error(causal ? kPooling : kCausal,

@@ -134,6 +134,17 @@ TEST_F(BadInput, WeightsThatAreNotNumbers) {
   expect_failure(1, {"-m", path, "-p", "x", "--logits", directory_ / "logits", "-q"}, {where});
 }
 
+TEST_F(BadInput, PerplexityBeyondAllNumbers) {
+  tests::EditedModel model(good_model());
+  std::vector<float> bias(2048);
+  bias[7] = 1e6F;
+  model.add("output.bias", {bias.size()}, bias);
+  expect_failure(1,
+                 {"-m", model.write(directory_ / "sure.gguf"), "-f",
+                  test_data("models/heldout.txt"), "--perplexity", "-c", "64", "-q"},
+                 {"the perplexity is infinite"});
+}
+
 TEST_F(BadInput, FilesThatAreNoModels) {
   tests::EditedModel lora(good_model());
   lora.set("general.type", "adapter").set("adapter.type", "lora");
@@ -214,7 +225,7 @@ TEST_F(BadInput, PredictionBlocksAreMentioned) {
   const std::string path = model.write(directory_ / "next.gguf");
   const auto result = tests::run_process(QWEN_PREFILL, {"-m", path, "-p", "x", "-n", "1"});
   EXPECT_EQ(result.status, 0) << result.err;
-  EXPECT_THAT(result.err, testing::HasSubstr("unused   4.0 KiB in 1 tensors"));
+  EXPECT_THAT(result.err, testing::HasSubstr("unused   4 KiB in 1 tensors"));
 }
 
 TEST_F(BadInput, Prompts) {

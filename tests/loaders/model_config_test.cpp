@@ -223,7 +223,7 @@ TEST(ModelConfigTest, EveryValueIsCheckedAndItsKeyNamed) {
       {"rope.dimension_count", set("rope.dimension_count", U{7}), "odd"},
       {"rope.scaling.type", set("rope.scaling.type", "longrope"), "not supported"},
       {"rope.scaling.factor", set("rope.scaling.type", "yarn"), "missing"},
-      {"rope.scaling.factor", set("rope.scaling.factor", -2.0f), "below 0"},
+      {"rope.scaling.factor", set("rope.scaling.factor", -2.0f), "neither 0 nor"},
       {"rope.freq_base", set("rope.freq_base", 1.0f), "not more than 1"},
       {"attention.causal", set("attention.causal", false), "an embedding model"},
       {"pooling_type", set("pooling_type", U{1}), "an embedding model"},
