@@ -9,6 +9,8 @@
 namespace tensor_pager::loaders {
 namespace {
 
+constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
+
 // Length of the UTF-8 character that `text` begins with, or 0 if it begins with none.
 std::size_t character_length(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -38,12 +40,14 @@ std::string printable(std::string_view text) {
   while (!text.empty()) {
     const std::size_t length = character_length(text);
     const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
-    if (length > 0 && !is_control(character)) {
-      out += character;
-    } else {
+    if (length == 0) {
+      out += kReplacement;
+    } else if (is_control(character)) {
       for (const char c : character) {
         out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
       }
+    } else {
+      out += character;
     }
     text.remove_prefix(character.size());
   }

@@ -12,6 +12,7 @@
 #include "../temporary_directory.hpp"
 #include "gguf_writer.hpp"
 #include "loaders/gguf.hpp"
+#include "loaders/printable.hpp"
 
 namespace tensor_pager::loaders {
 namespace {
@@ -271,6 +272,17 @@ TEST(HostileFileTest, ASparseFileDoesNotMakeTheReaderAllocateItsSize) {
   } catch (const GgufError& error) {
     EXPECT_THAT(error.what(), HasSubstr("exceed"));
   }
+}
+
+TEST(PrintableTest, LeavesTextAndEscapesTheRest) {
+  EXPECT_EQ(printable("Qwen \xc3\xbc \xe4\xb8\xad \xf0\x9f\x90\x8b"),
+            "Qwen \xc3\xbc \xe4\xb8\xad \xf0\x9f\x90\x8b");
+  EXPECT_EQ(printable("a\nb\x1b[2J\x7f"), "a\\x0ab\\x1b[2J\\x7f");
+  EXPECT_EQ(printable("\xc2\x9b\xc2\xa0"), "\\xc2\\x9b\xc2\xa0");
+  const std::string replacement = "\xef\xbf\xbd";
+  EXPECT_EQ(printable("\xff|\xc3"), replacement + "|" + replacement);
+  EXPECT_EQ(printable("\xed\xa0\x80"), replacement + replacement + replacement);  // a surrogate
+  EXPECT_EQ(printable("\xc0\x80"), replacement + replacement);                    // overlong
 }
 
 GgufHeader small_model() {
