@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/cuda/activation.hpp"
 #include "kernels/cuda/attention.hpp"
@@ -127,20 +128,24 @@ class CudaOperations::Staging {
 /// a run has gone wrong, and otherwise nothing crosses the link for it.
 class CudaOperations::WatchedWord {
  public:
-  WatchedWord() {
+  explicit WatchedWord(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {
     void* word = nullptr;
     check(cudaHostAlloc(&word, sizeof(unsigned), cudaHostAllocMapped), "cudaHostAlloc",
           sizeof(unsigned));
     word_ = static_cast<unsigned*>(word);
     *word_ = kNone;
   }
-  ~WatchedWord() { cudaFreeHost(word_); }
+  // After a pass that failed, norms may still be queued that write.
+  ~WatchedWord() {
+    cudaStreamSynchronize(stream_->handle());
+    cudaFreeHost(word_);
+  }
   WatchedWord(const WatchedWord&) = delete;
   WatchedWord& operator=(const WatchedWord&) = delete;
 
   /// In the stream's order.
-  void reset(cudaStream_t stream) {
-    check(cudaMemsetAsync(word_, 0xff, sizeof(unsigned), stream), "cudaMemsetAsync",
+  void reset() {
+    check(cudaMemsetAsync(word_, 0xff, sizeof(unsigned), stream_->handle()), "cudaMemsetAsync",
           sizeof(unsigned));
   }
   /// Where the GPU writes: addresses are unified.
@@ -153,6 +158,7 @@ class CudaOperations::WatchedWord {
 
  private:
   static constexpr unsigned kNone = ~0U;
+  std::shared_ptr<Stream> stream_;
   unsigned* word_ = nullptr;
 };
 
@@ -160,7 +166,7 @@ CudaOperations::CudaOperations(int gpu)
     : stream_(std::make_shared<Stream>(gpu)),
       uploads_{std::make_shared<Staging>(), std::make_shared<Staging>()},
       downloads_(std::make_shared<Staging>()),
-      watched_(std::make_shared<WatchedWord>()) {}
+      watched_(std::make_shared<WatchedWord>(stream_)) {}
 
 StreamRef CudaOperations::stream() const {
   return {stream_->handle()};
@@ -213,7 +219,7 @@ void CudaOperations::use_scratch(const DeviceBuffer& scratch) {
 }
 
 void CudaOperations::begin_watch() {
-  watched_->reset(cuda(stream()));
+  watched_->reset();
   not_finite_.reset();
 }
 
