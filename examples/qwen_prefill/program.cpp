@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -105,7 +106,7 @@ class Run {
         stats_(options.stats),
         trace_file_(options.trace),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
-        model_((require_device(options), qwen::open_model(options.model))),
+        model_((require_device(options), qwen::open_model(options.model, options.rope))),
         prompt_(read_prompt(model_, options.prompt)),
         backend_(make_backend(options, model_, trace_.get())),
         store_(watch_store(backend_)),
@@ -176,7 +177,7 @@ void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink,
 }
 
 void Run::generate() {
-  qwen::LastLogits logits(plan_.prefill.wanted, model_.config.vocab_size);
+  qwen::LastLogits logits(plan_.prefill.wanted, qwen::vocabulary_size(model_));
   std::optional<qwen::LogitsFile> file;
   if (options_.logits) file.emplace(*options_.logits, model_.config.vocab_size, logits);
   note(banner(model_, plan_, report_));
@@ -189,7 +190,7 @@ void Run::generate() {
   if (options_.predict == 0) return;
   qwen::Sampler sampler({.temperature = options_.temperature, .seed = options_.seed});
   // In generation the only wanted position is the first one.
-  qwen::LastLogits next(1, model_.config.vocab_size);
+  qwen::LastLogits next(1, qwen::vocabulary_size(model_));
   decode(sampler.choose(logits.values()), sampler, next);
 }
 
@@ -253,7 +254,8 @@ void Run::measure_perplexity() {
   for (std::size_t i = 0; i < chunks; ++i) {
     const Tokens tokens = chunk(i, context);
     qwen::TokenScores scores(
-        std::span<const loaders::TokenId>(tokens).subspan(scored.first + 1, scored.count));
+        std::span<const loaders::TokenId>(tokens).subspan(scored.first + 1, scored.count),
+        qwen::vocabulary_size(model_));
     prefill(tokens, scores, [&](std::size_t done, std::size_t total) {
       shown.update(i * total + done, chunks * total);
     });
@@ -262,6 +264,11 @@ void Run::measure_perplexity() {
     note(fmt::format("chunk {} of {}: PPL = {:.4f}\n", i + 1, chunks, perplexity.estimate().value));
   }
   const qwen::PerplexityEstimate estimate = perplexity.estimate();
+  if (!std::isfinite(estimate.value)) {
+    throw qwen::Error(
+        "the perplexity is infinite: the model gives this text no likelihood at all; get the file "
+        "again");
+  }
   fmt::print("Final estimate: PPL = {:.4f} +/- {:.5f}\n", estimate.value, estimate.error);
   std::fflush(stdout);
 }

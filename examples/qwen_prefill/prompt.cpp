@@ -7,12 +7,21 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
+
+// Some editors begin a file with one; it is no part of the text.
+std::string without_byte_order_mark(std::string text) {
+  constexpr std::string_view kMark = "\xef\xbb\xbf";
+  if (text.starts_with(kMark)) text.erase(0, kMark.size());
+  return text;
+}
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -24,7 +33,7 @@ std::string read_file(const std::filesystem::path& path) {
     throw qwen::Error(fmt::format("{}: cannot read the prompt: {}; give another file",
                                   path.string(), std::generic_category().message(cause)));
   }
-  return std::move(content).str();
+  return without_byte_order_mark(std::move(content).str());
 }
 
 std::vector<loaders::TokenId> encode(const qwen::Model& model, const std::string& text,

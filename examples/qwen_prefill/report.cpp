@@ -31,6 +31,24 @@ std::string architecture(const qwen::Model& model) {
   return std::string(loaders::to_string(model.config.architecture));
 }
 
+// What is not as in most models: how positions are stretched, and tensors that no pass needs.
+std::string peculiarities(const qwen::Model& model, const qwen::MemoryPlan& plan) {
+  std::string text;
+  const loaders::RopeScaling& rope = model.config.rope_scaling;
+  if (rope.kind != loaders::RopeScalingKind::none) {
+    text += fmt::format("rope     {} scaling by {} of {} positions: contexts of up to {}\n",
+                        rope.kind == loaders::RopeScalingKind::yarn ? "YaRN" : "linear",
+                        rope.factor, rope.original_context_length, model.config.context_length);
+  }
+  if (!plan.graph.unused.empty()) {
+    Bytes bytes;
+    for (const std::uint32_t i : plan.graph.unused) bytes += model.gguf.tensors()[i].bytes.size;
+    text += fmt::format("unused   {} in {} tensors of blocks that predict further tokens ahead\n",
+                        to_string(bytes), plan.graph.unused.size());
+  }
+  return text;
+}
+
 }  // namespace
 
 double PhaseReport::tokens_per_second() const {
@@ -65,13 +83,14 @@ std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
       "model    {} ({} {}, {} layers), {} of weights in {} tensors\n"
       "device   {} ({}), {}; weights from a {}\n"
       "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
-      "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n",
+      "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n"
+      "{}",
       qwen::display_name(model), architecture(model), qwen::file_type(model.gguf),
       model.config.block_count(), to_string(model.gguf.weights_bytes()),
       model.gguf.tensors().size(), report.device.kind, report.device.name, describe_processor(),
       report.store, to_string(plan.arena), 100 * share, plan.arena / plan.layout.page,
       to_string(plan.layout.page), to_string(plan.kv_cache), plan.context, plan.prefill.ubatch,
-      to_string(plan.budget));
+      to_string(plan.budget), peculiarities(model, plan));
 }
 
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {

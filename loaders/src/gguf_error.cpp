@@ -4,23 +4,10 @@
 
 #include <utility>
 
+#include "loaders/printable.hpp"
+
 namespace tensor_pager::loaders {
 namespace {
-
-// Names come from hostile files: control characters would break the promise of one line (or drive
-// the terminal).
-std::string printable(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 std::string describe(const std::filesystem::path& file, const std::string& field,
                      std::optional<std::uint64_t> offset, const std::string& problem) {

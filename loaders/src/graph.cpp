@@ -1,8 +1,11 @@
 #include "loaders/graph.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "layer_weights.hpp"
@@ -10,14 +13,37 @@
 namespace tensor_pager::loaders {
 namespace {
 
+constexpr std::string_view kRopeFactors = "rope_freqs.weight";
+
 constexpr std::array<std::string_view, 9> kOpNames = {
     "attention_input",    "attention_output", "ffn_gate_up", "ffn_down", "moe_router",
     "moe_shared_gate_up", "moe_shared_down",  "moe_experts", "output"};
 
-constexpr std::array<std::string_view, 19> kRoleNames = {
-    "attn_norm", "q",      "q_bias",        "k",           "k_bias", "v",  "v_bias",
-    "q_norm",    "k_norm", "attn_output",   "ffn_norm",    "gate",   "up", "gate_up",
-    "down",      "router", "shared_router", "output_norm", "output"};
+constexpr auto kRoleNames = std::to_array<std::string_view>({"attn_norm",
+                                                             "q",
+                                                             "q_bias",
+                                                             "k",
+                                                             "k_bias",
+                                                             "v",
+                                                             "v_bias",
+                                                             "q_norm",
+                                                             "k_norm",
+                                                             "attn_output",
+                                                             "attn_output_bias",
+                                                             "ffn_norm",
+                                                             "gate",
+                                                             "gate_bias",
+                                                             "up",
+                                                             "up_bias",
+                                                             "gate_up",
+                                                             "down",
+                                                             "down_bias",
+                                                             "router",
+                                                             "shared_router",
+                                                             "output_norm",
+                                                             "output",
+                                                             "output_bias"});
+static_assert(kRoleNames.size() == static_cast<std::size_t>(WeightRole::output_bias) + 1);
 
 // Cuts operations into steps.
 class Slicer {
@@ -191,6 +217,47 @@ PlanStep plan_step(const Step& step, const ModelConfig& config, const PassShape&
   return out;
 }
 
+// Blocks at the end of the file that predict tokens beyond the next one: what is theirs is not part
+// of a pass. What such a block has, and a layer has not, is looked for: a wrong
+// nextn_predict_layers must not drop a layer.
+class PredictionBlocks {
+ public:
+  PredictionBlocks(const GgufModel& model, const ModelConfig& config) {
+    for (std::uint32_t i = 0; i < config.nextn_predict_layers; ++i) {
+      const std::string prefix = "blk." + std::to_string(config.block_count() + i) + ".";
+      if (model.find(prefix + "nextn.eh_proj.weight") != nullptr) prefixes_.push_back(prefix);
+    }
+  }
+
+  bool have(std::string_view name) const {
+    return std::ranges::any_of(prefixes_,
+                               [&](const std::string& prefix) { return name.starts_with(prefix); });
+  }
+
+ private:
+  std::vector<std::string> prefixes_;
+};
+
+// A tensor that is dropped changes the answer, and nothing would say so.
+void refuse_unused(const GgufModel& model, const Graph& graph) {
+  const PredictionBlocks prediction(model, graph.config);
+  const TensorInfo* first = nullptr;
+  std::size_t count = 0;
+  for (const std::uint32_t i : graph.unused) {
+    const TensorInfo& tensor = model.tensors()[i];
+    if (prediction.have(tensor.name)) continue;
+    if (first == nullptr) first = &tensor;
+    ++count;
+  }
+  if (first == nullptr) return;
+  throw model.error(
+      *first,
+      fmt::format("a {} model of {} layers has no use for it{}, and its answers would be wrong "
+                  "without; give a model that was converted without additions",
+                  to_string(graph.config.architecture), graph.config.block_count(),
+                  count == 1 ? "" : fmt::format(", the first of {} such tensors", count)));
+}
+
 }  // namespace
 
 std::string_view to_string(Op op) {
@@ -215,6 +282,10 @@ Graph build_graph(const GgufModel& model, const GraphOptions& options) {
                      {graph.config.embedding_length, graph.config.vocab_size});
   graph.token_embedding = embedding.tensor;
   graph.tied_output = !tensors.contains("output.weight");
+  if (tensors.contains(kRopeFactors)) {
+    graph.rope_factors =
+        tensors.vector(WeightRole{}, kRopeFactors, graph.config.rope_dimension_count / 2).tensor;
+  }
 
   Slicer slicer(model.tensors(), options.max_step_bytes, graph.steps);
   for (std::uint32_t layer = 0; layer < graph.config.block_count(); ++layer) {
@@ -224,6 +295,7 @@ Graph build_graph(const GgufModel& model, const GraphOptions& options) {
   }
   slicer.add(describe_output(tensors, graph.config, graph.tied_output));
   graph.unused = tensors.unused();
+  refuse_unused(model, graph);
   return graph;
 }
 

@@ -20,7 +20,8 @@ constexpr std::size_t kBufferBytes = 256 * 1024;
 }  // namespace
 
 HeaderReader::HeaderReader(std::filesystem::path path) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  // Opening a pipe would wait for somebody who writes to it.
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (descriptor_ < 0) {
     throw GgufError(
         path_, "", std::nullopt,

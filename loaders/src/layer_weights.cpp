@@ -13,6 +13,8 @@ namespace {
 // whole tiles of them.
 constexpr std::uint64_t kRowGranularity = 32;
 
+constexpr std::string_view kOutputBias = "output.bias";
+
 // Builds the operations of one layer.
 class LayerDescription {
  public:
@@ -64,12 +66,21 @@ class LayerDescription {
   RowGroup projection(WeightRole weight, WeightRole bias, std::string_view name,
                       std::uint64_t heads, std::uint64_t head_length) {
     RowGroup group{.operands = {}, .rows = heads * head_length, .granularity = head_length};
-    group.operands.push_back(
-        matrix(weight, fmt::format("{}.weight", name), {config_.embedding_length, group.rows}));
-    if (architecture_.qkv_bias) {
-      group.operands.push_back(vector(bias, fmt::format("{}.bias", name), group.rows));
+    add_product(group, weight, bias, name, config_.embedding_length);
+    if (architecture_.qkv_bias && group.operands.size() == 1) {
+      vector(bias, fmt::format("{}.bias", name), group.rows);  // throws: missing
     }
     return group;
+  }
+
+  // The matrix `name` with as many rows as the group has, and its bias, if the file has one.
+  void add_product(RowGroup& group, WeightRole weight, WeightRole bias, std::string_view name,
+                   std::uint64_t in) {
+    group.operands.push_back(matrix(weight, fmt::format("{}.weight", name), {in, group.rows}));
+    const std::string bias_name = fmt::format("{}.bias", name);
+    if (tensors_.contains(full(bias_name))) {
+      group.operands.push_back(vector(bias, bias_name, group.rows));
+    }
   }
 
   Operation attention_input() {
@@ -88,32 +99,25 @@ class LayerDescription {
 
   Operation attention_output() {
     const std::uint64_t in = std::uint64_t{sizes_.head_count} * config_.value_length;
-    const std::uint64_t out = config_.embedding_length;
-    Operation operation{.op = Op::attention_output};
-    operation.groups = {
-        {{matrix(WeightRole::attn_output, "attn_output.weight", {in, out})}, out, kRowGranularity}};
-    return operation;
+    RowGroup group{.rows = config_.embedding_length, .granularity = kRowGranularity};
+    add_product(group, WeightRole::attn_output, WeightRole::attn_output_bias, "attn_output", in);
+    return {.op = Op::attention_output, .groups = {std::move(group)}};
   }
 
   Operation gate_up(Op op, std::string_view suffix, std::uint64_t width) {
+    using enum WeightRole;
     const std::uint64_t in = config_.embedding_length;
-    Operation operation{.op = op};
-    operation.groups = {
-        {{matrix(WeightRole::gate, fmt::format("ffn_gate{}.weight", suffix), {in, width}),
-          matrix(WeightRole::up, fmt::format("ffn_up{}.weight", suffix), {in, width})},
-         width,
-         kRowGranularity}};
-    return operation;
+    RowGroup group{.rows = width, .granularity = kRowGranularity};
+    add_product(group, gate, gate_bias, fmt::format("ffn_gate{}", suffix), in);
+    add_product(group, up, up_bias, fmt::format("ffn_up{}", suffix), in);
+    return {.op = op, .groups = {std::move(group)}};
   }
 
   Operation down(Op op, std::string_view suffix, std::uint64_t width) {
-    const std::uint64_t out = config_.embedding_length;
-    Operation operation{.op = op};
-    operation.groups = {
-        {{matrix(WeightRole::down, fmt::format("ffn_down{}.weight", suffix), {width, out})},
-         out,
-         kRowGranularity}};
-    return operation;
+    using enum WeightRole;
+    RowGroup group{.rows = config_.embedding_length, .granularity = kRowGranularity};
+    add_product(group, WeightRole::down, down_bias, fmt::format("ffn_down{}", suffix), width);
+    return {.op = op, .groups = {std::move(group)}};
   }
 
   Operation router() {
@@ -206,10 +210,14 @@ Operation describe_output(TensorTable& tensors, const ModelConfig& config, bool 
   Operation out{.op = Op::output, .layer = config.block_count()};
   out.first = {
       tensors.vector(WeightRole::output_norm, "output_norm.weight", config.embedding_length)};
-  out.groups = {
-      {{tensors.matrix(WeightRole::output, name, {config.embedding_length, config.vocab_size})},
-       config.vocab_size,
-       kRowGranularity}};
+  RowGroup group{.rows = config.vocab_size, .granularity = kRowGranularity};
+  group.operands.push_back(
+      tensors.matrix(WeightRole::output, name, {config.embedding_length, config.vocab_size}));
+  if (tensors.contains(kOutputBias)) {
+    group.operands.push_back(
+        tensors.vector(WeightRole::output_bias, kOutputBias, config.vocab_size));
+  }
+  out.groups = {std::move(group)};
   return out;
 }
 

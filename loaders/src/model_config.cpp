@@ -53,6 +53,30 @@ struct Range {
   std::uint32_t max;
 };
 
+// What a file is that says of itself that it is no model.
+struct OtherFile {
+  std::string_view type;  ///< general.type
+  std::string_view what;
+  std::string_view remedy;
+};
+constexpr std::array kOtherFiles = {
+    OtherFile{"adapter", "an adapter (LoRA)", "give the model that it was made for"},
+    OtherFile{"imatrix", "an importance matrix for quantising",
+              "give a model that was quantised with it"},
+    OtherFile{"mmproj", "a projector of images or sound", "give the language model beside it"},
+    OtherFile{"vocab", "a vocabulary", "give a model that has it"},
+};
+
+void require_model(const Metadata& metadata) {
+  constexpr std::string_view kKey = "general.type";
+  const auto type = metadata.get_or<std::string>(kKey, "model");
+  const auto found = std::ranges::find(kOtherFiles, type, &OtherFile::type);
+  if (found != kOtherFiles.end()) {
+    throw metadata.error(kKey,
+                         fmt::format("this is {}, not a model; {}", found->what, found->remedy));
+  }
+}
+
 const ArchitectureTraits& find_architecture(const Metadata& metadata) {
   constexpr std::string_view kKey = "general.architecture";
   const auto name = metadata.get<std::string>(kKey);
@@ -99,6 +123,17 @@ class Keys {
     }
     for (const std::uint32_t value : values) in_range(key, value, range);
     return values;
+  }
+  // A finite number that is not below 0.
+  float not_negative(std::string_view key) const {
+    const auto value = metadata_.get<float>(full(key));
+    if (std::isfinite(value) && value >= 0) return value;
+    throw error(
+        key, fmt::format("{} is neither 0 nor a positive number; convert the model again", value));
+  }
+  template <class T>
+  T get_or(std::string_view key, T fallback) const {
+    return metadata_.get_or<T>(full(key), fallback);
   }
   std::string text(std::string_view key) const { return metadata_.get<std::string>(full(key)); }
   bool contains(std::string_view key) const { return metadata_.contains(full(key)); }
@@ -161,32 +196,68 @@ std::uint32_t read_head_length(const Keys& keys, std::string_view key, const Mod
   return config.embedding_length / heads;
 }
 
+// By how much positions are stretched: 1 where the file does not say, or says 0.
+float read_rope_factor(const Keys& keys) {
+  constexpr std::string_view kFactor = "rope.scaling.factor";
+  // The key of files from before rope.scaling.*.
+  constexpr std::string_view kOld = "rope.scale_linear";
+  if (!keys.contains(kFactor) && !keys.contains(kOld)) return 1;
+  const float factor = keys.not_negative(keys.contains(kFactor) ? kFactor : kOld);
+  return factor == 0 ? 1 : factor;
+}
+
+// A factor without a kind is linear.
+RopeScalingKind read_rope_kind(const Keys& keys) {
+  constexpr std::string_view kType = "rope.scaling.type";
+  const std::string type = keys.contains(kType) ? keys.text(kType) : "linear";
+  if (type == "none") return RopeScalingKind::none;
+  if (type == "linear") return RopeScalingKind::linear;
+  if (type == "yarn") return RopeScalingKind::yarn;
+  throw keys.error(kType, fmt::format("\"{}\" is not supported; none, linear and yarn are", type));
+}
+
+void require_known_yarn(const Keys& keys) {
+  constexpr std::string_view kLogMultiplier = "rope.scaling.yarn_log_multiplier";
+  // Converters do not agree on its unit, and no Qwen model has it.
+  if (keys.get_or<float>(kLogMultiplier, 0) == 0) return;
+  throw keys.error(kLogMultiplier, "is not supported; use a model without it");
+}
+
 RopeScaling read_rope_scaling(const Keys& keys, std::uint32_t context_length) {
+  constexpr std::string_view kExtFactor = "rope.scaling.yarn_ext_factor";
   RopeScaling scaling;
   scaling.original_context_length =
       keys.optional("rope.scaling.original_context_length", {1, kMaxContext}, context_length);
-  if (!keys.contains("rope.scaling.type")) {
-    // Files from before rope.scaling.* have a linear factor only.
-    scaling.factor = keys.positive_or("rope.scale_linear", 1);
-    if (scaling.factor != 1) scaling.kind = RopeScalingKind::linear;
-    return scaling;
+  scaling.attention_factor = keys.positive_or("rope.scaling.attn_factor", 1) *
+                             keys.positive_or("rope.scaling.yarn_attn_factor", 1);
+  scaling.yarn_beta_fast = keys.positive_or("rope.scaling.yarn_beta_fast", 32);
+  scaling.yarn_beta_slow = keys.positive_or("rope.scaling.yarn_beta_slow", 1);
+  scaling.kind = read_rope_kind(keys);
+  if (scaling.kind == RopeScalingKind::none) return scaling;
+  if (scaling.kind == RopeScalingKind::yarn && !keys.contains("rope.scale_linear")) {
+    keys.positive("rope.scaling.factor");  // YaRN without a factor is an accident
   }
-  const std::string type = keys.text("rope.scaling.type");
-  if (type == "none") return scaling;
-  if (type != "linear" && type != "yarn") {
-    throw keys.error("rope.scaling.type",
-                     fmt::format("\"{}\" is not supported; none, linear and yarn are", type));
-  }
-  scaling.kind = type == "linear" ? RopeScalingKind::linear : RopeScalingKind::yarn;
-  scaling.factor = keys.positive("rope.scaling.factor");
-  scaling.attention_factor = keys.positive_or("rope.scaling.attn_factor", 1);
-  if (scaling.kind == RopeScalingKind::yarn) {
-    scaling.attention_factor =
-        keys.positive_or("rope.scaling.yarn_attn_factor", scaling.attention_factor);
-    scaling.yarn_beta_fast = keys.positive_or("rope.scaling.yarn_beta_fast", 32);
-    scaling.yarn_beta_slow = keys.positive_or("rope.scaling.yarn_beta_slow", 1);
+  scaling.factor = read_rope_factor(keys);
+  // Below 0 means that it is not set. Linear scaling with a part of YaRN is YaRN.
+  const auto ext = keys.get_or<float>(kExtFactor, -1);
+  if (!std::isfinite(ext)) keys.positive(kExtFactor);  // throws
+  if (scaling.kind == RopeScalingKind::linear && ext > 0) scaling.kind = RopeScalingKind::yarn;
+  if (ext >= 0) scaling.yarn_ext_factor = ext;
+  if (scaling.kind == RopeScalingKind::yarn) require_known_yarn(keys);
+  if (scaling.kind == RopeScalingKind::linear && scaling.factor == 1) {
+    scaling.kind = RopeScalingKind::none;
   }
   return scaling;
+}
+
+// The model tells so many positions apart once they are stretched.
+void stretch_context(ModelConfig& config) {
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.kind == RopeScalingKind::none) return;
+  const double stretched =
+      static_cast<double>(scaling.original_context_length) * static_cast<double>(scaling.factor);
+  const auto most = static_cast<std::uint32_t>(std::min<double>(stretched, kMaxContext));
+  config.context_length = std::max(config.context_length, most);
 }
 
 void read_rope(const Keys& keys, ModelConfig& config) {
@@ -198,7 +269,32 @@ void read_rope(const Keys& keys, ModelConfig& config) {
                                  config.rope_dimension_count));
   }
   config.rope_freq_base = keys.positive_or("rope.freq_base", 10000);
+  if (config.rope_freq_base <= 1) {
+    throw keys.error("rope.freq_base", fmt::format("{} is not more than 1; convert the model again",
+                                                   config.rope_freq_base));
+  }
   config.rope_scaling = read_rope_scaling(keys, config.context_length);
+  // Without the key, context_length may be the stretched one already.
+  if (keys.contains("rope.scaling.original_context_length")) stretch_context(config);
+}
+
+// Models that end in a vector or a score instead of a next token.
+void require_next_tokens(const Keys& keys, const GgufModel& model) {
+  constexpr std::string_view kCausal = "attention.causal";
+  constexpr std::string_view kPooling = "pooling_type";
+  constexpr std::string_view kLabels = "classifier.output_labels";
+  constexpr std::uint32_t kRank = 4;
+  const auto pooling = keys.get_or<std::uint32_t>(kPooling, 0);
+  if (pooling == kRank || keys.contains(kLabels) || model.find("cls.output.weight") != nullptr) {
+    throw keys.error(pooling == kRank ? kPooling : kLabels,
+                     "this is a reranker or classifier: it scores texts and generates none; give a "
+                     "language model");
+  }
+  const bool causal = keys.get_or(kCausal, true);
+  if (pooling == 0 && causal) return;
+  throw keys.error(causal ? kPooling : kCausal,
+                   "this is an embedding model: it makes vectors of texts and generates none; give "
+                   "a language model");
 }
 
 ExpertConfig read_experts(const Keys& keys, const GgufModel& model,
@@ -244,6 +340,16 @@ std::uint32_t read_vocab_size(const GgufModel& model) {
   return static_cast<std::uint32_t>(embedding->ne[1]);
 }
 
+// Longer ones than a model can have are found by their shape.
+std::uint32_t longest_narrow_vector(const GgufModel& model) {
+  std::uint64_t longest = 0;
+  for (const TensorInfo& tensor : model.tensors()) {
+    const bool narrow = tensor.rows() == 1 && tensor.type != TensorType::f32;
+    if (narrow) longest = std::max(longest, tensor.ne[0]);
+  }
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(longest, kMaxWidth));
+}
+
 }  // namespace
 
 const ArchitectureTraits& traits(Architecture architecture) {
@@ -252,8 +358,10 @@ const ArchitectureTraits& traits(Architecture architecture) {
 
 ModelConfig read_model_config(const GgufModel& model) {
   const Metadata& metadata = model.metadata();
+  require_model(metadata);
   const ArchitectureTraits& architecture = find_architecture(metadata);
   const Keys keys(metadata, architecture.name);
+  require_next_tokens(keys, model);
 
   ModelConfig config;
   config.architecture = architecture.architecture;
@@ -270,7 +378,23 @@ ModelConfig read_model_config(const GgufModel& model) {
   config.rms_epsilon = keys.positive("attention.layer_norm_rms_epsilon");
   read_rope(keys, config);
   config.experts = read_experts(keys, model, architecture);
+  config.longest_narrow_vector = longest_narrow_vector(model);
   return config;
+}
+
+void override_rope(ModelConfig& config, const RopeOverrides& overrides) {
+  if (!overrides.any()) return;
+  RopeScaling& scaling = config.rope_scaling;
+  const RopeScalingKind kind = overrides.factor && scaling.kind == RopeScalingKind::none
+                                   ? RopeScalingKind::linear
+                                   : scaling.kind;
+  scaling.kind = overrides.scaling.value_or(kind);
+  scaling.factor = overrides.factor.value_or(scaling.factor);
+  scaling.original_context_length =
+      overrides.original_context_length.value_or(scaling.original_context_length);
+  config.rope_freq_base = overrides.frequency_base.value_or(config.rope_freq_base);
+  const bool stretched = overrides.scaling || overrides.factor || overrides.original_context_length;
+  if (stretched) stretch_context(config);
 }
 
 }  // namespace tensor_pager::loaders

@@ -1,17 +1,22 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "../edited_model.hpp"
 #include "../temporary_directory.hpp"
 #include "child_process.hpp"
+#include "loaders/gguf.hpp"
 #include "model_run.hpp"
 #include "random_model.hpp"
 
@@ -114,6 +119,113 @@ TEST_F(BadInput, ModelWithoutAVocabularyTakesNoText) {
       tests::run_process(QWEN_PREFILL, {"-m", path, "--tokens", ids, "-n", "3", "-q"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, testing::MatchesRegex("[0-9]+ [0-9]+ [0-9]+\n"));
+}
+
+// Answers that would be nonsense are none.
+TEST_F(BadInput, WeightsThatAreNotNumbers) {
+  tests::EditedModel model(good_model());
+  const float nan = std::nanf("");
+  std::memcpy(model.tensor("blk.1.ffn_norm.weight").data.data(), &nan, sizeof(nan));
+  const std::string path = model.write(directory_ / "nan.gguf");
+  const std::string where = "logits are not numbers after layer 1 (feed-forward)";
+  expect_failure(1, {"-m", path, "-p", "In the beginning", "-q"}, {where});
+  expect_failure(1, {"-m", path, "-f", test_data("models/heldout.txt"), "--perplexity", "-q"},
+                 {where});
+  expect_failure(1, {"-m", path, "-p", "x", "--logits", directory_ / "logits", "-q"}, {where});
+}
+
+TEST_F(BadInput, PerplexityBeyondAllNumbers) {
+  tests::EditedModel model(good_model());
+  std::vector<float> bias(2048);
+  bias[7] = 1e6F;
+  model.add("output.bias", {bias.size()}, bias);
+  expect_failure(1,
+                 {"-m", model.write(directory_ / "sure.gguf"), "-f",
+                  test_data("models/heldout.txt"), "--perplexity", "-c", "64", "-q"},
+                 {"the perplexity is infinite"});
+}
+
+TEST_F(BadInput, FilesThatAreNoModels) {
+  tests::EditedModel lora(good_model());
+  lora.set("general.type", "adapter").set("adapter.type", "lora");
+  expect_bad_model(lora.write(directory_ / "lora.gguf"), {"general.type", "an adapter (LoRA)"});
+  tests::EditedModel reranker(good_model());
+  reranker.set("qwen2.pooling_type", std::uint32_t{4});
+  expect_bad_model(reranker.write(directory_ / "rank.gguf"), {"qwen2.pooling_type", "reranker"});
+  const std::string pipe = directory_ / "pipe.gguf";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  expect_bad_model(pipe, {"pipe.gguf", "not a regular file"});
+  expect_bad_model("/dev/zero", {"/dev/zero", "not a regular file"});
+}
+
+TEST_F(BadInput, ModelsWithMoreThanIsUsed) {
+  tests::EditedModel model(good_model());
+  const std::vector<float> values(32);
+  model.add("blk.1.ffn_up.scale", {1}, std::span(values).first(1));
+  model.add("blk.0.attn_q.weight.lora_a", {32}, values);
+  expect_bad_model(model.write(directory_ / "more.gguf"),
+                   {"blk.1.ffn_up.scale", "the first of 2 such tensors"});
+}
+
+TEST_F(BadInput, NamesAreShownWithoutTheirControlCharacters) {
+  tests::EditedModel model(good_model());
+  model.set("general.name", "red \x1b[31m\nline \xc2\x9b bad \xff f\xc3\xbcr");
+  const std::string path = model.write(directory_ / "name.gguf");
+  const auto result = tests::run_process(QWEN_PREFILL, {"-m", path, "-p", "x", "-n", "1"});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_THAT(result.err, testing::HasSubstr(R"(red \x1b[31m\x0aline \xc2\x9b bad )"
+                                             "\xef\xbf\xbd f\xc3\xbcr (qwen2"));
+}
+
+TEST_F(BadInput, AByteOrderMarkIsNoText) {
+  const std::string text = "In the beginning God created";
+  const auto run = [&](const std::string& name, const std::string& bytes) {
+    return tests::run_process(QWEN_PREFILL,
+                              {"-m", good_model(), "-f", directory_.write(name, bytes), "-n", "4"});
+  };
+  const auto with = run("with.txt", "\xef\xbb\xbf" + text);
+  const auto without = run("without.txt", text);
+  EXPECT_EQ(with.status, 0) << with.err;
+  EXPECT_EQ(with.out, without.out);
+  const std::string tokens = "prefill  6 tokens";
+  EXPECT_EQ(with.err.find(tokens) == std::string::npos,
+            without.err.find(tokens) == std::string::npos);
+  expect_failure_with(1, {"-f", directory_.write("mark.txt", "\xef\xbb\xbf")},
+                      {"mark.txt", "is empty"});
+}
+
+TEST_F(BadInput, LongContexts) {
+  const Arguments yarn = {"--rope-scaling", "yarn", "--rope-scale", "4"};
+  Arguments good = {"-m", good_model(), "-p", "In the beginning", "-n", "1", "-c", "16384"};
+  good.insert(good.end(), yarn.begin(), yarn.end());
+  const auto result = tests::run_process(QWEN_PREFILL, good);
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err,
+              testing::HasSubstr("YaRN scaling by 4 of 4096 positions: contexts of up to 16384"));
+  expect_failure_with(1, {"-p", "x", "-c", "16384"}, {"16384", "4096"});
+  expect_failure_with(1, {"-p", "x", "--rope-scaling", "yarn"}, {"--rope-scale"});
+  expect_failure_with(2, {"-p", "x", "--rope-scaling", "longrope"}, {"--rope-scaling"});
+  expect_failure_with(2, {"-p", "x", "--rope-scaling", "none", "--rope-scale", "4"},
+                      {"exclude one another"});
+  for (const std::string option : {"--rope-scale", "--rope-freq-base", "--yarn-orig-ctx"}) {
+    for (const std::string value : {"0", "-1", "nan", "inf", "x"}) {
+      expect_failure_with(2, {"-p", "x", option + "=" + value}, {option});
+    }
+  }
+}
+
+TEST_F(BadInput, PredictionBlocksAreMentioned) {
+  tests::EditedModel model(good_model());
+  const auto layers =
+      loaders::GgufModel::open(good_model()).metadata().get<std::uint32_t>("qwen2.block_count");
+  model.set("qwen2.block_count", layers + 1);
+  model.set("qwen2.nextn_predict_layers", std::uint32_t{1});
+  const std::vector<float> values(1024);
+  model.add("blk." + std::to_string(layers) + ".nextn.eh_proj.weight", {1024}, values);
+  const std::string path = model.write(directory_ / "next.gguf");
+  const auto result = tests::run_process(QWEN_PREFILL, {"-m", path, "-p", "x", "-n", "1"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, testing::HasSubstr("unused   4 KiB in 1 tensors"));
 }
 
 TEST_F(BadInput, Prompts) {

@@ -11,11 +11,14 @@
 #include <variant>
 #include <vector>
 
+#include "../edited_model.hpp"
 #include "../temporary_directory.hpp"
 #include "golden_models.hpp"
 #include "loaders/graph.hpp"
 #include "model_run.hpp"
+#include "qwen/error.hpp"
 #include "random_model.hpp"
+#include "random_weights.hpp"
 
 namespace tensor_pager::qwen {
 namespace {
@@ -60,6 +63,66 @@ TEST_F(CudaInference, TrainedModelHasTheLogitsOfTransformers) {
   const double error = relative_error(prompt_logits(model, tokens, {.on_gpu = true}), expected);
   std::printf("tiny-qwen2-f16: %.4f%% from transformers\n", 100 * error);
   EXPECT_LT(error, 3e-3);
+}
+
+// A model of tools/make_gguf, to be changed.
+tests::EditedModel random_model(const tests::TemporaryDirectory& directory) {
+  const std::filesystem::path path = directory / "random.gguf";
+  make_gguf::write_random_model(path, {.architecture = "qwen3", .type = "f16", .seed = 7});
+  return tests::EditedModel(path);
+}
+
+// The host's logits are exact (model_features_test). An ubatch of one token goes another way.
+TEST_F(CudaInference, BiasesAndRopeFactorsAreThoseOfTheHost) {
+  const tests::TemporaryDirectory directory;
+  tests::EditedModel file = random_model(directory);
+  make_gguf::RandomStream random(3);
+  const auto add = [&](const std::string& name, std::uint64_t count, float mean) {
+    std::vector<float> values(count);
+    for (float& value : values) value = mean + 0.3F * random.normal();
+    file.add(name, {count}, values);
+  };
+  for (const std::string name :
+       {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
+    const std::string full = "blk.1." + name;
+    add(full + ".bias", file.tensor(full + ".weight").ne.back(), 0);
+  }
+  add("output.bias", file.tensor("output.weight").ne.back(), 0);
+  const Model plain = open_model(file.write(directory / "biases.gguf"));
+  add("rope_freqs.weight", plain.config.rope_dimension_count / 2, 4);
+  const Model model = open_model(file.write(directory / "factors.gguf"));
+  const auto exact = prompt_logits(model, golden_tokens());
+  EXPECT_GT(relative_error(prompt_logits(plain, golden_tokens()), exact), 0.05);
+  for (const std::uint32_t ubatch : {1U, 21U, 64U}) {
+    const double error = relative_error(
+        prompt_logits(model, golden_tokens(), {.ubatch = ubatch, .on_gpu = true}), exact);
+    std::printf("biases and factors, ubatches of %u: %.4f%% from the host\n", ubatch, 100 * error);
+    EXPECT_LT(error, 5e-3);
+  }
+}
+
+TEST_F(CudaInference, NamesTheLayerAfterWhichNothingIsANumber) {
+  const tests::TemporaryDirectory directory;
+  const std::vector<std::pair<std::string, std::string>> places = {
+      {"token_embd.weight", "the token embedding"},
+      {"blk.0.attn_norm.weight", "layer 0 (attention)"},
+      {"blk.1.attn_v.weight", "layer 1 (attention)"},
+      {"blk.1.ffn_down.weight", "layer 1 (feed-forward)"},
+      {"output.weight", "the output matrix"}};
+  for (const auto& [name, where] : places) {
+    tests::EditedModel file = random_model(directory);
+    std::ranges::fill(file.tensor(name).data, std::byte{0xff});
+    const Model model = open_model(file.write(directory / "nan.gguf"));
+    for (const std::uint32_t ubatch : {1U, 64U}) {
+      try {
+        prompt_logits(model, golden_tokens(), {.ubatch = ubatch, .on_gpu = true});
+        ADD_FAILURE() << name << " is not a number, and nobody says so";
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("not numbers after " + where), std::string::npos)
+            << error.what();
+      }
+    }
+  }
 }
 
 // Mean over positions of the Kullback-Leibler divergence from `exact`, in nats.

@@ -55,6 +55,31 @@ TEST_F(CudaNorm, AgreesWithTheCpu) {
   }
 }
 
+// Rows of a warp, of a block, and of a block that takes fours; the least stage stays.
+TEST_F(CudaNorm, NotesTheFirstStageThatIsNotNumbers) {
+  for (const std::size_t cols : {3U, 128U, 512U, 5120U, 5121U, 17000U}) {
+    const std::size_t rows = 130;
+    auto values = normal_floats(rows * cols, 1);
+    const DeviceArray<float> good(values);
+    values[77 * cols + cols - 1] = std::nanf("");
+    values[100 * cols] = HUGE_VALF;
+    const DeviceArray<float> bad(values);
+    const DeviceArray<float> weight(normal_floats(cols, 2));
+    const DeviceArray<float> out(rows * cols);
+    const DeviceArray<unsigned> first(std::vector<unsigned>{~0U});
+    const auto norm = [&](const DeviceArray<float>& x, unsigned stage) {
+      rms_norm({x.data(), rows, cols}, weight.data(), 1e-6F, {out.data(), rows, cols}, stream,
+               {first.data(), stage});
+      return first.get().front();
+    };
+    EXPECT_EQ(norm(good, 1), ~0U) << cols;
+    EXPECT_EQ(norm(bad, 5), 5U) << cols;
+    EXPECT_EQ(norm(bad, 7), 5U) << cols;
+    EXPECT_EQ(norm(bad, 0), 0U) << cols;
+    EXPECT_EQ(norm(good, 0), 0U) << cols;
+  }
+}
+
 TEST_F(CudaRope, HasTheBitsOfTheCpu) {
   struct Case {
     std::size_t tokens, heads, head_dim, pairs, gap, first;

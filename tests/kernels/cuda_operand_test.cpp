@@ -173,6 +173,25 @@ TEST_F(CudaOperands, ProductKeptAsOperandsIsScaledAndRounded) {
   }
 }
 
+TEST_F(CudaOperands, BiasIsAddedToWhatIsScaled) {
+  for (const std::size_t cols : {1U, 64U, 1027U}) {
+    const std::size_t rows = 9;
+    const auto x = rounded(normal_floats(rows * cols, 4));
+    const auto bias = normal_floats(cols, 5);
+    const Operands y{rows, cols};
+    const DeviceArray<float> device_x(x);
+    const DeviceArray<float> device_bias(bias);
+    round_rows({device_x.data(), rows, cols}, y.view(), stream);
+    add_bias(y.view(), device_bias.data(), stream);
+    std::vector<float> expected(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      expected[i] = x[i] + bias[i % cols] * kProductScale;
+    }
+    EXPECT_TRUE(equal_bits(y.values(), rounded(expected), cols)) << cols;
+    EXPECT_TRUE(y.followed_by_zeros()) << cols;
+  }
+}
+
 TEST_F(CudaOperands, RefusesWrongShapes) {
   const Operands a{4, 64};
   const Operands b{4, 72};

@@ -45,6 +45,21 @@ TEST(RmsNorm, InPlaceOnHeadsOfAWiderMatrixTouchesNothingElse) {
   }
 }
 
+// Also where many threads share the rows.
+TEST(RmsNorm, SaysWhetherAllAreNumbers) {
+  constexpr std::size_t kRows = 400;
+  constexpr std::size_t kCols = 512;
+  const auto weight = normal_floats(kCols, 2);
+  for (const float value : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 3e38F, 1e-40F}) {
+    auto x = normal_floats(kRows * kCols, 1);
+    x[(kRows - 2) * kCols + kCols - 1] = value;
+    std::vector<float> out(x.size());
+    EXPECT_EQ(rms_norm(view(x, kRows, kCols), weight.data(), 1e-6F, view(out, kRows, kCols)),
+              std::isfinite(value))
+        << value;
+  }
+}
+
 TEST(RmsNorm, EpsilonBoundsZeroRows) {
   std::vector<float> x(8, 0.0F);
   const std::vector<float> weight(8, 1.0F);

@@ -29,6 +29,38 @@ TEST(RopeFrequencies, LinearScalingDividesAllOfThem) {
   EXPECT_EQ(linear.magnitude, 1.0);
 }
 
+TEST(RopeFrequencies, FactorsDivideEachPairsBeforeItIsScaled) {
+  const auto plain = rope_frequencies({.rotary_dims = 8, .frequency_base = 1e4});
+  for (const RopeScaling scaling : {RopeScaling::none, RopeScaling::linear}) {
+    const auto divided = rope_frequencies({.rotary_dims = 8,
+                                           .frequency_base = 1e4,
+                                           .scaling = scaling,
+                                           .factor = 4.0,
+                                           .factors = {1, 2, 8, 0.5F}});
+    const double by = scaling == RopeScaling::none ? 1 : 4;
+    EXPECT_DOUBLE_EQ(divided.inverse[0], plain.inverse[0] / by);
+    EXPECT_DOUBLE_EQ(divided.inverse[1], plain.inverse[1] / 2 / by);
+    EXPECT_DOUBLE_EQ(divided.inverse[2], plain.inverse[2] / 8 / by);
+    EXPECT_DOUBLE_EQ(divided.inverse[3], plain.inverse[3] * 2 / by);
+  }
+  EXPECT_THROW(rope_frequencies({.rotary_dims = 8, .factors = {1, 2}}), Error);
+}
+
+TEST(RopeFrequencies, AttentionFactorsMultiplyWithAnyScaling) {
+  for (const RopeScaling scaling : {RopeScaling::none, RopeScaling::linear}) {
+    EXPECT_EQ(rope_frequencies(
+                  {.rotary_dims = 8, .scaling = scaling, .factor = 4.0, .attention_factor = 1.5})
+                  .magnitude,
+              1.5);
+  }
+  // YaRN of a context that becomes shorter needs no other temperature.
+  EXPECT_EQ(
+      rope_frequencies(
+          {.rotary_dims = 8, .scaling = RopeScaling::yarn, .factor = 0.5, .original_context = 100})
+          .magnitude,
+      1.0);
+}
+
 // Qwen2.5's own setting: factor 4 of 32768 positions, head_dim 128, base 1e6.
 TEST(RopeFrequencies, YarnKeepsFastPairsAndStretchesSlowOnes) {
   const RopeParameters parameters{.rotary_dims = 128,

@@ -1,6 +1,7 @@
 // Files that are damaged, or made to do damage: each must end in an error that says where and what.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include "../temporary_directory.hpp"
 #include "gguf_writer.hpp"
 #include "loaders/gguf.hpp"
+#include "loaders/printable.hpp"
 
 namespace tensor_pager::loaders {
 namespace {
@@ -241,6 +243,21 @@ TEST(HostileFileTest, ADirectoryAndAMissingFileAreNamed) {
   }
 }
 
+// Opening a pipe would wait for a writer for ever.
+TEST(HostileFileTest, WhatIsNoFileIsRefusedAtOnce) {
+  const TemporaryDirectory directory;
+  ASSERT_EQ(::mkfifo((directory / "pipe.gguf").c_str(), 0600), 0);
+  for (const std::filesystem::path& path :
+       {directory / "pipe.gguf", directory / ".", std::filesystem::path("/dev/null")}) {
+    try {
+      GgufModel::open(path);
+      FAIL() << path;
+    } catch (const GgufError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("not a regular file"));
+    }
+  }
+}
+
 // A sparse file says that it is large, but a header that large is nobody's model.
 TEST(HostileFileTest, ASparseFileDoesNotMakeTheReaderAllocateItsSize) {
   const TemporaryDirectory directory;
@@ -255,6 +272,17 @@ TEST(HostileFileTest, ASparseFileDoesNotMakeTheReaderAllocateItsSize) {
   } catch (const GgufError& error) {
     EXPECT_THAT(error.what(), HasSubstr("exceed"));
   }
+}
+
+TEST(PrintableTest, LeavesTextAndEscapesTheRest) {
+  EXPECT_EQ(printable("Qwen \xc3\xbc \xe4\xb8\xad \xf0\x9f\x90\x8b"),
+            "Qwen \xc3\xbc \xe4\xb8\xad \xf0\x9f\x90\x8b");
+  EXPECT_EQ(printable("a\nb\x1b[2J\x7f"), "a\\x0ab\\x1b[2J\\x7f");
+  EXPECT_EQ(printable("\xc2\x9b\xc2\xa0"), "\\xc2\\x9b\xc2\xa0");
+  const std::string replacement = "\xef\xbf\xbd";
+  EXPECT_EQ(printable("\xff|\xc3"), replacement + "|" + replacement);
+  EXPECT_EQ(printable("\xed\xa0\x80"), replacement + replacement + replacement);  // a surrogate
+  EXPECT_EQ(printable("\xc0\x80"), replacement + replacement);                    // overlong
 }
 
 GgufHeader small_model() {

@@ -302,13 +302,72 @@ TEST_F(HandMadeModelTest, VectorsMustNotBeQuantised) {
 }
 
 TEST_F(HandMadeModelTest, TensorsThatThePassDoesNotNeedAreListed) {
-  add("rope_freqs.weight", {32}, TensorType::f32);
-  add("blk.3.nextn.eh_proj.weight", {512, 256}, TensorType::f16);
+  keys_.insert("qwen2.nextn_predict_layers", {std::uint32_t{1}, 0});
+  std::erase_if(tensors_, [](const RandomTensor& t) { return t.name.starts_with("blk.2."); });
+  add("blk.2.nextn.eh_proj.weight", {512, 256}, TensorType::f16);
+  add("blk.2.attn_norm.weight", {256}, TensorType::f32);
   const GgufModel model = open();
   const Graph graph = build_graph(model);
   std::vector<std::string> names;
   for (const std::uint32_t i : graph.unused) names.push_back(model.tensors()[i].name);
-  EXPECT_THAT(names, ElementsAre("rope_freqs.weight", "blk.3.nextn.eh_proj.weight"));
+  EXPECT_THAT(names, ElementsAre("blk.2.nextn.eh_proj.weight", "blk.2.attn_norm.weight"));
+}
+
+TEST_F(HandMadeModelTest, OtherTensorsWithoutAUseAreErrors) {
+  for (const std::string architecture : {"qwen2", "qwen3", "qwen2moe", "qwen3moe"}) {
+    set_architecture(architecture);
+    add("blk.1.attn_q.scale", {1}, TensorType::f32);
+    add("blk.3.nextn.eh_proj.weight", {512, 256}, TensorType::f16);
+    EXPECT_THAT(error(), AllOf(HasSubstr("blk.1.attn_q.scale"), HasSubstr(architecture + " model"),
+                               HasSubstr("the first of 2 such tensors")));
+  }
+}
+
+TEST_F(HandMadeModelTest, RopeFactorsAreNoStepsBusiness) {
+  EXPECT_FALSE(build_graph(open()).rope_factors.has_value());
+  const std::uint64_t pairs = build_graph(open()).config.rope_dimension_count / 2;
+  add("rope_freqs.weight", {pairs}, TensorType::f32);
+  const GgufModel model = open();
+  const Graph graph = build_graph(model);
+  ASSERT_TRUE(graph.rope_factors.has_value());
+  EXPECT_EQ(model.tensors()[*graph.rope_factors].name, "rope_freqs.weight");
+  EXPECT_TRUE(graph.unused.empty());
+}
+
+// Rows of a bias are those of its matrix, whatever the slices.
+TEST_F(HandMadeModelTest, OptionalBiasesAreCutWithTheirMatrices) {
+  set_architecture("qwen3");
+  const std::vector<std::pair<WeightRole, WeightRole>> pairs = {
+      {WeightRole::q, WeightRole::q_bias},
+      {WeightRole::k, WeightRole::k_bias},
+      {WeightRole::v, WeightRole::v_bias},
+      {WeightRole::attn_output, WeightRole::attn_output_bias},
+      {WeightRole::gate, WeightRole::gate_bias},
+      {WeightRole::up, WeightRole::up_bias},
+      {WeightRole::down, WeightRole::down_bias},
+      {WeightRole::output, WeightRole::output_bias}};
+  for (const std::string name :
+       {"blk.1.attn_q", "blk.1.attn_k", "blk.1.attn_v", "blk.1.attn_output", "blk.1.ffn_gate",
+        "blk.1.ffn_up", "blk.1.ffn_down", "output"}) {
+    add(name + ".bias", {tensor(name + ".weight").ne[1]}, TensorType::f32);
+  }
+  const GgufModel model = open();
+  const Graph graph = build_graph(model, {.max_step_bytes = KiB(20)});
+  std::map<WeightRole, std::uint64_t> rows;
+  for (const Step& step : graph.steps) {
+    for (const auto& [weight, bias] : pairs) {
+      if (step.layer != 1 && step.op != Op::output) continue;
+      ASSERT_EQ(step.find(weight) == nullptr, step.find(bias) == nullptr) << to_string(bias);
+      if (step.find(bias) == nullptr) continue;
+      EXPECT_EQ(step.find(bias)->first_row, step.find(weight)->first_row);
+      EXPECT_EQ(step.find(bias)->rows, step.find(weight)->rows);
+      rows[bias] += step.find(bias)->rows;
+    }
+  }
+  EXPECT_EQ(rows.size(), pairs.size());
+  EXPECT_EQ(rows[WeightRole::output_bias], 512U);
+  tensor("output.bias").ne = {500};
+  EXPECT_THAT(error(), AllOf(HasSubstr("output.bias"), HasSubstr("has shape")));
 }
 
 TEST_F(HandMadeModelTest, MatricesOfAnyTypeAreAccepted) {

@@ -150,6 +150,25 @@ TEST(ModelConfigTest, RopeScaling) {
             RopeScalingKind::none);
 }
 
+TEST(ModelConfigTest, AFactorWithoutATypeIsLinear) {
+  const ModelConfig config = Keys().set("rope.scaling.factor", 4.0f).read();
+  EXPECT_EQ(config.rope_scaling.kind, RopeScalingKind::linear);
+  EXPECT_EQ(config.rope_scaling.factor, 4);
+  EXPECT_EQ(config.context_length, 1000u);
+  EXPECT_EQ(Keys().set("rope.scaling.factor", 1.0f).read().rope_scaling.kind,
+            RopeScalingKind::none);
+}
+
+TEST(ModelConfigTest, OverridesTakeThePlaceOfTheFile) {
+  ModelConfig config = Keys().read();
+  override_rope(config, {});
+  EXPECT_EQ(config.rope_scaling.kind, RopeScalingKind::none);
+  override_rope(config, {.scaling = RopeScalingKind::yarn, .factor = 4.0f});
+  EXPECT_EQ(config.rope_scaling.kind, RopeScalingKind::yarn);
+  EXPECT_EQ(config.rope_scaling.original_context_length, 1000u);
+  EXPECT_EQ(config.context_length, 4000u);
+}
+
 TEST(ModelConfigTest, PredictionBlocksAreNotLayers) {
   const ModelConfig config = Keys().set("nextn_predict_layers", std::uint32_t{1}).read();
   EXPECT_EQ(config.block_count(), 2u);
@@ -204,6 +223,11 @@ TEST(ModelConfigTest, EveryValueIsCheckedAndItsKeyNamed) {
       {"rope.dimension_count", set("rope.dimension_count", U{7}), "odd"},
       {"rope.scaling.type", set("rope.scaling.type", "longrope"), "not supported"},
       {"rope.scaling.factor", set("rope.scaling.type", "yarn"), "missing"},
+      {"rope.scaling.factor", set("rope.scaling.factor", -2.0f), "neither 0 nor"},
+      {"rope.freq_base", set("rope.freq_base", 1.0f), "not more than 1"},
+      {"attention.causal", set("attention.causal", false), "an embedding model"},
+      {"pooling_type", set("pooling_type", U{1}), "an embedding model"},
+      {"pooling_type", set("pooling_type", U{4}), "a reranker"},
       {"nextn_predict_layers", set("nextn_predict_layers", U{3}), "outside"},
       {"feed_forward_length",
        [](Keys& keys) {

@@ -1,6 +1,7 @@
 // What every backing store promises, and what files add.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <condition_variable>
 #include <cstring>
@@ -230,6 +231,9 @@ TEST(MappedFileStore, FilesThatCannotServeAreNamed) {
   const auto empty = directory.write("empty", {});
   EXPECT_THROW(MappedFileStore({empty}), StoreError);
   EXPECT_THROW(MappedFileStore({empty.parent_path()}), StoreError);
+  const auto pipe = empty.parent_path() / "pipe";  // which nobody writes to
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THROW(MappedFileStore({pipe}), StoreError);
   EXPECT_THROW(MappedFileStore(std::vector<std::filesystem::path>{}), StoreError);
   try {
     MappedFileStore({empty.parent_path() / "missing"});

@@ -52,7 +52,7 @@ ActivationLayout::ActivationLayout(const loaders::ModelConfig& config, const Pas
   scratch = std::max({floats(size.ubatch * attention) + activations(size.ubatch, attention),
                       activations(size.ubatch, feed_forward) * 2, floats(logit_rows * vocabulary),
                       floats(embedding)});
-  vector = floats(std::max(embedding, attention));
+  vector = floats(config.longest_narrow_vector);
 }
 
 Activations::Activations(const loaders::ModelConfig& config, const PassSize& size,

@@ -34,19 +34,22 @@ void CpuOperations::matmul(const kernels::Weights& w, const ActivationView& x,
 }
 
 void CpuOperations::matmul(const kernels::Weights& w, const ActivationView& x,
-                           const ActivationView& y, std::size_t first_col) {
+                           const ActivationView& y, std::size_t first_col, const float* bias) {
   const kernels::MatrixView all = floats(y);
-  kernels::cpu::matmul(w, floats(x), {all.data + first_col, all.rows, w.rows, all.stride});
+  kernels::cpu::matmul(w, floats(x), {all.data + first_col, all.rows, w.rows, all.stride},
+                       {.bias = bias});
 }
 
-void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
-                             const kernels::MatrixView& out) {
-  kernels::cpu::rms_norm(x, weight, epsilon, out);
+void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,
+                             const NormOptions& options, const kernels::MatrixView& out) {
+  const bool finite = kernels::cpu::rms_norm(x, weight, options.epsilon, out);
+  if (finite || !options.stage) return;
+  not_finite_ = std::min(not_finite_.value_or(*options.stage), *options.stage);
 }
 
-void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
-                             const ActivationView& out) {
-  rms_norm(x, weight, epsilon, floats(out));
+void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,
+                             const NormOptions& options, const ActivationView& out) {
+  rms_norm(x, weight, options, floats(out));
 }
 
 void CpuOperations::convert(const kernels::ConstMatrixView& x, const ActivationView& out) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/cuda/activation.hpp"
 #include "kernels/cuda/attention.hpp"
@@ -123,10 +124,49 @@ class CudaOperations::Staging {
   cudaEvent_t used_ = nullptr;
 };
 
+/// The stage at which something was not finite, in host memory that the GPU writes: it does so when
+/// a run has gone wrong, and otherwise nothing crosses the link for it.
+class CudaOperations::WatchedWord {
+ public:
+  explicit WatchedWord(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {
+    void* word = nullptr;
+    check(cudaHostAlloc(&word, sizeof(unsigned), cudaHostAllocMapped), "cudaHostAlloc",
+          sizeof(unsigned));
+    word_ = static_cast<unsigned*>(word);
+    *word_ = kNone;
+  }
+  // After a pass that failed, norms may still be queued that write.
+  ~WatchedWord() {
+    cudaStreamSynchronize(stream_->handle());
+    cudaFreeHost(word_);
+  }
+  WatchedWord(const WatchedWord&) = delete;
+  WatchedWord& operator=(const WatchedWord&) = delete;
+
+  /// In the stream's order.
+  void reset() {
+    check(cudaMemsetAsync(word_, 0xff, sizeof(unsigned), stream_->handle()), "cudaMemsetAsync",
+          sizeof(unsigned));
+  }
+  /// Where the GPU writes: addresses are unified.
+  unsigned* address() const { return word_; }
+  /// Once the host has waited for the stream.
+  std::optional<std::uint32_t> value() const {
+    const unsigned value = *static_cast<const volatile unsigned*>(word_);
+    return value == kNone ? std::nullopt : std::optional<std::uint32_t>(value);
+  }
+
+ private:
+  static constexpr unsigned kNone = ~0U;
+  std::shared_ptr<Stream> stream_;
+  unsigned* word_ = nullptr;
+};
+
 CudaOperations::CudaOperations(int gpu)
     : stream_(std::make_shared<Stream>(gpu)),
       uploads_{std::make_shared<Staging>(), std::make_shared<Staging>()},
-      downloads_(std::make_shared<Staging>()) {}
+      downloads_(std::make_shared<Staging>()),
+      watched_(std::make_shared<WatchedWord>(stream_)) {}
 
 StreamRef CudaOperations::stream() const {
   return {stream_->handle()};
@@ -178,6 +218,11 @@ void CudaOperations::use_scratch(const DeviceBuffer& scratch) {
   rope_table_ = {};
 }
 
+void CudaOperations::begin_watch() {
+  watched_->reset();
+  not_finite_.reset();
+}
+
 void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
                                        std::size_t first, std::size_t count) {
   const bool prepared = rope_table_.values != nullptr && rope_table_.first_position == first &&
@@ -213,30 +258,37 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
 }
 
 void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
-                            const ActivationView& y, std::size_t first_col) {
+                            const ActivationView& y, std::size_t first_col, const float* bias) {
   if (x.rows == 1) {
-    products_.matmul(w, floats(x), {floats(y).data + first_col, 1, w.rows}, {}, scratch_,
-                     cuda(stream()));
+    products_.matmul(w, floats(x), {floats(y).data + first_col, 1, w.rows}, {.bias = bias},
+                     scratch_, cuda(stream()));
     return;
   }
   kernels::cuda::OperandView columns = operand(y);
   columns.data += first_col;
   columns.cols = w.rows;
   products_.matmul(w, operand(x), columns, scratch_, cuda(stream()));
+  if (bias != nullptr) kernels::cuda::add_bias(columns, bias, cuda(stream()));
 }
 
-void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
-                              const kernels::MatrixView& out) {
-  kernels::cuda::rms_norm(x, weight, epsilon, out, cuda(stream()));
+void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,
+                              const NormOptions& options, const kernels::MatrixView& out) {
+  kernels::cuda::rms_norm(x, weight, options.epsilon, out, cuda(stream()), noting(options));
 }
 
-void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
-                              const ActivationView& out) {
+void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,
+                              const NormOptions& options, const ActivationView& out) {
   if (out.rows == 1) {
-    kernels::cuda::rms_norm(x, weight, epsilon, floats(out), cuda(stream()));
+    rms_norm(x, weight, options, floats(out));
   } else {
-    kernels::cuda::rms_norm(x, weight, epsilon, operand(out), cuda(stream()));
+    kernels::cuda::rms_norm(x, weight, options.epsilon, operand(out), cuda(stream()),
+                            noting(options));
   }
+}
+
+kernels::cuda::NotFinite CudaOperations::noting(const NormOptions& options) const {
+  if (!options.stage) return {};
+  return {watched_->address(), *options.stage};
 }
 
 void CudaOperations::convert(const kernels::ConstMatrixView& x, const ActivationView& out) {
@@ -330,6 +382,7 @@ kernels::ConstMatrixView CudaOperations::download(const kernels::ConstMatrixView
         "cudaMemcpy2DAsync to the host", row * device.rows);
   ++host_waits_;
   check(cudaStreamSynchronize(cuda(stream())), "work on the GPU, before a copy", row * device.rows);
+  not_finite_ = watched_->value();
   return {rows, device.rows, device.cols, device.cols};
 }
 

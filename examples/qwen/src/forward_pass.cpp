@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <set>
 #include <stdexcept>
@@ -17,7 +19,8 @@ namespace {
 using loaders::Op;
 using loaders::WeightRole;
 
-kernels::RopeFrequencies frequencies(const loaders::ModelConfig& config) {
+kernels::RopeFrequencies frequencies(const Model& model) {
+  const loaders::ModelConfig& config = model.config;
   const loaders::RopeScaling& scaling = config.rope_scaling;
   kernels::RopeParameters parameters;
   parameters.rotary_dims = config.rope_dimension_count;
@@ -37,7 +40,9 @@ kernels::RopeFrequencies frequencies(const loaders::ModelConfig& config) {
   parameters.original_context = scaling.original_context_length;
   parameters.beta_fast = scaling.yarn_beta_fast;
   parameters.beta_slow = scaling.yarn_beta_slow;
+  parameters.extrapolation_factor = scaling.yarn_ext_factor;
   parameters.attention_factor = scaling.attention_factor;
+  parameters.factors = model.rope_factors;
   return kernels::rope_frequencies(parameters);
 }
 
@@ -49,12 +54,50 @@ kernels::MatrixView columns(const kernels::MatrixView& matrix, const loaders::We
   return {matrix.data + slice.first_row, matrix.rows, slice.rows, matrix.stride};
 }
 
+// Where the residual stream is looked at, in the order of the pass: before the attention and before
+// the feed-forward block of every layer, and before the output.
+std::uint32_t before_attention(const loaders::Step& step) {
+  return 2 * step.layer;
+}
+std::uint32_t before_feed_forward(const loaders::Step& step) {
+  return 2 * step.layer + 1;
+}
+
+Error not_numbers(const std::string& after) {
+  return Error(
+      fmt::format("logits are not numbers after {}: weights are damaged, or were overwritten while "
+                  "the model ran; get the file again",
+                  after));
+}
+
+std::string before_stage(std::uint32_t stage) {
+  if (stage == 0) return "the token embedding";
+  return fmt::format("layer {} ({})", (stage - 1) / 2,
+                     stage % 2 == 1 ? "attention" : "feed-forward");
+}
+
+// Without a branch for each, so that compilers take several at once.
+bool all_finite(const float* values, std::size_t count) {
+  constexpr std::size_t kTogether = 16;
+  constexpr std::uint32_t kExponent = 0x7f800000;
+  std::array<std::uint32_t, kTogether> hits{};
+  const auto is_hit = [&](float value) -> std::uint32_t {
+    return (std::bit_cast<std::uint32_t>(value) & kExponent) == kExponent ? 1 : 0;
+  };
+  std::size_t i = 0;
+  for (; i + kTogether <= count; i += kTogether) {
+    for (std::size_t k = 0; k < kTogether; ++k) hits[k] |= is_hit(values[i + k]);
+  }
+  for (; i < count; ++i) hits[0] |= is_hit(values[i]);
+  return std::ranges::all_of(hits, [](std::uint32_t hit) { return hit == 0; });
+}
+
 }  // namespace
 
 ForwardPass::ForwardPass(const PassResources& resources, const Activations& activations)
     : resources_(resources),
       activations_(activations),
-      frequencies_(frequencies(resources.model.config)),
+      frequencies_(frequencies(resources.model)),
       schedule_(loaders::schedule(resources.graph, ubatches(activations.size()))) {
   const PassSize& size = activations.size();
   resources_.pager.set_plan(loaders::access_plan(
@@ -98,6 +141,7 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
   if (tokens.size() != activations_.size().tokens) {
     throw std::invalid_argument("a forward pass was given another number of tokens than planned");
   }
+  resources_.operations.begin_watch();
   // The embedding last: it ends with a kernel. Where a copy from the host is the last thing in the
   // stream before it waits for pages, it was held up until all queued copies of pages had ended.
   resources_.operations.prepare_positions(frequencies_, past, tokens.size());
@@ -106,6 +150,7 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
     const loaders::Step& step = resources_.graph.steps[schedule_[i].step];
     const Lease lease = resources_.pager.acquire(StepIndex{i}, {}, resources_.operations.stream());
     run_step(step, ubatch(schedule_[i].ubatch, past), sink);
+    require_numbers();
     if (progress) progress(i + 1, schedule_.size());
   }
   // The host has waited for the logits: what they were made of is here, or has failed.
@@ -156,7 +201,8 @@ void ForwardPass::run_step(const loaders::Step& step, const Ubatch& ubatch, Logi
 void ForwardPass::attention_input(const loaders::Step& step, const Ubatch& ubatch) {
   const ActivationView h = activations_.normed(ubatch.count);
   if (step.first_slice) {
-    norm(step, WeightRole::attn_norm, activations_.residual(ubatch.first, ubatch.count), h);
+    norm(step, WeightRole::attn_norm, activations_.residual(ubatch.first, ubatch.count), h,
+         before_attention(step));
   }
   const std::size_t head_dim = resources_.model.config.key_length;
   const std::size_t width = layer(step).head_count * head_dim;
@@ -199,21 +245,25 @@ void ForwardPass::attention_output(const loaders::Step& step, const Ubatch& ubat
   }
   const loaders::WeightSlice& slice = find(step, WeightRole::attn_output);
   const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
-  resources_.operations.matmul(weights(slice), a, columns(x, slice), {.accumulate = true});
+  resources_.operations.matmul(
+      weights(slice), a, columns(x, slice),
+      {.bias = bias(step, WeightRole::attn_output_bias), .accumulate = true});
 }
 
 void ForwardPass::ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch) {
   const ActivationView h = activations_.normed(ubatch.count);
   if (step.first_slice) {
-    norm(step, WeightRole::ffn_norm, activations_.residual(ubatch.first, ubatch.count), h);
+    norm(step, WeightRole::ffn_norm, activations_.residual(ubatch.first, ubatch.count), h,
+         before_feed_forward(step));
   }
   const std::size_t width = layer(step).feed_forward_length;
   const loaders::WeightSlice& gate = find(step, WeightRole::gate);
   const loaders::WeightSlice& up = find(step, WeightRole::up);
   const ActivationView g = activations_.gate(ubatch.count, width);
   const ActivationView u = activations_.up(ubatch.count, width);
-  resources_.operations.matmul(weights(gate), h, g, gate.first_row);
-  resources_.operations.matmul(weights(up), h, u, up.first_row);
+  resources_.operations.matmul(weights(gate), h, g, gate.first_row,
+                               bias(step, WeightRole::gate_bias));
+  resources_.operations.matmul(weights(up), h, u, up.first_row, bias(step, WeightRole::up_bias));
   if (step.last_slice) resources_.operations.swiglu(g, u, g);
 }
 
@@ -221,8 +271,9 @@ void ForwardPass::ffn_down(const loaders::Step& step, const Ubatch& ubatch) {
   const loaders::WeightSlice& slice = find(step, WeightRole::down);
   const ActivationView f = activations_.gate(ubatch.count, layer(step).feed_forward_length);
   const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
-  resources_.operations.matmul(weights(slice), f, columns(x, slice),
-                               {.accumulate = true, .any_range = true});
+  resources_.operations.matmul(
+      weights(slice), f, columns(x, slice),
+      {.bias = bias(step, WeightRole::down_bias), .accumulate = true, .any_range = true});
 }
 
 void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {
@@ -230,7 +281,7 @@ void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {
   const std::size_t first_wanted = size.tokens - size.wanted;
   // The residual stream ends here, so the normed one can take its place.
   const kernels::MatrixView h = activations_.residual(first_wanted, size.wanted);
-  if (step.first_slice) norm(step, WeightRole::output_norm, h, h);
+  if (step.first_slice) norm(step, WeightRole::output_norm, h, h, before_attention(step));
   const loaders::WeightSlice& slice = find(step, WeightRole::output);
   if (size.wanted == 1) return last_logits(step, slice, h, sink);
   const std::size_t piece = activations_.logit_rows(slice.rows);
@@ -239,9 +290,31 @@ void ForwardPass::output(const loaders::Step& step, LogitsSink& sink) {
     const ActivationView x = activations_.normed(count);
     resources_.operations.convert(activations_.residual(first_wanted + first, count), x);
     const kernels::MatrixView logits = activations_.logits(count, slice.rows);
-    resources_.operations.matmul(weights(slice), x, logits, {});
-    sink.take(first, slice.first_row, resources_.operations.download(logits));
+    resources_.operations.matmul(weights(slice), x, logits,
+                                 {.bias = bias(step, WeightRole::output_bias)});
+    hand_over(first, slice.first_row, logits, sink);
   }
+}
+
+// What rows of the output matrix beyond the vocabulary give is nobody's answer.
+void ForwardPass::hand_over(std::size_t first, std::size_t first_token,
+                            const kernels::MatrixView& logits, LogitsSink& sink) {
+  const kernels::ConstMatrixView host = resources_.operations.download(logits);
+  if (stand_in_ == nullptr) {
+    require_numbers();
+    const std::size_t vocabulary = vocabulary_size(resources_.model);
+    const std::size_t tokens =
+        std::min<std::size_t>(host.cols, vocabulary - std::min(vocabulary, first_token));
+    for (std::size_t r = 0; r < host.rows; ++r) {
+      if (!all_finite(host.row(r), tokens)) throw not_numbers("the output matrix");
+    }
+  }
+  sink.take(first, first_token, host);
+}
+
+void ForwardPass::require_numbers() const {
+  const std::optional<std::uint32_t> stage = resources_.operations.first_not_finite();
+  if (stage) throw not_numbers(before_stage(*stage));
 }
 
 // Those of one token wait for each other on the device: the host, which would wait for each slice,
@@ -251,8 +324,9 @@ void ForwardPass::last_logits(const loaders::Step& step, const loaders::WeightSl
   const ActivationView x = activations_.normed(1);
   const kernels::MatrixView logits = activations_.logits(1, resources_.model.config.vocab_size);
   if (step.first_slice) resources_.operations.convert(h, x);
-  resources_.operations.matmul(weights(slice), x, columns(logits, slice), {});
-  if (step.last_slice) sink.take(0, 0, resources_.operations.download(logits));
+  resources_.operations.matmul(weights(slice), x, columns(logits, slice),
+                               {.bias = bias(step, WeightRole::output_bias)});
+  if (step.last_slice) hand_over(0, 0, logits, sink);
 }
 
 // A slice may begin and end in any of q, k and v.
@@ -260,15 +334,20 @@ void ForwardPass::project(const loaders::Step& step, WeightRole weight, WeightRo
                           const ActivationView& x, const kernels::MatrixView& y) {
   const loaders::WeightSlice* slice = step.find(weight);
   if (slice == nullptr) return;
-  const loaders::WeightSlice* offsets = step.find(bias);
   resources_.operations.matmul(weights(*slice), x, columns(y, *slice),
-                               {.bias = offsets == nullptr ? nullptr : vector(*offsets)});
+                               {.bias = this->bias(step, bias)});
+}
+
+const float* ForwardPass::bias(const loaders::Step& step, WeightRole role) {
+  const loaders::WeightSlice* slice = step.find(role);
+  return slice == nullptr ? nullptr : vector(*slice);
 }
 
 template <class Out>
 void ForwardPass::norm(const loaders::Step& step, WeightRole role, const kernels::MatrixView& x,
-                       const Out& out) {
-  resources_.operations.rms_norm(x, vector(find(step, role)), resources_.model.config.rms_epsilon,
+                       const Out& out, std::optional<std::uint32_t> stage) {
+  resources_.operations.rms_norm(x, vector(find(step, role)),
+                                 {.epsilon = resources_.model.config.rms_epsilon, .stage = stage},
                                  out);
 }
 

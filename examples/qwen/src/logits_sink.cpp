@@ -16,8 +16,8 @@ static_assert(std::endian::native == std::endian::little, "logits are written as
 
 void LastLogits::take(std::size_t first, std::size_t first_token,
                       const kernels::ConstMatrixView& logits) {
-  if (last_ < first || last_ >= first + logits.rows) return;
-  std::copy_n(logits.row(last_ - first), logits.cols,
+  if (last_ < first || last_ >= first + logits.rows || first_token >= values_.size()) return;
+  std::copy_n(logits.row(last_ - first), std::min(logits.cols, values_.size() - first_token),
               values_.begin() + static_cast<std::ptrdiff_t>(first_token));
 }
 

@@ -4,13 +4,17 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "kernels/attention.hpp"
+#include "kernels/dequantize.hpp"
 #include "loaders/graph.hpp"
+#include "loaders/printable.hpp"
+#include "pager/mapped_file_store.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
@@ -74,6 +78,41 @@ void require_kernels(const loaders::GgufModel& gguf, const loaders::Graph& graph
   }
 }
 
+// Factors are read here, once, since a wrong one is the file's fault.
+std::vector<float> read_rope_factors(const loaders::GgufModel& gguf, std::uint32_t index) {
+  const loaders::TensorInfo& tensor = gguf.tensors()[index];
+  std::vector<std::byte> bytes(tensor.bytes.size.count);
+  MappedFileStore(gguf.paths()).read(tensor.bytes.offset, bytes);
+  std::vector<float> factors(tensor.ne[0]);
+  kernels::cpu::dequantize(weight_type(gguf, tensor), bytes.data(), factors.data(), factors.size());
+  for (std::size_t i = 0; i < factors.size(); ++i) {
+    if (std::isfinite(factors[i]) && factors[i] > 0) continue;
+    throw gguf.error(tensor, fmt::format("element {} is {}, but must be a positive number; convert "
+                                         "the model again",
+                                         i, factors[i]));
+  }
+  return factors;
+}
+
+// Rows without a token are padding; a token without a row could not be read.
+void require_rows_for_tokens(const Model& model, const loaders::Graph& graph) {
+  const std::size_t tokens = vocabulary_size(model);
+  if (tokens <= model.config.vocab_size) return;
+  throw model.gguf.error(model.gguf.tensors()[graph.token_embedding],
+                         fmt::format("has {} rows for the {} tokens of the vocabulary; convert the "
+                                     "model again",
+                                     model.config.vocab_size, tokens));
+}
+
+void stretch_positions(loaders::ModelConfig& config, const loaders::RopeOverrides& rope) {
+  loaders::override_rope(config, rope);
+  const loaders::RopeScaling& scaling = config.rope_scaling;
+  const bool nothing = scaling.kind != loaders::RopeScalingKind::none && scaling.factor == 1;
+  if (!rope.scaling || !nothing || rope.factor) return;
+  throw Error(
+      "--rope-scaling without a factor changes nothing, and the model has none; give --rope-scale");
+}
+
 }  // namespace
 
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor) {
@@ -84,21 +123,30 @@ kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::T
                                        loaders::to_string(tensor.type)));
 }
 
-Model open_model(const std::filesystem::path& path) {
+Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides& rope) {
   Model model{.gguf = loaders::GgufModel::open(path), .config = {}, .tokenizer = {}};
   model.config = loaders::read_model_config(model.gguf);
   require_dense(model.config);
   require_attention_shape(model.gguf, model.config);
-  require_kernels(model.gguf, loaders::build_graph(model.gguf));
+  const loaders::Graph graph = loaders::build_graph(model.gguf);
+  require_kernels(model.gguf, graph);
+  if (graph.rope_factors) model.rope_factors = read_rope_factors(model.gguf, *graph.rope_factors);
+  stretch_positions(model.config, rope);
   if (const auto vocabulary = loaders::read_vocabulary(model.gguf.metadata())) {
     model.tokenizer.emplace(*vocabulary);
   }
+  require_rows_for_tokens(model, graph);
   return model;
+}
+
+std::size_t vocabulary_size(const Model& model) {
+  return model.tokenizer ? model.tokenizer->size() : model.config.vocab_size;
 }
 
 std::string display_name(const Model& model) {
   const std::string& name = model.config.name;
-  return name.empty() ? model.gguf.files().front().path.filename().string() : name;
+  return loaders::printable(name.empty() ? model.gguf.files().front().path.filename().string()
+                                         : name);
 }
 
 std::string file_type(const loaders::GgufModel& model) {

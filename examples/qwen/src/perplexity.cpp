@@ -1,8 +1,12 @@
 #include "qwen/perplexity.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+
+#include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
 
@@ -21,15 +25,25 @@ PerplexityEstimate Perplexity::estimate() const {
   return estimate;
 }
 
-TokenScores::TokenScores(std::span<const loaders::TokenId> targets)
+TokenScores::TokenScores(std::span<const loaders::TokenId> targets, std::size_t vocabulary)
     : targets_(targets),
-      scores_(targets.size(), {.maximum = -std::numeric_limits<double>::infinity()}) {}
+      vocabulary_(vocabulary),
+      scores_(targets.size(), {.maximum = -std::numeric_limits<double>::infinity()}) {
+  const auto beyond =
+      std::ranges::find_if(targets, [&](std::size_t token) { return token >= vocabulary; });
+  if (beyond == targets.end()) return;
+  throw Error(fmt::format(
+      "token {} cannot be predicted: the vocabulary has {} tokens; give a text without it", *beyond,
+      vocabulary));
+}
 
 void TokenScores::take(std::size_t first, std::size_t first_token,
                        const kernels::ConstMatrixView& logits) {
+  if (first_token >= vocabulary_) return;
+  const std::size_t tokens = std::min(logits.cols, vocabulary_ - first_token);
   for (std::size_t r = 0; r < logits.rows && first + r < scores_.size(); ++r) {
     Score& score = scores_[first + r];
-    const std::span<const float> row(logits.row(r), logits.cols);
+    const std::span<const float> row(logits.row(r), tokens);
     const double maximum =
         std::max(score.maximum, static_cast<double>(*std::ranges::max_element(row)));
     score.sum *= std::exp(score.maximum - maximum);

@@ -10,8 +10,8 @@ namespace tensor_pager::kernels {
 
 enum class RopeScaling { none, linear, yarn };
 
-/// What a model file says about its rotary embedding. The fields after `scaling` matter with linear
-/// (factor) or yarn.
+/// What a model file says about its rotary embedding. The fields from `factor` to
+/// `extrapolation_factor` matter with linear (factor) or yarn.
 struct RopeParameters {
   std::size_t rotary_dims = 0;  ///< leading dimensions of a head that are rotated; even
   double frequency_base = 10000.0;
@@ -21,7 +21,10 @@ struct RopeParameters {
   double beta_fast = 32.0;
   double beta_slow = 1.0;
   double extrapolation_factor = 1.0;
-  double attention_factor = 1.0;
+  double attention_factor = 1.0;  ///< on the rotated values, with any scaling
+  /// [rotary_dims / 2]: each pair's frequency is divided by its factor before it is scaled; empty:
+  /// by 1.
+  std::vector<float> factors{};
 };
 
 /// Angle per position of each rotated pair, in radians, and the factor on the rotated values.
@@ -32,10 +35,10 @@ struct RopeFrequencies {
   bool operator==(const RopeFrequencies&) const = default;
 };
 
-/// Frequencies base^(-2i / rotary_dims), divided by `factor` if linear; if yarn, each frequency is
-/// blended between the two according to how often it turns within the original context, and
-/// magnitude = attention_factor * (1 + 0.1 ln factor) (Peng et al., YaRN, 2023, sections 3.2
-/// to 3.4). Throws Error if a parameter is out of range.
+/// Frequencies base^(-2i / rotary_dims) / factors[i], divided by `factor` if linear; if yarn, each
+/// frequency is blended between the two according to how often it turns within the original
+/// context, and magnitude = attention_factor * (1 + 0.1 ln factor) (Peng et al., YaRN, 2023,
+/// sections 3.2 to 3.4). Throws Error if a parameter is out of range.
 [[nodiscard]] TENSOR_PAGER_EXPORT RopeFrequencies
 rope_frequencies(const RopeParameters& parameters);
 

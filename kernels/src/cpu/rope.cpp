@@ -26,6 +26,10 @@ void require_valid(const RopeParameters& p) {
   if (p.scaling == RopeScaling::yarn && p.original_context == 0) {
     throw Error("rope: yarn scaling needs the original context length, which is 0");
   }
+  if (!p.factors.empty() && p.factors.size() != p.rotary_dims / 2) {
+    throw Error("rope: " + std::to_string(p.factors.size()) + " factors for " +
+                std::to_string(p.rotary_dims / 2) + " rotated pairs; give one for each");
+  }
 }
 
 // The pair index whose angle makes `turns` full turns within the original context.
@@ -45,8 +49,10 @@ void apply_yarn(const RopeParameters& p, RopeFrequencies& frequencies) {
     const double unscaled = frequencies.inverse[i];
     frequencies.inverse[i] = unscaled / p.factor * (1.0 - keep) + unscaled * keep;
   }
-  frequencies.magnitude = p.attention_factor;
-  if (p.extrapolation_factor != 0.0) frequencies.magnitude *= 1.0 + 0.1 * std::log(p.factor);
+  // A context that becomes no longer needs no other temperature.
+  if (p.extrapolation_factor != 0.0) {
+    frequencies.magnitude *= 1.0 + 0.1 * std::log(std::max(p.factor, 1.0));
+  }
 }
 
 }  // namespace
@@ -54,10 +60,12 @@ void apply_yarn(const RopeParameters& p, RopeFrequencies& frequencies) {
 RopeFrequencies rope_frequencies(const RopeParameters& p) {
   require_valid(p);
   RopeFrequencies result;
+  result.magnitude = p.attention_factor;
   result.inverse.resize(p.rotary_dims / 2);
   for (std::size_t i = 0; i < result.inverse.size(); ++i) {
     const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(p.rotary_dims);
     result.inverse[i] = std::pow(p.frequency_base, exponent);
+    if (!p.factors.empty()) result.inverse[i] /= static_cast<double>(p.factors[i]);
     if (p.scaling == RopeScaling::linear) result.inverse[i] /= p.factor;
   }
   if (p.scaling == RopeScaling::yarn) apply_yarn(p, result);

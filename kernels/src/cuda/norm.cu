@@ -27,6 +27,7 @@ struct Norm {
   unsigned cols;
   unsigned out_cols;  // what follows cols becomes zeros
   float epsilon;
+  NotFinite not_finite;
 };
 
 __device__ float warp_sum(float v) {
@@ -43,6 +44,11 @@ __device__ float square(const float4& v) {
 
 template <class Out>
 __device__ float row_scale(const Norm<Out>& p, float sum) {
+  // No atomic: whoever writes at the same time writes the same stage.
+  volatile unsigned* const first = p.not_finite.first;
+  if (first != nullptr && !isfinite(sum) && *first > p.not_finite.stage) {
+    *first = p.not_finite.stage;
+  }
   return 1.0F / sqrtf(sum / static_cast<float>(p.cols) + p.epsilon);
 }
 
@@ -182,25 +188,26 @@ void run_checked(const ConstMatrixView& x, const Norm<Out>& p, bool aligned_out,
 }  // namespace
 
 void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const MatrixView& out,
-              cudaStream_t stream) {
+              cudaStream_t stream, const NotFinite& not_finite) {
   require_shape("cuda rms_norm: x", x, x.rows, x.cols);
   require_shape("cuda rms_norm: out", out, x.rows, x.cols);
   const auto cols = static_cast<unsigned>(x.cols);
-  run_checked(
-      x, Norm<float>{x.data, weight, out.data, x.stride, out.stride, x.rows, cols, cols, epsilon},
-      rows_of_float4(out), stream);
+  run_checked(x,
+              Norm<float>{x.data, weight, out.data, x.stride, out.stride, x.rows, cols, cols,
+                          epsilon, not_finite},
+              rows_of_float4(out), stream);
 }
 
 void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const OperandView& out,
-              cudaStream_t stream) {
+              cudaStream_t stream, const NotFinite& not_finite) {
   require_shape("cuda rms_norm: x", x, x.rows, x.cols);
   require_operand("cuda rms_norm: out", out, x.rows, x.cols);
   const auto cols = static_cast<unsigned>(x.cols);
   const auto stride = static_cast<unsigned>(out.stride);
-  run_checked(
-      x,
-      Norm<Operand>{x.data, weight, out.data, x.stride, out.stride, x.rows, cols, stride, epsilon},
-      true, stream);
+  run_checked(x,
+              Norm<Operand>{x.data, weight, out.data, x.stride, out.stride, x.rows, cols, stride,
+                            epsilon, not_finite},
+              true, stream);
 }
 
 }  // namespace tensor_pager::kernels::cuda

@@ -208,6 +208,14 @@ __global__ void __launch_bounds__(kThreads) finish_all(const Scaling p) {
   }
 }
 
+__global__ void __launch_bounds__(kThreads)
+    add_bias_all(Operand* y, std::size_t stride, unsigned cols, const float* bias) {
+  Operand* row = y + blockIdx.x * stride;
+  for (unsigned i = threadIdx.x; i < cols; i += kThreads) {
+    store_rounded(row + i, to_float(row[i]) + bias[i] * kProductScale);
+  }
+}
+
 Scaling scaling(const MatrixView& y, const float* factors, const float* bias) {
   return {y.data, y.stride, static_cast<unsigned>(y.cols), factors, bias};
 }
@@ -261,6 +269,13 @@ void swiglu(const OperandView& gate, const OperandView& up, const OperandView& o
   const unsigned warps = std::clamp(blocks_for(p.out_cols, 8 * kHeld * 32), 2U, kMostThreads / 32);
   gate_all<<<static_cast<unsigned>(out.rows), 32 * warps, 0, stream>>>(p);
   check_launch("swiglu", {out.rows, out.cols});
+}
+
+void add_bias(const OperandView& y, const float* bias, cudaStream_t stream) {
+  if (y.rows * y.cols == 0) return;
+  add_bias_all<<<static_cast<unsigned>(y.rows), kThreads, 0, stream>>>(
+      y.data, y.stride, static_cast<unsigned>(y.cols), bias);
+  check_launch("add_bias", {y.rows, y.cols});
 }
 
 void divide_rows(const MatrixView& y, const float* factors, cudaStream_t stream) {

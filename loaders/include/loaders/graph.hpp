@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -21,11 +22,12 @@ enum class Op {
   /// every head (q_norm, k_norm, if the architecture has them), RoPE, keys and values into the
   /// cache.
   attention_input,
-  /// First slice: a = causal attention. Every slice: x[its rows] += W a.
+  /// First slice: a = causal attention. Every slice: x[its rows] += W a (+ bias).
   attention_output,
-  /// First slice: h = rms_norm(x) * ffn_norm. Every slice: its rows of f = silu(gate h) * (up h).
+  /// First slice: h = rms_norm(x) * ffn_norm. Every slice: its rows of f = silu(gate h) * (up h),
+  /// each product (+ bias).
   ffn_gate_up,
-  /// Every slice: x[its rows] += down f.
+  /// Every slice: x[its rows] += down f (+ bias).
   ffn_down,
   /// h = rms_norm(x) * ffn_norm, softmax(router h), and with it the experts that each token uses
   /// and their weights.
@@ -39,7 +41,7 @@ enum class Op {
   /// For each expert of the step that a token chose: x += weight * (down (silu(gate h) * (up h))).
   moe_experts,
   /// First slice: h = rms_norm(x) * output_norm for the positions whose logits are wanted. Every
-  /// slice: its rows of W h.
+  /// slice: its rows of W h (+ bias).
   output,
 };
 
@@ -57,15 +59,20 @@ enum class WeightRole {
   q_norm,
   k_norm,
   attn_output,
+  attn_output_bias,
   ffn_norm,
   gate,
+  gate_bias,
   up,
+  up_bias,
   gate_up,  ///< of one expert: the rows of gate, then the rows of up
   down,
+  down_bias,
   router,         ///< ffn_gate_inp
   shared_router,  ///< ffn_gate_inp_shexp, a vector
   output_norm,
   output,
+  output_bias,
 };
 
 TENSOR_PAGER_EXPORT std::string_view to_string(WeightRole role);
@@ -122,15 +129,19 @@ struct Graph {
   std::uint32_t token_embedding = 0;
   /// True if the output matrix is the token embedding.
   bool tied_output = false;
-  /// Indices of tensors that the pass does not need (RoPE factors, next-token-prediction blocks,
-  /// ...).
+  /// Index of rope_freqs.weight, if there is one: float [rope_dimension_count / 2], by which the
+  /// frequency of each rotated pair is divided. No step reads it: rotations are made on the host.
+  std::optional<std::uint32_t> rope_factors;
+  /// Indices of tensors that the pass is known to do without: those of the blocks that predict
+  /// tokens beyond the next one (ModelConfig::nextn_predict_layers).
   std::vector<std::uint32_t> unused;
 };
 
 /// Builds the graph of a model. Throws GgufError, which names the key or the tensor, for
-/// hyperparameters that are wrong, a tensor that is missing, and one whose shape is not the one
-/// expected. Types of matrices are not looked at: whether there is a kernel for them is for the
-/// executor to say.
+/// hyperparameters that are wrong, a tensor that is missing, one whose shape is not the one
+/// expected, and one that the architecture has no use for: without it the answer would be wrong.
+/// Types of matrices are not looked at: whether there is a kernel for them is for the executor to
+/// say.
 TENSOR_PAGER_EXPORT Graph build_graph(const GgufModel& model, const GraphOptions& options = {});
 
 /// What the step always reads, sorted, neighbours merged. Experts are not included.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,10 +40,22 @@ struct RopeScaling {
   float factor = 1;
   /// Context length that the model was trained with before it was extended.
   std::uint32_t original_context_length = 0;
-  /// Multiplies the attention temperature that YaRN derives from `factor`.
+  /// Multiplies queries and keys, whatever the kind, beside what YaRN derives from `factor`.
   float attention_factor = 1;
+  /// YaRN's share of unscaled frequencies where it keeps them: 1 is all, 0 makes it linear.
+  float yarn_ext_factor = 1;
   float yarn_beta_fast = 32;
   float yarn_beta_slow = 1;
+};
+
+/// What somebody who runs a model says about its positions, in place of the file.
+struct RopeOverrides {
+  std::optional<RopeScalingKind> scaling{};
+  std::optional<float> factor{};          ///< RopeScaling::factor
+  std::optional<float> frequency_base{};  ///< ModelConfig::rope_freq_base
+  std::optional<std::uint32_t> original_context_length{};
+
+  bool any() const { return scaling || factor || frequency_base || original_context_length; }
 };
 
 /// Sizes that may differ from layer to layer.
@@ -70,6 +83,7 @@ struct ModelConfig {
   /// them.
   std::vector<LayerConfig> layers;
   std::uint32_t nextn_predict_layers = 0;
+  /// Positions that the model can tell apart, with its scaling.
   std::uint32_t context_length = 0;
   std::uint32_t embedding_length = 0;
   std::uint32_t vocab_size = 0;
@@ -80,12 +94,21 @@ struct ModelConfig {
   RopeScaling rope_scaling;
   float rms_epsilon = 0;
   ExpertConfig experts;
+  /// Elements of the longest norm or bias that is not stored as float32; 0 if all are.
+  std::uint32_t longest_narrow_vector = 0;
 
   std::uint32_t block_count() const { return static_cast<std::uint32_t>(layers.size()); }
 };
 
-/// Reads the hyperparameters of a model. Throws GgufError, which names the key: for an architecture
-/// that is not supported, a missing key, or a value that is out of range or contradicts another.
+/// Reads the hyperparameters of a model. Throws GgufError, which names the key: for a file that is
+/// no language model (an adapter, an importance matrix, an embedding model or a reranker), an
+/// architecture that is not supported, a missing key, or a value that is out of range or
+/// contradicts another.
 TENSOR_PAGER_EXPORT ModelConfig read_model_config(const GgufModel& model);
+
+/// Puts `overrides` in the place of what the file says. A factor without a kind is one of the
+/// file's kind, or linear where it has none. The context grows to original_context_length * factor.
+/// A kind of scaling without a factor, here and in the file, changes nothing.
+TENSOR_PAGER_EXPORT void override_rope(ModelConfig& config, const RopeOverrides& overrides);
 
 }  // namespace tensor_pager::loaders

@@ -32,10 +32,10 @@ MappedFileStore::~MappedFileStore() {
 void MappedFileStore::open_files(const std::vector<std::filesystem::path>& paths) {
   if (paths.empty()) throw StoreError("a file store needs at least one file");
   for (const std::filesystem::path& path : paths) {
-    files_.push_back({.path = path,
-                      .descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC),
-                      .offset = {},
-                      .size = {}});
+    // Opening a pipe would wait for somebody who writes to it.
+    constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    files_.push_back(
+        {.path = path, .descriptor = ::open(path.c_str(), kFlags), .offset = {}, .size = {}});
     File& file = files_.back();
     if (file.descriptor < 0)
       throw StoreError(failed_call("open of " + path.string()) + "; give a file that can be read");

@@ -23,15 +23,18 @@ class CpuOperations final : public Operations {
   bool begin_rehearsal() override { return false; }
   void end_rehearsal() override {}
   void use_scratch(const DeviceBuffer& /*scratch*/) override {}
+  void begin_watch() override { not_finite_.reset(); }
+  std::optional<std::uint32_t> first_not_finite() const override { return not_finite_; }
+
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                          std::size_t count) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const kernels::MatrixView& y,
               const MatmulOptions& options) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
-              std::size_t first_col) override;
-  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+              std::size_t first_col, const float* bias) override;
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, const NormOptions& options,
                 const kernels::MatrixView& out) override;
-  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, const NormOptions& options,
                 const ActivationView& out) override;
   void convert(const kernels::ConstMatrixView& x, const ActivationView& out) override;
   void rope_queries(const kernels::MatrixView& q, std::size_t heads,
@@ -51,6 +54,7 @@ class CpuOperations final : public Operations {
 
  private:
   std::optional<kernels::RopeTable> rope_table_;
+  std::optional<std::uint32_t> not_finite_;
 };
 
 }  // namespace tensor_pager::qwen

@@ -2,8 +2,10 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 
 #include "kernels/cuda/matmul.hpp"
+#include "kernels/cuda/norm.hpp"
 #include "kernels/cuda/rope.hpp"
 #include "qwen/operations.hpp"
 
@@ -30,15 +32,18 @@ class CudaOperations final : public Operations {
   void end_rehearsal() override;
   void use_scratch(const DeviceBuffer& scratch) override;
 
+  void begin_watch() override;
+  std::optional<std::uint32_t> first_not_finite() const override { return not_finite_; }
+
   void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                          std::size_t count) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const kernels::MatrixView& y,
               const MatmulOptions& options) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
-              std::size_t first_col) override;
-  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+              std::size_t first_col, const float* bias) override;
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, const NormOptions& options,
                 const kernels::MatrixView& out) override;
-  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
+  void rms_norm(const kernels::ConstMatrixView& x, const float* weight, const NormOptions& options,
                 const ActivationView& out) override;
   void convert(const kernels::ConstMatrixView& x, const ActivationView& out) override;
   void rope_queries(const kernels::MatrixView& q, std::size_t heads,
@@ -59,13 +64,17 @@ class CudaOperations final : public Operations {
  private:
   class Stream;
   class Staging;
+  class WatchedWord;
 
+  kernels::cuda::NotFinite noting(const NormOptions& options) const;
   void upload(const RowReader& read, std::size_t bytes, std::byte* device);
 
   // Shared pointers, since they can be destroyed where the types are not complete.
   std::shared_ptr<Stream> stream_;
   std::array<std::shared_ptr<Staging>, 2> uploads_;
   std::shared_ptr<Staging> downloads_;
+  std::shared_ptr<WatchedWord> watched_;     // what norms note
+  std::optional<std::uint32_t> not_finite_;  // of it, when the host last waited
   std::size_t next_upload_ = 0;
   std::uint64_t host_waits_ = 0;
   kernels::cuda::Products products_;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,7 +46,8 @@ class ForwardPass {
   void rehearse();
 
   /// Appends the tokens to the `past` ones in the cache, and hands the logits of the last `wanted`
-  /// of them (PassSize) to `sink`. As many tokens as the PassSize says.
+  /// of them (PassSize) to `sink`. As many tokens as the PassSize says. Throws Error that names the
+  /// layer after which something was not a number: logits that are none never come to `sink`.
   void run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
            const PassProgress& progress = {});
 
@@ -68,6 +70,9 @@ class ForwardPass {
   void ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch);
   void ffn_down(const loaders::Step& step, const Ubatch& ubatch);
   void output(const loaders::Step& step, LogitsSink& sink);
+  void hand_over(std::size_t first, std::size_t first_token, const kernels::MatrixView& logits,
+                 LogitsSink& sink);
+  void require_numbers() const;
   void last_logits(const loaders::Step& step, const loaders::WeightSlice& slice,
                    const kernels::MatrixView& h, LogitsSink& sink);
 
@@ -75,7 +80,8 @@ class ForwardPass {
                const ActivationView& x, const kernels::MatrixView& y);
   template <class Out>
   void norm(const loaders::Step& step, loaders::WeightRole role, const kernels::MatrixView& x,
-            const Out& out);
+            const Out& out, std::optional<std::uint32_t> stage = {});
+  const float* bias(const loaders::Step& step, loaders::WeightRole role);
   void norm_heads(const loaders::Step& step, loaders::WeightRole role,
                   const kernels::MatrixView& x);
   const std::byte* data(const loaders::WeightSlice& slice) const;

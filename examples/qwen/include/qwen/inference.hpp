@@ -34,12 +34,13 @@ class Inference {
             const InferenceOptions& options = {});
 
   /// Begins a new sequence with these tokens, as many as the plan's prefill has. The logits of the
-  /// last PassSize::wanted of them go to `sink`.
+  /// last PassSize::wanted of them go to `sink`. Throws what ForwardPass::run throws; a sequence
+  /// can then be begun anew.
   void prefill(std::span<const loaders::TokenId> tokens, LogitsSink& sink,
                const PassProgress& progress = {});
 
   /// Appends one token; its logits go to `sink`. The first call gives prefill's buffers back to the
-  /// arena. Throws Error if the context is full.
+  /// arena. Throws Error if the context is full, and what ForwardPass::run throws.
   void decode(loaders::TokenId token, LogitsSink& sink);
 
   std::uint32_t position() const { return position_; }

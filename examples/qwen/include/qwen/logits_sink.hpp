@@ -25,7 +25,8 @@ class LogitsSink {
                     const kernels::ConstMatrixView& logits) = 0;
 };
 
-/// Keeps the logits of the last wanted position: what generation needs.
+/// Keeps the logits of the last wanted position: what generation needs. Those of rows beyond the
+/// vocabulary are left out.
 class LastLogits final : public LogitsSink {
  public:
   /// `wanted` positions in all, `vocabulary` tokens.

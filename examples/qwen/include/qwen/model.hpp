@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/weight_type.hpp"
 #include "loaders/gguf.hpp"
@@ -17,17 +18,25 @@ struct Model {
   loaders::ModelConfig config;
   /// Nothing if the file has no vocabulary: it then takes and gives token ids.
   std::optional<loaders::Tokenizer> tokenizer;
+  /// What the frequency of each rotated pair is divided by (Graph::rope_factors); empty: by 1.
+  std::vector<float> rope_factors{};
 };
 
-/// Opens a model and makes sure that every step of its pass can be run. Throws GgufError or
-/// TokenizerError for a bad file, Error for an architecture that is not supported yet, GgufError
-/// that names the tensor and its type if there is no kernel for it.
-Model open_model(const std::filesystem::path& path);
+/// Opens a model and makes sure that every step of its pass can be run, with `rope` in place of
+/// what the file says. Throws GgufError or TokenizerError for a bad file, Error for an architecture
+/// that is not supported yet, GgufError that names the tensor and its type if there is no kernel
+/// for it, and what MappedFileStore throws if the file cannot be read.
+Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides& rope = {});
+
+/// Tokens that an answer can have: rows of the embedding beyond the vocabulary are padding. All
+/// rows, if the file has no vocabulary.
+std::size_t vocabulary_size(const Model& model);
 
 /// The kernels' name for a tensor's type. Throws the model's error that names tensor and type.
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor);
 
-/// The model's own name or, where its file has none, the file's.
+/// The model's own name or, where its file has none, the file's; fit to be shown
+/// (loaders::printable).
 std::string display_name(const Model& model);
 
 /// What most matrices are stored as: by the file's own word, "Q4_K_M", say, or where it has none

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "kernels/attention.hpp"
@@ -35,6 +36,12 @@ class Operations {
     bool any_range = false;       ///< x is the result of swiglu, which may be large
   };
 
+  struct NormOptions {
+    float epsilon = 0;
+    /// What first_not_finite() says if a row of x is not numbers; nothing: nobody looks.
+    std::optional<std::uint32_t> stage{};
+  };
+
   Operations() = default;
   virtual ~Operations() = default;
   Operations(const Operations&) = delete;
@@ -61,19 +68,25 @@ class Operations {
   /// Valid until the next call. Without it, no operation may be called.
   virtual void use_scratch(const DeviceBuffer& scratch) = 0;
 
+  /// Forgets what norms have noted so far. Queued: it is the beginning of a pass.
+  virtual void begin_watch() = 0;
+  /// The least stage that a norm has noted since, of work that has ended: on a GPU, what download()
+  /// has waited for. Costs nothing while there is none.
+  virtual std::optional<std::uint32_t> first_not_finite() const = 0;
+
   /// Prepares rotations for positions [first, first + count), until the next call.
   virtual void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
                                  std::size_t count) = 0;
 
   virtual void matmul(const kernels::Weights& w, const ActivationView& x,
                       const kernels::MatrixView& y, const MatmulOptions& options) = 0;
-  /// Columns [first_col, first_col + w.rows) of y, which swiglu reads.
+  /// Columns [first_col, first_col + w.rows) of y, which swiglu reads; `bias` [w.rows] may be null.
   virtual void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
-                      std::size_t first_col) = 0;
-  virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
-                        const kernels::MatrixView& out) = 0;
-  virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight, float epsilon,
-                        const ActivationView& out) = 0;
+                      std::size_t first_col, const float* bias) = 0;
+  virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight,
+                        const NormOptions& options, const kernels::MatrixView& out) = 0;
+  virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight,
+                        const NormOptions& options, const ActivationView& out) = 0;
   /// The result of a norm, as activations.
   virtual void convert(const kernels::ConstMatrixView& x, const ActivationView& out) = 0;
   /// Rotates queries, which may be changed to the form that attention() reads. Positions must have

@@ -34,9 +34,11 @@ class Perplexity {
 /// running maximum and sum.
 class TokenScores final : public LogitsSink {
  public:
-  /// `targets[i]` is the token that the logits of wanted position i should predict. Wanted
-  /// positions beyond the targets are not scored. The targets outlive this object.
-  explicit TokenScores(std::span<const loaders::TokenId> targets);
+  /// `targets[i]` is the token that the logits of wanted position i should predict, one of
+  /// `vocabulary` tokens; logits of rows beyond are not counted. Wanted positions beyond the
+  /// targets are not scored. The targets outlive this object. Throws Error for a target that is no
+  /// token.
+  TokenScores(std::span<const loaders::TokenId> targets, std::size_t vocabulary);
 
   void take(std::size_t first, std::size_t first_token,
             const kernels::ConstMatrixView& logits) override;
@@ -52,6 +54,7 @@ class TokenScores final : public LogitsSink {
   };
 
   std::span<const loaders::TokenId> targets_;
+  std::size_t vocabulary_;
   std::vector<Score> scores_;
 };
 

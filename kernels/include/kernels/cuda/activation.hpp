@@ -18,6 +18,9 @@ TENSOR_PAGER_EXPORT void swiglu(const ConstMatrixView& gate, const ConstMatrixVi
 TENSOR_PAGER_EXPORT void swiglu(const OperandView& gate, const OperandView& up,
                                 const OperandView& out, cudaStream_t stream);
 
+/// y[t, r] += bias[r] for products that were kept as operands, times kProductScale.
+TENSOR_PAGER_EXPORT void add_bias(const OperandView& y, const float* bias, cudaStream_t stream);
+
 /// out = a + b; out may be a or b.
 TENSOR_PAGER_EXPORT void add(const ConstMatrixView& a, const ConstMatrixView& b,
                              const MatrixView& out, cudaStream_t stream);
