@@ -103,6 +103,39 @@ TEST(TokenizerMerges, StopAtWordBoundaries) {
   EXPECT_THAT(Tokenizer(vocabulary).encode("12a a"), ElementsAre('1', '2', 'a', space_a));
 }
 
+/// The tokens of `text` where `left` and `right`, one character each, merge if they are in one
+/// word.
+std::size_t tokens_of_pair(const std::string& pre, const std::string& left,
+                           const std::string& right) {
+  Vocabulary vocabulary = byte_vocabulary();
+  vocabulary.pre = pre;
+  for (const std::string& character : {left, right}) {
+    for (std::size_t i = 1; i < character.size(); ++i) {
+      add_merge(vocabulary, character.substr(0, i), character.substr(i, 1));
+    }
+  }
+  add_merge(vocabulary, left, right);
+  return Tokenizer(vocabulary).encode(left + right, {.nfc = false}).size();
+}
+
+TEST(PreTokenizers, MarksArePartsOfWordsInQwen35) {
+  const std::string ka = "\u0915";      // a letter
+  const std::string vowel = "\u093F";   // a mark
+  const std::string accent = "\u0301";  // likewise
+  for (const char* name : {"qwen2", "deepseek-r1-qwen", "f2llmv2", "kormo", "megrez"}) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(tokens_of_pair(name, ka, vowel), 2);
+    EXPECT_EQ(tokens_of_pair(name, accent, "!"), 1);
+    EXPECT_EQ(tokens_of_pair(name, "1", "2"), 2);
+  }
+  EXPECT_EQ(tokens_of_pair("qwen35", ka, vowel), 1);
+  EXPECT_EQ(tokens_of_pair("qwen35", vowel, ka), 1);
+  EXPECT_EQ(tokens_of_pair("qwen35", accent, "!"), 2);
+  EXPECT_EQ(tokens_of_pair("qwen35", "!", accent), 1);
+  EXPECT_EQ(tokens_of_pair("qwen35", "1", accent), 2);
+  EXPECT_EQ(tokens_of_pair("qwen35", "1", "2"), 2);
+}
+
 TEST(TokenizerLiterals, MatchLeftmostThenLongest) {
   Vocabulary vocabulary = byte_vocabulary();
   const TokenId shorter = add_token(vocabulary, "<x>", TokenType::control);

@@ -64,7 +64,8 @@ struct DecodeOptions {
   bool render_control = true;  ///< write control tokens as their names; false: leave them out
 };
 
-/// Text to token ids and back: byte-level byte-pair encoding with the Qwen pre-tokeniser.
+/// Text to token ids and back: byte-level byte-pair encoding with the Qwen pre-tokenisers: `qwen2`
+/// (also by the names `deepseek-r1-qwen`, `f2llmv2`, `kormo` and `megrez`) and `qwen35`.
 ///
 /// Encoding follows the model's own `tokenizer.json`: control and user-defined tokens are matched
 /// first (leftmost, then longest), what lies between is normalised to NFC, cut into words by the
