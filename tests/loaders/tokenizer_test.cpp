@@ -173,6 +173,7 @@ TEST(Tokenizer, AddsBosWhenTheVocabularyAsks) {
   vocabulary.bos = add_token(vocabulary, "<s>", TokenType::control);
   vocabulary.eos = 0;
   EXPECT_THAT(Tokenizer(vocabulary).encode("a"), ElementsAre('a'));
+  EXPECT_FALSE(Tokenizer(vocabulary).adds_bos());
   vocabulary.add_bos = true;
   const Tokenizer tokenizer(vocabulary);
   EXPECT_THAT(tokenizer.encode("a"), ElementsAre(256, 'a'));
@@ -180,6 +181,7 @@ TEST(Tokenizer, AddsBosWhenTheVocabularyAsks) {
   EXPECT_THAT(tokenizer.encode("a", {.add_bos = false}), ElementsAre('a'));
   EXPECT_EQ(tokenizer.bos(), TokenId{256});
   EXPECT_EQ(tokenizer.eos(), TokenId{0});
+  EXPECT_TRUE(tokenizer.adds_bos());
 }
 
 TEST(Tokenizer, TypesMayBeAbsent) {
@@ -390,6 +392,22 @@ TEST(ReadVocabulary, TakesAllFields) {
   EXPECT_EQ(vocabulary->bos, TokenId{3});
   EXPECT_EQ(vocabulary->eos, std::nullopt);
   EXPECT_THAT(Tokenizer(*vocabulary).encode("abb<s>"), ElementsAre(3, 2, 1, 3));
+}
+
+TEST(ReadVocabulary, TakesTheTokensThatEndGeneration) {
+  Metadata metadata = vocabulary_metadata({1, 1, 1, 3});
+  std::uint32_t id = 10;
+  for (const char* name : {"eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep"}) {
+    metadata.insert(std::string("tokenizer.ggml.") + name + "_token_id", {.value = id++});
+  }
+  const auto vocabulary = read_vocabulary(metadata);
+  ASSERT_TRUE(vocabulary);
+  EXPECT_EQ(vocabulary->eos, TokenId{10});
+  EXPECT_EQ(vocabulary->eot, TokenId{11});
+  EXPECT_EQ(vocabulary->eom, TokenId{12});
+  EXPECT_EQ(vocabulary->fim_pad, TokenId{13});
+  EXPECT_EQ(vocabulary->fim_repo, TokenId{14});
+  EXPECT_EQ(vocabulary->fim_separator, TokenId{15});
 }
 
 TEST(ReadVocabulary, IsNothingForModelsWithout) {

@@ -44,7 +44,13 @@ struct Vocabulary {
   std::vector<std::string> merges;  ///< "left right", best first
   std::optional<TokenId> bos;       ///< beginning of a sequence
   std::optional<TokenId> eos;       ///< end of a sequence
-  bool add_bos = false;             ///< whether the model was trained with `bos` before each text
+  std::optional<TokenId> eot;       ///< end of a turn
+  std::optional<TokenId> eom;       ///< end of a message
+  /// Behind a completed file: padding, the next repository, the next file.
+  std::optional<TokenId> fim_pad;
+  std::optional<TokenId> fim_repo;
+  std::optional<TokenId> fim_separator;
+  bool add_bos = false;  ///< whether the model was trained with `bos` before each text
 };
 
 class Metadata;
@@ -91,6 +97,8 @@ class TENSOR_PAGER_EXPORT Tokenizer {
   std::size_t size() const;
   std::optional<TokenId> bos() const;
   std::optional<TokenId> eos() const;
+  /// Whether encode puts `bos` before each text, unless it is told not to.
+  bool adds_bos() const;
 
   /// Ids of `text`; an empty text has none (but `bos`). Throws TokenizerError if `text` is not
   /// UTF-8, naming the byte offset, if it is 4 GiB or longer, or if it needs a byte that the
