@@ -29,11 +29,7 @@ std::string read_file(const std::filesystem::path& path) {
 
 std::vector<loaders::TokenId> encode(const qwen::Model& model, const std::string& text,
                                      const std::string& where) {
-  if (!model.tokenizer) {
-    throw qwen::Error(fmt::format(
-        "{}: the model has no vocabulary, so it takes no text; give token ids with --tokens",
-        model.gguf.files().front().path.string()));
-  }
+  if (!model.tokenizer) throw qwen::Error(model.no_tokenizer);
   if (text.empty()) throw qwen::Error(where + " is empty; give at least one character");
   try {
     return model.tokenizer->encode(text);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/attention.hpp"
+#include "loaders/end_of_generation.hpp"
 #include "loaders/graph.hpp"
 #include "qwen/error.hpp"
 
@@ -74,6 +75,27 @@ void require_kernels(const loaders::GgufModel& gguf, const loaders::Graph& graph
   }
 }
 
+// What stands in the way of text is kept, and not thrown: a model can be run on token ids.
+void read_tokens(Model& model) {
+  model.vocabulary = model.config.vocab_size;
+  try {
+    const auto vocabulary = loaders::read_vocabulary(model.gguf.metadata());
+    if (!vocabulary) {
+      model.no_tokenizer = fmt::format(
+          "{}: the model has no vocabulary, so it takes no text; give token ids with --tokens",
+          model.gguf.files().front().path.string());
+      return;
+    }
+    model.vocabulary = vocabulary->tokens.size();
+    model.ends = loaders::end_of_generation(*vocabulary);
+    model.tokenizer.emplace(*vocabulary);
+  } catch (const loaders::TokenizerError& error) {
+    model.no_tokenizer = error.what();
+  } catch (const loaders::GgufError& error) {
+    model.no_tokenizer = error.what();
+  }
+}
+
 }  // namespace
 
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor) {
@@ -85,14 +107,12 @@ kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::T
 }
 
 Model open_model(const std::filesystem::path& path) {
-  Model model{.gguf = loaders::GgufModel::open(path), .config = {}, .tokenizer = {}};
+  Model model{.gguf = loaders::GgufModel::open(path), .config = {}};
   model.config = loaders::read_model_config(model.gguf);
   require_dense(model.config);
   require_attention_shape(model.gguf, model.config);
   require_kernels(model.gguf, loaders::build_graph(model.gguf));
-  if (const auto vocabulary = loaders::read_vocabulary(model.gguf.metadata())) {
-    model.tokenizer.emplace(*vocabulary);
-  }
+  read_tokens(model);
   return model;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/weight_type.hpp"
 #include "loaders/gguf.hpp"
@@ -15,13 +17,20 @@ namespace tensor_pager::qwen {
 struct Model {
   loaders::GgufModel gguf;
   loaders::ModelConfig config;
-  /// Nothing if the file has no vocabulary: it then takes and gives token ids.
-  std::optional<loaders::Tokenizer> tokenizer;
+  /// Nothing if the file has no vocabulary, or one that is not understood: the model then takes and
+  /// gives token ids, and `no_tokenizer` says why.
+  std::optional<loaders::Tokenizer> tokenizer{};
+  std::string no_tokenizer{};
+  /// Tokens of the vocabulary, or rows of the output matrix where the file has none. Rows beyond
+  /// them are padding.
+  std::size_t vocabulary = 0;
+  /// With these a generation ends, ascending; empty if the file has no vocabulary.
+  std::vector<loaders::TokenId> ends{};
 };
 
-/// Opens a model and makes sure that every step of its pass can be run. Throws GgufError or
-/// TokenizerError for a bad file, Error for an architecture that is not supported yet, GgufError
-/// that names the tensor and its type if there is no kernel for it.
+/// Opens a model and makes sure that every step of its pass can be run. Throws GgufError for a bad
+/// file, Error for an architecture that is not supported yet, GgufError that names the tensor and
+/// its type if there is no kernel for it. A vocabulary that cannot be used is no failure here.
 Model open_model(const std::filesystem::path& path);
 
 /// The kernels' name for a tensor's type. Throws the model's error that names tensor and type.
