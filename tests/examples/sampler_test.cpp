@@ -321,14 +321,19 @@ TEST(Candidates, FiltersOfLargeVocabulariesKeepWhatTheirDefinitionsSay) {
     for (float& logit : logits) {
       logit = static_cast<float>(std::round(static_cast<double>(random() % 2000) / 100) * spread);
     }
-    Candidates sorted = candidates(logits, kTokens);
+    const auto all = [&] {
+      Candidates candidates;
+      assign(candidates, logits, kTokens);
+      return candidates;
+    };
+    Candidates sorted = all();
     std::ranges::stable_sort(sorted, std::ranges::greater(), &Candidate::logit);
     const auto expect_first = [&](const Candidates& kept, std::size_t count) {
       ASSERT_EQ(kept.size(), count);
       for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(kept[i].token, sorted[i].token);
     };
     for (const std::size_t k : {1U, 40U, 5000U, 151'000U, 200'000U}) {
-      Candidates kept = candidates(logits, kTokens);
+      Candidates kept = all();
       keep_top_k(kept, k);
       expect_first(kept, std::min<std::size_t>(k, kTokens));
     }
@@ -340,7 +345,7 @@ TEST(Candidates, FiltersOfLargeVocabulariesKeepWhatTheirDefinitionsSay) {
       for (const Candidate& c : sorted) wanted += odds(c) * static_cast<double>(p);
       std::size_t count = 0;
       for (double sum = 0; count == 0 || sum < wanted; ++count) sum += odds(sorted[count]);
-      Candidates kept = candidates(logits, kTokens);
+      Candidates kept = all();
       keep_top_p(kept, p);
       // Sums in another order round differently: an equal neighbour may be in or out.
       EXPECT_NEAR(static_cast<double>(kept.size()), static_cast<double>(count), 1);

@@ -38,12 +38,11 @@ void sort_next(Candidates& candidates, std::size_t begin, std::size_t end) {
 
 }  // namespace
 
-Candidates candidates(std::span<const float> logits, std::size_t vocabulary) {
-  Candidates all(std::min(logits.size(), vocabulary));
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    all[i] = {.token = static_cast<loaders::TokenId>(i), .logit = logits[i]};
+void assign(Candidates& candidates, std::span<const float> logits, std::size_t vocabulary) {
+  candidates.resize(std::min(logits.size(), vocabulary));
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    candidates[i] = {.token = static_cast<loaders::TokenId>(i), .logit = logits[i]};
   }
-  return all;
 }
 
 void penalize(Candidates& candidates, const TokenCounts& counts, const Penalties& penalties) {

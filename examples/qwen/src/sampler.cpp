@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <utility>
-
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
@@ -35,21 +33,21 @@ void Sampler::accept(loaders::TokenId token) {
 }
 
 loaders::TokenId Sampler::choose(std::span<const float> logits) {
-  Candidates left = candidates(logits, vocabulary_);
-  penalize(left, counts_, options_.penalties);
-  keep_finite(left);
-  if (left.empty()) {
+  assign(candidates_, logits, vocabulary_);
+  penalize(candidates_, counts_, options_.penalties);
+  keep_finite(candidates_);
+  if (candidates_.empty()) {
     throw Error(
         fmt::format("none of {} logits is a finite number, so no token can be chosen; is the model "
                     "file damaged?",
                     logits.size()));
   }
-  const loaders::TokenId token = choose_from(std::move(left));
+  const loaders::TokenId token = choose_from(candidates_);
   accept(token);
   return token;
 }
 
-loaders::TokenId Sampler::choose_from(Candidates candidates) {
+loaders::TokenId Sampler::choose_from(Candidates& candidates) {
   // The filters never take out the most likely one.
   if (options_.temperature <= 0) return most_likely(candidates);
   keep_top_k(candidates, options_.top_k);

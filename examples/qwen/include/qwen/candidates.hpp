@@ -19,8 +19,9 @@ struct Candidate {
 };
 using Candidates = std::vector<Candidate>;
 
-/// The first `vocabulary` tokens with their logits: candidate i is token i.
-Candidates candidates(std::span<const float> logits, std::size_t vocabulary);
+/// Makes them the first `vocabulary` tokens with their logits: candidate i is token i. Memory that
+/// they have is used again.
+void assign(Candidates& candidates, std::span<const float> logits, std::size_t vocabulary);
 
 /// How often each token was among the last ones. A token that was not has no entry.
 using TokenCounts = std::unordered_map<loaders::TokenId, std::uint32_t>;

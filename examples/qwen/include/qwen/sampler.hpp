@@ -42,13 +42,14 @@ class Sampler {
 
  private:
   void accept(loaders::TokenId token);
-  loaders::TokenId choose_from(Candidates candidates);
+  loaders::TokenId choose_from(Candidates& candidates);
 
   SamplerOptions options_;
   std::size_t vocabulary_;
   std::deque<loaders::TokenId> last_;
   TokenCounts counts_;  // of last_
   std::mt19937_64 random_;
+  Candidates candidates_;  // of the token that is chosen
 };
 
 }  // namespace tensor_pager::qwen
