@@ -178,7 +178,7 @@ Options parse_options(int argc, const char* const* argv) {
           "Runs a Qwen model whose weights are paged through an arena smaller than they are.",
       .usage = "-m FILE (-p TEXT | -f FILE | --tokens FILE) [OPTION...]",
       .examples = {"-m model.gguf -p \"Once upon a time\" -n 64 --arena 25%",
-                   "-m model.gguf -f prompt.txt -n -1 --temp 0.7 --top-k 20 --top-p 0.8 --seed -1",
+                   "-m model.gguf -f prompt.txt -n 512 --temp 0.7 --top-k 20 --top-p 0.8 --seed 7",
                    "-m model.gguf -f prompt.txt --vram 8GiB --stats stats.json --trace trace.json",
                    "-m model.gguf -f text.txt --perplexity -c 512 -q"},
   });
