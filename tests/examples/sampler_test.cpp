@@ -311,6 +311,15 @@ TEST(Sampler, ExtremeTemperaturesAreLimits) {
   for (const int count : counts) EXPECT_NEAR(count, 1000, 150);
 }
 
+// A share that is reached exactly is enough.
+TEST(Candidates, TopPKeepsNoMoreThanItTakes) {
+  const std::vector<float> equal(8, 1.0F);
+  Candidates kept;
+  assign(kept, equal, equal.size());
+  keep_top_p(kept, 0.5F);
+  EXPECT_EQ(kept.size(), 4U);
+}
+
 // What is sorted only as far as needed is the same as what is sorted altogether.
 TEST(Candidates, FiltersOfLargeVocabulariesKeepWhatTheirDefinitionsSay) {
   constexpr std::size_t kTokens = 152'064;
