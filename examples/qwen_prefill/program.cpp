@@ -220,10 +220,11 @@ void Run::say_that_context_is_full(std::uint32_t generated) const {
 
 void Run::warn_about_prompt() const {
   if (!begins_twice(model_, prompt_)) return;
-  fmt::print(stderr,
-             "qwen_prefill: warning: the prompt begins with {} twice, since the model's file adds "
-             "one to each text; leave it out of the text\n",
-             model_.tokenizer->bytes(prompt_.front()));
+  fmt::print(
+      stderr,
+      "qwen_prefill: warning: the prompt begins with {:?} twice, since the model's file adds "
+      "one to each text; leave it out of the text\n",
+      model_.tokenizer->bytes(prompt_.front()));
 }
 
 void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits) {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <random>
@@ -13,8 +12,6 @@
 namespace tensor_pager::qwen_prefill {
 namespace {
 
-constexpr std::string_view kPrefix = "general.sampling.";
-
 // llama.cpp's.
 constexpr float kTemperature = 0.8F;
 constexpr std::int32_t kTopK = 40;
@@ -23,7 +20,7 @@ constexpr float kMinP = 0.05F;
 constexpr std::int32_t kRepeatLastN = 64;
 
 std::string key(std::string_view name) {
-  return fmt::format("{}{}", kPrefix, name);
+  return fmt::format("general.sampling.{}", name);
 }
 
 std::optional<float> read_number(const loaders::Metadata& metadata, std::string_view name) {
@@ -34,17 +31,23 @@ std::optional<float> read_number(const loaders::Metadata& metadata, std::string_
   return number;
 }
 
+std::optional<float> read_positive(const loaders::Metadata& metadata, std::string_view name) {
+  const auto number = read_number(metadata, name);
+  if (number && *number <= 0) {
+    throw metadata.error(
+        key(name), fmt::format("{} is not a positive number; convert the model again", *number));
+  }
+  return number;
+}
+
 // Keys that ask for what this program does not have: another order of steps, other samplers.
 std::vector<std::string> keys_not_followed(const loaders::Metadata& metadata) {
-  constexpr std::array<std::string_view, 6> kFollowed = {
-      "temp", "top_k", "top_p", "min_p", "penalty_repeat", "penalty_last_n"};
-  std::vector<std::string> names;
-  for (const auto& [name, entry] : metadata.entries()) {
-    if (!name.starts_with(kPrefix)) continue;
-    if (std::ranges::find(kFollowed, name.substr(kPrefix.size())) != kFollowed.end()) continue;
-    names.push_back(name);
+  std::vector<std::string> keys;
+  for (const char* name : {"sequence", "xtc_probability", "xtc_threshold", "mirostat",
+                           "mirostat_tau", "mirostat_eta"}) {
+    if (metadata.contains(key(name))) keys.push_back(key(name));
   }
-  return names;
+  return keys;
 }
 
 // Picks numbers, and notes where they are from.
@@ -78,7 +81,7 @@ SamplingWishes sampling_advice(const loaders::Metadata& metadata) {
           .top_k = metadata.get_optional<std::int32_t>(key("top_k")),
           .top_p = read_number(metadata, "top_p"),
           .min_p = read_number(metadata, "min_p"),
-          .repeat_penalty = read_number(metadata, "penalty_repeat"),
+          .repeat_penalty = read_positive(metadata, "penalty_repeat"),
           .repeat_last_n = metadata.get_optional<std::int32_t>(key("penalty_last_n"))};
 }
 

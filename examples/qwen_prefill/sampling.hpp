@@ -23,7 +23,7 @@ struct SamplingWishes {
 };
 
 /// The advice of a file's makers: its keys `general.sampling.*`. Throws GgufError if one has the
-/// wrong type or is not finite.
+/// wrong type, is not finite, or penalises by a factor that is not positive.
 SamplingWishes sampling_advice(const loaders::Metadata& metadata);
 
 struct Sampling {

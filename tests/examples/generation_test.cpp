@@ -366,6 +366,11 @@ TEST_F(Generation, FollowsTheAdviceOfTheFile) {
   EXPECT_EQ(refused.status, 1);
   EXPECT_THAT(refused.err,
               AllOf(HasSubstr("general.sampling.top_p"), HasSubstr("is not a finite number")));
+
+  edited.set("general.sampling.top_p", 0.8F).set("general.sampling.penalty_repeat", 0.0F);
+  EXPECT_THAT(
+      run(edited.write(directory_ / "bad.gguf"), {}).err,
+      AllOf(HasSubstr("general.sampling.penalty_repeat"), HasSubstr("0 is not a positive number")));
 }
 
 TEST_F(Generation, IsGreedyUnlessSomebodyWantsOtherwise) {
@@ -380,7 +385,7 @@ TEST_F(Generation, WarnsOfTwoBeginnings) {
   EditedModel edited(model());
   edited.set("tokenizer.ggml.add_bos_token", true);
   const std::string adds = write(edited);
-  const std::string twice = "begins with <|endoftext|> twice";
+  const std::string twice = "begins with \"<|endoftext|>\" twice";
   const auto said = [](const std::string& model, const std::string& prompt) {
     const ProcessResult result = run_model(model, {"-q", "-n", "1", "-p", prompt});
     EXPECT_EQ(result.status, 0);
