@@ -3,6 +3,7 @@ find_package(PCRE2 REQUIRED)
 find_package(UTF8PROC REQUIRED)
 
 target_sources(tensor_pager_loaders PRIVATE
+  src/end_of_generation.cpp
   src/tokenizer.cpp
   src/tokenizer_literals.cpp
   src/tokenizer_merges.cpp

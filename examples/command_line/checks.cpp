@@ -1,6 +1,7 @@
 #include "command_line/checks.hpp"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <string>
 
 namespace tensor_pager::command_line {
@@ -24,6 +25,14 @@ CLI::Validator positive() {
 
 CLI::Validator not_negative() {
   return check([](double number) { return number >= 0; }, " is less than 0");
+}
+
+CLI::Validator finite() {
+  return check([](double number) { return std::isfinite(number); }, " is not a finite number");
+}
+
+CLI::Validator share() {
+  return check([](double number) { return number >= 0 && number <= 1; }, " is not from 0 to 1");
 }
 
 }  // namespace tensor_pager::command_line

@@ -25,18 +25,19 @@ int fail(std::string_view program, int status, std::string message) {
   return status;
 }
 
-void finish_output() {
-  errno = 0;
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
-  const std::string cause = errno != 0 ? ": " + std::generic_category().message(errno) : "";
+[[noreturn]] void throw_output_failure(int error) {
+  const std::string cause = error != 0 ? ": " + std::generic_category().message(error) : "";
   throw std::runtime_error("stdout: cannot write" + cause +
                            "; is the disk full, or the reader gone?");
 }
 
-}  // namespace
+void finish_output() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw_output_failure(errno);
+}
 
-int run_program(std::string_view name, const std::function<void()>& work,
-                std::string_view out_of_memory) {
+void work_and_print(const std::function<void()>& work) {
   try {
     try {
       work();
@@ -44,6 +45,19 @@ int run_program(std::string_view name, const std::function<void()>& work,
       fmt::print("{}", text.what());
     }
     finish_output();
+  } catch (const std::system_error& error) {
+    // Text longer than the stream's buffer fails while fmt prints it, which names no file.
+    if (std::ferror(stdout) != 0) throw_output_failure(error.code().value());
+    throw;
+  }
+}
+
+}  // namespace
+
+int run_program(std::string_view name, const std::function<void()>& work,
+                std::string_view out_of_memory) {
+  try {
+    work_and_print(work);
     return 0;
   } catch (const UsageError& error) {
     return fail(name, kWrongUsage, fmt::format("{}; see --help", error.what()));

@@ -73,6 +73,15 @@ std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text) {
                   text));
 }
 
+std::optional<std::uint64_t> parse_seed(std::string_view text) {
+  if (text == "-1") return std::nullopt;
+  const auto seed = parse_number<std::uint64_t>(text);
+  if (seed) return seed;
+  throw UsageError(fmt::format(
+      "--seed \"{}\" is not a number from 0 to 2^64 - 1; give one, or -1 for another each time",
+      text));
+}
+
 PolicyOptions parse_policy(std::optional<std::string_view> policy,
                            std::optional<std::string_view> lookahead) {
   PolicyOptions options;

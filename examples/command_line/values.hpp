@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string_view>
 #include <variant>
@@ -17,6 +18,9 @@ Bytes parse_size(std::string_view option, std::string_view text);
 
 /// A size, or a share of the weights: "25%".
 std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text);
+
+/// "-1" is nothing: another seed each time.
+std::optional<std::uint64_t> parse_seed(std::string_view text);
 
 /// From --policy (lru or lookahead) and --lookahead (a number of steps, or "pass"). Least recently
 /// used looks nowhere ahead, whatever --lookahead says.

@@ -4,6 +4,8 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -18,6 +20,8 @@ struct Typed {
   std::optional<std::string> text;
   std::optional<std::string> file;
   std::optional<std::string> tokens;
+  std::int64_t predict = 32;
+  std::string seed = "0";
   command_line::ModelArguments model;
   std::string vram = "auto";
   std::optional<std::string> arena;
@@ -31,16 +35,65 @@ void add_input(CLI::App& app, Options& options, Typed& typed) {
       ->required()
       ->type_name("FILE");
   app.add_option("-p,--prompt", typed.text, "Prompt")->type_name("TEXT");
-  app.add_option("-f,--file", typed.file, "Text file with the prompt")->type_name("FILE");
-  app.add_option("--tokens", typed.tokens, "File with the prompt as token ids between blanks")
-      ->type_name("FILE");
-  app.add_option("-n,--predict", options.predict, "Tokens to generate after the prompt")
+  app.add_option("-f,--file", typed.file, "Text file with the prompt; - is standard input")
+      ->type_name("FILE|-");
+  app.add_option("--tokens", typed.tokens,
+                 "File with the prompt as token ids between blanks; - is standard input")
+      ->type_name("FILE|-");
+  app.add_option("-n,--predict", typed.predict,
+                 "Most tokens to generate after the prompt; -1: until the model ends its text, or "
+                 "--ctx is full")
+      ->check(CLI::Range(std::int64_t{-2}, std::int64_t{std::numeric_limits<std::uint32_t>::max()}))
       ->capture_default_str()
       ->type_name("N");
-  app.add_option("--temp", options.temperature, "Temperature; 0 takes the most likely token")
-      ->capture_default_str()
+}
+
+void add_penalties(CLI::App& app, SamplingWishes& wishes) {
+  app.add_option("--repeat-penalty", wishes.repeat_penalty,
+                 "Divides logits above 0 of tokens that came lately, multiplies others; at "
+                 "temperature 0, too; 1: nothing")
+      ->check(command_line::positive() & command_line::finite())
+      ->default_str("the file's advice, else 1")
+      ->type_name("R");
+  app.add_option("--presence-penalty", wishes.presence_penalty,
+                 "Taken from the logit of a token that came lately")
+      ->check(command_line::finite())
+      ->default_str("0")
+      ->type_name("R");
+  app.add_option("--frequency-penalty", wishes.frequency_penalty,
+                 "Taken from it for each time that it came")
+      ->check(command_line::finite())
+      ->default_str("0")
+      ->type_name("R");
+  app.add_option("--repeat-last-n", wishes.repeat_last_n,
+                 "Lately: among so many last tokens, prompt included; -1: all")
+      ->default_str("the file's advice, else 64")
+      ->type_name("N");
+}
+
+void add_filters(CLI::App& app, SamplingWishes& wishes) {
+  app.add_option("--top-k", wishes.top_k, "Choose from the K most likely tokens; 0: all")
+      ->default_str("the file's advice, else 40")
+      ->type_name("K");
+  app.add_option("--top-p", wishes.top_p,
+                 "Of them, from the most likely that together have this probability; 1: all")
+      ->check(command_line::share())
+      ->default_str("the file's advice, else 0.95")
+      ->type_name("P");
+  app.add_option("--min-p", wishes.min_p,
+                 "Of them, from those this many times as likely as the most likely; 0: all")
+      ->check(command_line::share())
+      ->default_str("the file's advice, else 0.05")
+      ->type_name("P");
+}
+
+void add_draw(CLI::App& app, SamplingWishes& wishes, Typed& typed) {
+  app.add_option("--temp", wishes.temperature, "Temperature; 0 takes the most likely token")
+      ->default_str("the file's advice; else 0.8 with --top-k, --top-p or --min-p, 0 without")
       ->type_name("T");
-  app.add_option("--seed", options.seed, "Seed of the sampler: equal seeds, equal text")
+  app.add_option(
+         "-s,--seed", typed.seed,
+         "Seed of the sampler: equal seeds, equal text; -1: another each time, which is said")
       ->capture_default_str()
       ->type_name("S");
 }
@@ -63,7 +116,7 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
   add_weights(app, typed);
   typed.model.add_paging(app);
   app.add_option("-c,--ctx", options.context, "Context: prompt and generated tokens together")
-      ->default_str("what they need")
+      ->default_str("what they need; 4096 beyond the prompt with -n -1")
       ->type_name("N");
   typed.model.add_ubatch(parser, app);
 }
@@ -129,12 +182,16 @@ std::optional<loaders::RopeScalingKind> rope_scaling(const Typed& typed,
 
 Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
+  if (typed.predict < 0) options.predict.reset();
+  if (typed.predict >= 0) options.predict = static_cast<std::uint32_t>(typed.predict);
+  options.seed = command_line::parse_seed(typed.seed);
   options.pin_files = !typed.no_pin_file;
   options.publish = !typed.no_publish;
   if (typed.vram != "auto") options.vram = command_line::parse_size("--vram", typed.vram);
   if (typed.arena) options.arena = command_line::parse_arena(*typed.arena);
   static_cast<command_line::ModelOptions&>(options) = typed.model.options();
-  if (!std::isfinite(options.temperature) || options.temperature < 0) {
+  const float temperature = options.sampling.temperature.value_or(0);
+  if (!std::isfinite(temperature) || temperature < 0) {
     throw UsageError("--temp must be 0 or more");
   }
   options.rope.scaling = rope_scaling(typed, options.rope);
@@ -156,11 +213,15 @@ Options parse_options(int argc, const char* const* argv) {
           "Runs a Qwen model whose weights are paged through an arena smaller than they are.",
       .usage = "-m FILE (-p TEXT | -f FILE | --tokens FILE) [OPTION...]",
       .examples = {"-m model.gguf -p \"Once upon a time\" -n 64 --arena 25%",
+                   "-m model.gguf -f prompt.txt -n 512 --temp 0.7 --top-k 20 --top-p 0.8 --seed 7",
                    "-m model.gguf -f prompt.txt --vram 8GiB --stats stats.json --trace trace.json",
                    "-m model.gguf -f book.txt --rope-scaling yarn --rope-scale 4",
                    "-m model.gguf -f text.txt --perplexity -c 512 -q"},
   });
   add_input(parser.group("Input"), options, typed);
+  add_penalties(parser.group("Sampling, in this order"), options.sampling);
+  add_filters(parser.group("Sampling, in this order"), options.sampling);
+  add_draw(parser.group("Sampling, in this order"), options.sampling, typed);
   add_memory(parser, options, typed);
   add_positions(parser.group("Long contexts"), options, typed);
   add_output(parser.group("Output"), options, typed);

@@ -10,6 +10,7 @@
 #include "loaders/model_config.hpp"
 #include "pager/types.hpp"
 #include "qwen/memory_plan.hpp"
+#include "sampling.hpp"
 
 namespace tensor_pager::qwen_prefill {
 
@@ -21,19 +22,19 @@ struct PromptText {
   std::string text;
 };
 struct PromptFile {
-  std::filesystem::path path;
+  std::filesystem::path path;  ///< "-" is standard input
 };
 struct TokensFile {
-  std::filesystem::path path;
+  std::filesystem::path path;  ///< likewise
 };
 using PromptSource = std::variant<PromptText, PromptFile, TokensFile>;
 
 struct Options : command_line::ModelOptions {
   std::filesystem::path model;
   PromptSource prompt;
-  std::uint32_t predict = 32;
-  float temperature = 0;
-  std::uint64_t seed = 0;
+  std::optional<std::uint32_t> predict = 32;  ///< nothing: until the model ends, or the context
+  SamplingWishes sampling;
+  std::optional<std::uint64_t> seed = 0;  ///< nothing: another one each time
   bool pin_files = true;
   std::optional<Bytes> vram;  ///< nothing: auto
   std::optional<std::variant<Bytes, qwen::Percent>> arena;

@@ -25,6 +25,7 @@
 #include "qwen/perplexity.hpp"
 #include "qwen/sampler.hpp"
 #include "report.hpp"
+#include "sampling.hpp"
 #include "text_output.hpp"
 #include "watched_store.hpp"
 
@@ -35,6 +36,9 @@ using Clock = std::chrono::steady_clock;
 using Tokens = std::vector<loaders::TokenId>;
 
 constexpr std::uint32_t kPerplexityContext = 512;
+// Room for a text of which nobody knows how long it will be. All that the model's context has would
+// be gigabytes of keys and values in place of weights.
+constexpr std::uint32_t kOpenEnd = 4096;
 
 qwen::Backend make_backend(const Options& options, const qwen::Model& model, Trace* trace) {
   const bool gpu = options.device == DeviceKind::cuda ||
@@ -52,8 +56,10 @@ void require_device(const Options& options) {
 }
 
 // Room for the prompt and what is generated, in whole steps of 32 so that it is not all different.
-std::uint32_t default_context(const qwen::Model& model, std::size_t prompt, std::uint32_t predict) {
-  const std::uint64_t needed = (std::uint64_t{prompt} + predict + 31) / 32 * 32;
+std::uint32_t default_context(const qwen::Model& model, const Options& options,
+                              std::size_t prompt) {
+  const std::uint64_t predict = options.predict.value_or(kOpenEnd);
+  const std::uint64_t needed = (prompt + predict + 31) / 32 * 32;
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(needed, model.config.context_length));
 }
 
@@ -65,8 +71,7 @@ std::uint32_t choose_context(const qwen::Model& model, const Options& options, s
                     *options.context, longest));
   }
   if (options.perplexity) return options.context.value_or(std::min(kPerplexityContext, longest));
-  const std::uint32_t context =
-      options.context.value_or(default_context(model, prompt, options.predict));
+  const std::uint32_t context = options.context.value_or(default_context(model, options, prompt));
   if (prompt <= context) return context;
   throw qwen::Error(fmt::format(
       "the prompt has {} tokens, but the context only {}; shorten it{}", prompt, context,
@@ -107,6 +112,8 @@ class Run {
         trace_file_(options.trace),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
         model_((require_device(options), qwen::open_model(options.model, options.rope))),
+        sampling_(choose_sampling(options.sampling, model_.gguf.metadata(),
+                                  options.seed ? *options.seed : random_seed())),
         prompt_(read_prompt(model_, options.prompt)),
         backend_(make_backend(options, model_, trace_.get())),
         store_(watch_store(backend_)),
@@ -145,6 +152,9 @@ class Run {
 
   void prefill(const Tokens& tokens, qwen::LogitsSink& sink, const qwen::PassProgress& progress);
   void decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits);
+  bool is_end(loaders::TokenId token) const;
+  void say_that_context_is_full(std::uint32_t generated) const;
+  void warn_about_prompt() const;
   Tokens chunk(std::size_t index, std::uint32_t context) const;
   void require_text_for_perplexity(std::uint32_t context) const;
 
@@ -157,6 +167,7 @@ class Run {
   OutputFile trace_file_;
   std::unique_ptr<Trace> trace_;
   qwen::Model model_;
+  Sampling sampling_;
   Tokens prompt_;
   qwen::Backend backend_;  // until the inference has it
   std::shared_ptr<const WatchedStore> store_;
@@ -177,45 +188,68 @@ void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink,
 }
 
 void Run::generate() {
-  qwen::LastLogits logits(plan_.prefill.wanted, qwen::vocabulary_size(model_));
+  qwen::LastLogits logits(plan_.prefill.wanted, model_.vocabulary);
   std::optional<qwen::LogitsFile> file;
   if (options_.logits) file.emplace(*options_.logits, model_.config.vocab_size, logits);
   note(banner(model_, plan_, report_));
+  if (options_.predict != 0U) note(fmt::format("sampling {}\n", sampling_.description));
+  warn_about_prompt();
   {
     PrefillProgress shown(!options_.quiet, *store_, prompt_.size());
     prefill(prompt_, file ? static_cast<qwen::LogitsSink&>(*file) : logits,
             [&](std::size_t done, std::size_t total) { shown.update(done, total); });
   }
   if (file) file->close();
-  if (options_.predict == 0) return;
-  qwen::Sampler sampler({.temperature = options_.temperature, .seed = options_.seed});
+  if (options_.predict == 0U) return;
+  qwen::Sampler sampler(sampling_.options, model_.vocabulary);
+  sampler.accept(prompt_);
   // In generation the only wanted position is the first one.
-  qwen::LastLogits next(1, qwen::vocabulary_size(model_));
+  qwen::LastLogits next(1, model_.vocabulary);
   decode(sampler.choose(logits.values()), sampler, next);
+}
+
+bool Run::is_end(loaders::TokenId token) const {
+  return std::ranges::binary_search(model_.ends, token);
+}
+
+void Run::say_that_context_is_full(std::uint32_t generated) const {
+  const std::string of = options_.predict ? fmt::format(" of {}", *options_.predict) : "";
+  fmt::print(stderr, "qwen_prefill: the context of {} tokens is full after {}{} tokens{}\n",
+             inference_.context(), generated, of,
+             inference_.context() < model_.config.context_length ? "; give a larger --ctx" : "");
+}
+
+void Run::warn_about_prompt() const {
+  if (!begins_twice(model_, prompt_)) return;
+  fmt::print(
+      stderr,
+      "qwen_prefill: warning: the prompt begins with {:?} twice, since the model's file adds "
+      "one to each text; leave it out of the text\n",
+      model_.tokenizer->bytes(prompt_.front()));
 }
 
 void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits) {
   TextOutput out(model_.tokenizer ? &*model_.tokenizer : nullptr);
+  // The last token that the context has room for is read, and gives one more.
+  const std::uint32_t room = inference_.context() - inference_.position() + 1;
+  const std::uint32_t wanted = options_.predict.value_or(room);
   // On a terminal the text itself shows how far it has come.
   const bool text_is_seen = ::isatty(STDOUT_FILENO) == 1;
-  command_line::ProgressBar bar(!options_.quiet && !text_is_seen, "generate", options_.predict,
-                                "token");
-  const auto eos = model_.tokenizer ? model_.tokenizer->eos() : std::nullopt;
+  command_line::ProgressBar bar(!options_.quiet && !text_is_seen, "generate", wanted, "token");
+  bool is_full = false;
   loaders::TokenId token = first;
-  for (std::uint32_t generated = 1; token != eos; ++generated) {
+  for (std::uint32_t generated = 1; !is_end(token); ++generated) {
     out.push(token);
-    bar.update(generated, options_.predict);
+    bar.update(generated, wanted);
     if (generated == options_.predict) break;
-    if (inference_.position() == inference_.context()) {
-      bar.clear();
-      fmt::print(stderr, "qwen_prefill: the context of {} tokens is full after {} of {} tokens\n",
-                 inference_.context(), generated, options_.predict);
-      break;
-    }
+    is_full = generated == room;
+    if (is_full) break;
     report_.decode.add(measured(1, /*settled=*/false, [&] { inference_.decode(token, logits); }));
     token = sampler.choose(logits.values());
   }
+  bar.clear();
   out.finish();
+  if (is_full) say_that_context_is_full(room);
 }
 
 // Chunks do not overlap. A model that was trained with a beginning-of-sequence token gets it in
@@ -223,8 +257,7 @@ void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogit
 Tokens Run::chunk(std::size_t index, std::uint32_t context) const {
   const auto begin = prompt_.begin() + static_cast<std::ptrdiff_t>(index * context);
   Tokens tokens(begin, begin + context);
-  const auto key = "tokenizer.ggml.add_bos_token";
-  if (model_.tokenizer && model_.gguf.metadata().get_or<bool>(key, false)) {
+  if (model_.tokenizer && model_.tokenizer->adds_bos()) {
     tokens.front() = model_.tokenizer->bos().value_or(tokens.front());
   }
   return tokens;
@@ -247,6 +280,7 @@ void Run::measure_perplexity() {
   const std::uint32_t context = inference_.context();
   require_text_for_perplexity(context);
   note(banner(model_, plan_, report_));
+  warn_about_prompt();
   const qwen::ScoredPositions scored = qwen::scored_positions(context);
   const std::size_t chunks = prompt_.size() / context;
   qwen::Perplexity perplexity;
@@ -255,7 +289,7 @@ void Run::measure_perplexity() {
     const Tokens tokens = chunk(i, context);
     qwen::TokenScores scores(
         std::span<const loaders::TokenId>(tokens).subspan(scored.first + 1, scored.count),
-        qwen::vocabulary_size(model_));
+        model_.vocabulary);
     prefill(tokens, scores, [&](std::size_t done, std::size_t total) {
       shown.update(i * total + done, chunks * total);
     });

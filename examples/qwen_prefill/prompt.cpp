@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -23,26 +25,44 @@ std::string without_byte_order_mark(std::string text) {
   return text;
 }
 
+[[noreturn]] void cannot_read(const std::string& where, int cause) {
+  throw qwen::Error(fmt::format("{}: cannot read the prompt: {}; give another file", where,
+                                std::generic_category().message(cause)));
+}
+
+std::string read_standard_input() {
+  std::string content;
+  std::array<char, 65'536> piece{};
+  while (const std::size_t size = std::fread(piece.data(), 1, piece.size(), stdin)) {
+    content.append(piece.data(), size);
+  }
+  if (std::ferror(stdin) != 0) cannot_read("standard input", errno);
+  return content;
+}
+
+bool is_standard_input(const std::filesystem::path& path) {
+  return path == "-";
+}
+
+std::string name_of(const std::filesystem::path& path) {
+  return is_standard_input(path) ? "standard input" : path.string();
+}
+
 std::string read_file(const std::filesystem::path& path) {
+  if (is_standard_input(path)) return without_byte_order_mark(read_standard_input());
   std::ifstream in(path, std::ios::binary);
   std::ostringstream content;
   // A directory opens, but cannot be read; an empty file gives nothing, and that is no failure.
   if (in && in.peek() != std::ifstream::traits_type::eof()) content << in.rdbuf();
   if (in.bad() || !(in || in.eof()) || std::filesystem::is_directory(path)) {
-    const int cause = std::filesystem::is_directory(path) ? EISDIR : errno;
-    throw qwen::Error(fmt::format("{}: cannot read the prompt: {}; give another file",
-                                  path.string(), std::generic_category().message(cause)));
+    cannot_read(path.string(), std::filesystem::is_directory(path) ? EISDIR : errno);
   }
   return without_byte_order_mark(std::move(content).str());
 }
 
 std::vector<loaders::TokenId> encode(const qwen::Model& model, const std::string& text,
                                      const std::string& where) {
-  if (!model.tokenizer) {
-    throw qwen::Error(fmt::format(
-        "{}: the model has no vocabulary, so it takes no text; give token ids with --tokens",
-        model.gguf.files().front().path.string()));
-  }
+  if (!model.tokenizer) throw qwen::Error(model.no_tokenizer);
   if (text.empty()) throw qwen::Error(where + " is empty; give at least one character");
   try {
     return model.tokenizer->encode(text);
@@ -62,13 +82,13 @@ std::vector<loaders::TokenId> read_tokens(const qwen::Model& model,
     if (error != std::errc{} || rest != end) {
       throw qwen::Error(fmt::format(
           "{}: \"{}\", number {} in the file, is not a token id; give numbers between blanks",
-          path.string(), word.substr(0, 40), tokens.size() + 1));
+          name_of(path), word.substr(0, 40), tokens.size() + 1));
     }
     if (token >= model.config.vocab_size) {
       throw qwen::Error(
           fmt::format("{}: token id {}, number {} in the file, is out of range: the vocabulary has "
                       "{} tokens; give smaller ids",
-                      path.string(), token, tokens.size() + 1, model.config.vocab_size));
+                      name_of(path), token, tokens.size() + 1, model.config.vocab_size));
     }
     tokens.push_back(token);
   }
@@ -83,15 +103,20 @@ std::vector<loaders::TokenId> read_prompt(const qwen::Model& model, const Prompt
   if (const auto* text = std::get_if<PromptText>(&source)) {
     tokens = encode(model, text->text, where);
   } else if (const auto* file = std::get_if<PromptFile>(&source)) {
-    where = file->path.string();
+    where = name_of(file->path);
     tokens = encode(model, read_file(file->path), where);
   } else {
     const auto& path = std::get<TokensFile>(source).path;
-    where = path.string();
+    where = name_of(path);
     tokens = read_tokens(model, path);
   }
   if (tokens.empty()) throw qwen::Error(where + " has no tokens; give at least one");
   return tokens;
+}
+
+bool begins_twice(const qwen::Model& model, std::span<const loaders::TokenId> prompt) {
+  if (!model.tokenizer || !model.tokenizer->adds_bos() || prompt.size() < 2) return false;
+  return prompt[0] == model.tokenizer->bos() && prompt[1] == prompt[0];
 }
 
 }  // namespace tensor_pager::qwen_prefill

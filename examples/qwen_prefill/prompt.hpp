@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "loaders/tokenizer.hpp"
@@ -8,9 +9,13 @@
 
 namespace tensor_pager::qwen_prefill {
 
-/// The prompt's tokens. Throws qwen::Error or TokenizerError for a file that cannot be read, text
-/// that is not UTF-8, an id that is not in the vocabulary, a prompt without tokens, and text for a
-/// model without a vocabulary.
+/// The prompt's tokens. Throws qwen::Error for a file that cannot be read, text that is not UTF-8,
+/// an id that is not in the vocabulary, a prompt without tokens, and text for a model without a
+/// vocabulary that is understood.
 std::vector<loaders::TokenId> read_prompt(const qwen::Model& model, const PromptSource& source);
+
+/// Whether the model's file asks for a beginning-of-sequence token before each text, and the text
+/// brought one of its own: models were not trained with two.
+bool begins_twice(const qwen::Model& model, std::span<const loaders::TokenId> prompt);
 
 }  // namespace tensor_pager::qwen_prefill

@@ -79,18 +79,22 @@ Bound bound(const PhaseReport& prefill) {
 std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
                    const RunReport& report) {
   const double share = ratio(count(plan.arena), count(model.gguf.weights_bytes()));
+  const std::string tokens =
+      model.tokenizer ? ""
+                      : fmt::format("text     none, token ids alone: {}\n", model.no_tokenizer);
   return fmt::format(
       "model    {} ({} {}, {} layers), {} of weights in {} tensors\n"
+      "{}"
       "device   {} ({}), {}; weights from a {}\n"
       "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
       "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n"
       "{}",
       qwen::display_name(model), architecture(model), qwen::file_type(model.gguf),
       model.config.block_count(), to_string(model.gguf.weights_bytes()),
-      model.gguf.tensors().size(), report.device.kind, report.device.name, describe_processor(),
-      report.store, to_string(plan.arena), 100 * share, plan.arena / plan.layout.page,
-      to_string(plan.layout.page), to_string(plan.kv_cache), plan.context, plan.prefill.ubatch,
-      to_string(plan.budget), peculiarities(model, plan));
+      model.gguf.tensors().size(), tokens, report.device.kind, report.device.name,
+      describe_processor(), report.store, to_string(plan.arena), 100 * share,
+      plan.arena / plan.layout.page, to_string(plan.layout.page), to_string(plan.kv_cache),
+      plan.context, plan.prefill.ubatch, to_string(plan.budget), peculiarities(model, plan));
 }
 
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {

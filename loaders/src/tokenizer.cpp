@@ -151,6 +151,9 @@ std::optional<TokenId> Tokenizer::bos() const {
 std::optional<TokenId> Tokenizer::eos() const {
   return parts_->eos;
 }
+bool Tokenizer::adds_bos() const {
+  return parts_->add_bos;
+}
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   if (text.size() >= UINT32_MAX) {

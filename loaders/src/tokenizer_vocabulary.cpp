@@ -33,14 +33,22 @@ std::optional<Vocabulary> read_vocabulary(const Metadata& metadata) {
   const auto model = metadata.get_or<std::string>(kModel, "no_vocab");
   if (model == "no_vocab") return std::nullopt;
   using Strings = std::vector<std::string>;
+  const auto id = [&](const char* name) {
+    return metadata.get_optional<TokenId>(fmt::format("tokenizer.ggml.{}_token_id", name));
+  };
   return Vocabulary{
       .model = model,
       .pre = metadata.get_or<std::string>("tokenizer.ggml.pre", ""),
       .tokens = metadata.get<Strings>(kTokens),
       .types = read_types(metadata),
       .merges = metadata.get_or<Strings>("tokenizer.ggml.merges", {}),
-      .bos = metadata.get_optional<TokenId>("tokenizer.ggml.bos_token_id"),
-      .eos = metadata.get_optional<TokenId>("tokenizer.ggml.eos_token_id"),
+      .bos = id("bos"),
+      .eos = id("eos"),
+      .eot = id("eot"),
+      .eom = id("eom"),
+      .fim_pad = id("fim_pad"),
+      .fim_repo = id("fim_rep"),
+      .fim_separator = id("fim_sep"),
       .add_bos = metadata.get_or("tokenizer.ggml.add_bos_token", false),
   };
 }

@@ -30,19 +30,31 @@ struct PreTokenizer {
 #define TENSOR_PAGER_SPACE \
   R"(\t-\r\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})"
 
-// Patterns and normalisation as in the tokenizer.json of the models.
-constexpr std::array<PreTokenizer, 1> kPreTokenizers{{
-    {"qwen2",
-     R"((?i:'s|'t|'re|'ve|'m|'ll|'d))"
-     R"(|[^\r\n\p{L}\p{N}]?\p{L}+)"
-     R"(|\p{N})"
-     R"(| ?[^\p{L}\p{N})" TENSOR_PAGER_SPACE R"(]+[\r\n]*)"
-     R"(|[)" TENSOR_PAGER_SPACE R"(]*[\r\n]+)"
-     R"(|[)" TENSOR_PAGER_SPACE R"(]+(?![^)" TENSOR_PAGER_SPACE R"(]))"
-     R"(|[)" TENSOR_PAGER_SPACE R"(]+)",
-     /*wants_nfc=*/true},
+// Patterns as in the tokenizer.json of the models; `mark` is what a word may have beside letters.
+#define TENSOR_PAGER_QWEN_PATTERN(mark)                              \
+  R"((?i:'s|'t|'re|'ve|'m|'ll|'d))"                                  \
+  R"(|[^\r\n\p{L}\p{N}]?[\p{L})" mark R"(]+)"                        \
+  R"(|\p{N})"                                                        \
+  R"(| ?[^\p{L})" mark R"(\p{N})" TENSOR_PAGER_SPACE R"(]+[\r\n]*)"  \
+  R"(|[)" TENSOR_PAGER_SPACE R"(]*[\r\n]+)"                          \
+  R"(|[)" TENSOR_PAGER_SPACE R"(]+(?![^)" TENSOR_PAGER_SPACE R"(]))" \
+  R"(|[)" TENSOR_PAGER_SPACE R"(]+)"
+
+constexpr std::string_view kQwen2Pattern = TENSOR_PAGER_QWEN_PATTERN("");
+constexpr std::string_view kQwen35Pattern = TENSOR_PAGER_QWEN_PATTERN(R"(\p{M})");
+
+// Converters name a pre-tokeniser by what a tokenizer makes of a sample text, begin-of-sequence
+// tokens included, so one rule goes by several names.
+constexpr std::array<PreTokenizer, 6> kPreTokenizers{{
+    {"qwen2", kQwen2Pattern, /*wants_nfc=*/true},
+    {"deepseek-r1-qwen", kQwen2Pattern, /*wants_nfc=*/true},
+    {"f2llmv2", kQwen2Pattern, /*wants_nfc=*/true},
+    {"kormo", kQwen2Pattern, /*wants_nfc=*/true},
+    {"megrez", kQwen2Pattern, /*wants_nfc=*/true},
+    {"qwen35", kQwen35Pattern, /*wants_nfc=*/true},
 }};
 
+#undef TENSOR_PAGER_QWEN_PATTERN
 #undef TENSOR_PAGER_SPACE
 
 const PreTokenizer& find_pre_tokenizer(std::string_view name) {

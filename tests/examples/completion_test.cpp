@@ -114,7 +114,8 @@ TEST_P(Completion, OffersEveryOptionThatHelpLists) {
 }
 
 TEST_P(Completion, OffersOptionsThatBeginAlike) {
-  EXPECT_THAT(complete("qwen_prefill --pr"), UnorderedElementsAre("--predict", "--prompt"));
+  EXPECT_THAT(complete("qwen_prefill --pr"),
+              UnorderedElementsAre("--predict", "--presence-penalty", "--prompt"));
   EXPECT_THAT(complete("make_gguf qwen2 f16 m.gguf --s"),
               UnorderedElementsAre("--seed", "--split"));
 }

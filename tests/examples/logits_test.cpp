@@ -58,7 +58,7 @@ TEST(TrainedModel, ContinuesGreedilyAsTransformersDoes) {
   Inference inference(model, plan_memory(model, request), host_backend(model));
   LastLogits logits(1, model.config.vocab_size);
   inference.prefill(prompt, logits);
-  Sampler sampler({});
+  Sampler sampler({}, model.vocabulary);
   auto generated = prompt;
   generated.push_back(sampler.choose(logits.values()));
   while (generated.size() < expected.size()) {

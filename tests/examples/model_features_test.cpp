@@ -476,12 +476,12 @@ TEST_F(PaddedVocabulary, IsNotAnAnswer) {
   for (const float value : {1e6F, std::numeric_limits<float>::infinity()}) {
     const Model model = open_model(padded(value));
     EXPECT_EQ(model.config.vocab_size, 2048 + kPadding);
-    EXPECT_EQ(vocabulary_size(model), 2048U);
+    EXPECT_EQ(model.vocabulary, 2048U);
     const auto tokens = read_tokens(test_data("models/tiny-qwen2.tokens.txt"));
     MemoryRequest request = memory_request(tokens.size(), {});
     request.wanted = 1;
     Inference inference(model, plan_memory(model, request), host_backend(model));
-    LastLogits logits(1, vocabulary_size(model));
+    LastLogits logits(1, model.vocabulary);
     inference.prefill(tokens, logits);
     EXPECT_LT(*std::ranges::max_element(logits.values()), 1e3F);
     const auto plain = prompt_logits(open_model(test_data("models/tiny-qwen2-f16.gguf")), tokens);

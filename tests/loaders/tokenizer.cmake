@@ -9,6 +9,6 @@ add_custom_command(OUTPUT ${vocabulary}
   DEPENDS ${archive})
 
 tensor_pager_test(tokenizer_test
-  SOURCES tokenizer_qwen_test.cpp tokenizer_test.cpp tokenizer_vocabularies.cpp ${vocabulary}
+  SOURCES end_of_generation_test.cpp tokenizer_qwen_test.cpp tokenizer_test.cpp tokenizer_vocabularies.cpp ${vocabulary}
   LIBRARIES tensor_pager::loaders nlohmann_json::nlohmann_json)
 target_compile_definitions(tokenizer_test PRIVATE QWEN25_VOCABULARY="${vocabulary}")

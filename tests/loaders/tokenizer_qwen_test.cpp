@@ -73,9 +73,13 @@ std::string random_text(std::mt19937& random) {
   return text;
 }
 
+nlohmann::json golden_texts(const std::string& name) {
+  std::ifstream file(TEST_DATA_DIR "/tokenizer/" + name);
+  return nlohmann::json::parse(file);
+}
+
 TEST_F(QwenTokenizer, ReproducesHuggingFaceOnAllGoldenTexts) {
-  std::ifstream file(TEST_DATA_DIR "/tokenizer/qwen2.5-golden.json");
-  const auto golden = nlohmann::json::parse(file);
+  const auto golden = golden_texts("qwen2.5-golden.json");
   ASSERT_EQ(golden.size(), 95);
   int composed_texts = 0;
   for (const auto& entry : golden) {
@@ -91,6 +95,31 @@ TEST_F(QwenTokenizer, ReproducesHuggingFaceOnAllGoldenTexts) {
     EXPECT_EQ(tokenizer_->decode(tokenizer_->encode(text, kVerbatim)), text);
   }
   EXPECT_EQ(composed_texts, 2) << "only two of the texts are not in NFC";
+}
+
+TEST_F(QwenTokenizer, ReproducesHuggingFaceUnderTheQwen35Rule) {
+  Vocabulary vocabulary = testing::qwen25_vocabulary();
+  vocabulary.pre = "qwen35";
+  const Tokenizer qwen35(vocabulary);
+  int different = 0;
+  for (const auto& entry : golden_texts("qwen35-rule-golden.json")) {
+    const auto text = entry.at("text").get<std::string>();
+    EXPECT_EQ(qwen35.encode(text), entry.at("ids").get<Ids>()) << text;
+    different += tokenizer_->encode(text) != qwen35.encode(text) ? 1 : 0;
+  }
+  EXPECT_GE(different, 8) << "texts that the two rules cut alike show nothing";
+}
+
+// DeepSeek-R1-Distill-Qwen and others: the same words by another name.
+TEST_F(QwenTokenizer, OtherNamesOfTheRuleGiveTheSameIds) {
+  for (const char* name : {"deepseek-r1-qwen", "f2llmv2", "kormo", "megrez"}) {
+    Vocabulary vocabulary = testing::qwen25_vocabulary();
+    vocabulary.pre = name;
+    const Tokenizer other(vocabulary);
+    for (const auto& entry : golden_texts("qwen2.5-golden.json")) {
+      EXPECT_EQ(other.encode(entry.at("text").get<std::string>()), entry.at("ids").get<Ids>());
+    }
+  }
 }
 
 TEST_F(QwenTokenizer, ComposesToNfcOutsideLiteralTokens) {

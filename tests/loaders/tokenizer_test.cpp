@@ -103,6 +103,39 @@ TEST(TokenizerMerges, StopAtWordBoundaries) {
   EXPECT_THAT(Tokenizer(vocabulary).encode("12a a"), ElementsAre('1', '2', 'a', space_a));
 }
 
+/// The tokens of `text` where `left` and `right`, one character each, merge if they are in one
+/// word.
+std::size_t tokens_of_pair(const std::string& pre, const std::string& left,
+                           const std::string& right) {
+  Vocabulary vocabulary = byte_vocabulary();
+  vocabulary.pre = pre;
+  for (const std::string& character : {left, right}) {
+    for (std::size_t i = 1; i < character.size(); ++i) {
+      add_merge(vocabulary, character.substr(0, i), character.substr(i, 1));
+    }
+  }
+  add_merge(vocabulary, left, right);
+  return Tokenizer(vocabulary).encode(left + right, {.nfc = false}).size();
+}
+
+TEST(PreTokenizers, MarksArePartsOfWordsInQwen35) {
+  const std::string ka = "\u0915";      // a letter
+  const std::string vowel = "\u093F";   // a mark
+  const std::string accent = "\u0301";  // likewise
+  for (const char* name : {"qwen2", "deepseek-r1-qwen", "f2llmv2", "kormo", "megrez"}) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(tokens_of_pair(name, ka, vowel), 2);
+    EXPECT_EQ(tokens_of_pair(name, accent, "!"), 1);
+    EXPECT_EQ(tokens_of_pair(name, "1", "2"), 2);
+  }
+  EXPECT_EQ(tokens_of_pair("qwen35", ka, vowel), 1);
+  EXPECT_EQ(tokens_of_pair("qwen35", vowel, ka), 1);
+  EXPECT_EQ(tokens_of_pair("qwen35", accent, "!"), 2);
+  EXPECT_EQ(tokens_of_pair("qwen35", "!", accent), 1);
+  EXPECT_EQ(tokens_of_pair("qwen35", "1", accent), 2);
+  EXPECT_EQ(tokens_of_pair("qwen35", "1", "2"), 2);
+}
+
 TEST(TokenizerLiterals, MatchLeftmostThenLongest) {
   Vocabulary vocabulary = byte_vocabulary();
   const TokenId shorter = add_token(vocabulary, "<x>", TokenType::control);
@@ -140,6 +173,7 @@ TEST(Tokenizer, AddsBosWhenTheVocabularyAsks) {
   vocabulary.bos = add_token(vocabulary, "<s>", TokenType::control);
   vocabulary.eos = 0;
   EXPECT_THAT(Tokenizer(vocabulary).encode("a"), ElementsAre('a'));
+  EXPECT_FALSE(Tokenizer(vocabulary).adds_bos());
   vocabulary.add_bos = true;
   const Tokenizer tokenizer(vocabulary);
   EXPECT_THAT(tokenizer.encode("a"), ElementsAre(256, 'a'));
@@ -147,6 +181,7 @@ TEST(Tokenizer, AddsBosWhenTheVocabularyAsks) {
   EXPECT_THAT(tokenizer.encode("a", {.add_bos = false}), ElementsAre('a'));
   EXPECT_EQ(tokenizer.bos(), TokenId{256});
   EXPECT_EQ(tokenizer.eos(), TokenId{0});
+  EXPECT_TRUE(tokenizer.adds_bos());
 }
 
 TEST(Tokenizer, TypesMayBeAbsent) {
@@ -357,6 +392,22 @@ TEST(ReadVocabulary, TakesAllFields) {
   EXPECT_EQ(vocabulary->bos, TokenId{3});
   EXPECT_EQ(vocabulary->eos, std::nullopt);
   EXPECT_THAT(Tokenizer(*vocabulary).encode("abb<s>"), ElementsAre(3, 2, 1, 3));
+}
+
+TEST(ReadVocabulary, TakesTheTokensThatEndGeneration) {
+  Metadata metadata = vocabulary_metadata({1, 1, 1, 3});
+  std::uint32_t id = 10;
+  for (const char* name : {"eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep"}) {
+    metadata.insert(std::string("tokenizer.ggml.") + name + "_token_id", {.value = id++});
+  }
+  const auto vocabulary = read_vocabulary(metadata);
+  ASSERT_TRUE(vocabulary);
+  EXPECT_EQ(vocabulary->eos, TokenId{10});
+  EXPECT_EQ(vocabulary->eot, TokenId{11});
+  EXPECT_EQ(vocabulary->eom, TokenId{12});
+  EXPECT_EQ(vocabulary->fim_pad, TokenId{13});
+  EXPECT_EQ(vocabulary->fim_repo, TokenId{14});
+  EXPECT_EQ(vocabulary->fim_separator, TokenId{15});
 }
 
 TEST(ReadVocabulary, IsNothingForModelsWithout) {

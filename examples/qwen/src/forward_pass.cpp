@@ -302,7 +302,7 @@ void ForwardPass::hand_over(std::size_t first, std::size_t first_token,
   const kernels::ConstMatrixView host = resources_.operations.download(logits);
   if (stand_in_ == nullptr) {
     require_numbers();
-    const std::size_t vocabulary = vocabulary_size(resources_.model);
+    const std::size_t vocabulary = resources_.model.vocabulary;
     const std::size_t tokens =
         std::min<std::size_t>(host.cols, vocabulary - std::min(vocabulary, first_token));
     for (std::size_t r = 0; r < host.rows; ++r) {

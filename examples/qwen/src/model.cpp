@@ -12,6 +12,7 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/dequantize.hpp"
+#include "loaders/end_of_generation.hpp"
 #include "loaders/graph.hpp"
 #include "loaders/printable.hpp"
 #include "pager/mapped_file_store.hpp"
@@ -78,6 +79,27 @@ void require_kernels(const loaders::GgufModel& gguf, const loaders::Graph& graph
   }
 }
 
+// What stands in the way of text is kept, and not thrown: a model can be run on token ids.
+void read_tokens(Model& model) {
+  model.vocabulary = model.config.vocab_size;
+  try {
+    const auto vocabulary = loaders::read_vocabulary(model.gguf.metadata());
+    if (!vocabulary) {
+      model.no_tokenizer = fmt::format(
+          "{}: the model has no vocabulary, so it takes no text; give token ids with --tokens",
+          model.gguf.files().front().path.string());
+      return;
+    }
+    model.vocabulary = vocabulary->tokens.size();
+    model.ends = loaders::end_of_generation(*vocabulary);
+    model.tokenizer.emplace(*vocabulary);
+  } catch (const loaders::TokenizerError& error) {
+    model.no_tokenizer = error.what();
+  } catch (const loaders::GgufError& error) {
+    model.no_tokenizer = error.what();
+  }
+}
+
 // Factors are read here, once, since a wrong one is the file's fault.
 std::vector<float> read_rope_factors(const loaders::GgufModel& gguf, std::uint32_t index) {
   const loaders::TensorInfo& tensor = gguf.tensors()[index];
@@ -96,12 +118,11 @@ std::vector<float> read_rope_factors(const loaders::GgufModel& gguf, std::uint32
 
 // Rows without a token are padding; a token without a row could not be read.
 void require_rows_for_tokens(const Model& model, const loaders::Graph& graph) {
-  const std::size_t tokens = vocabulary_size(model);
-  if (tokens <= model.config.vocab_size) return;
+  if (model.vocabulary <= model.config.vocab_size) return;
   throw model.gguf.error(model.gguf.tensors()[graph.token_embedding],
                          fmt::format("has {} rows for the {} tokens of the vocabulary; convert the "
                                      "model again",
-                                     model.config.vocab_size, tokens));
+                                     model.config.vocab_size, model.vocabulary));
 }
 
 void stretch_positions(loaders::ModelConfig& config, const loaders::RopeOverrides& rope) {
@@ -124,7 +145,7 @@ kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::T
 }
 
 Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides& rope) {
-  Model model{.gguf = loaders::GgufModel::open(path), .config = {}, .tokenizer = {}};
+  Model model{.gguf = loaders::GgufModel::open(path), .config = {}};
   model.config = loaders::read_model_config(model.gguf);
   require_dense(model.config);
   require_attention_shape(model.gguf, model.config);
@@ -132,15 +153,9 @@ Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides
   require_kernels(model.gguf, graph);
   if (graph.rope_factors) model.rope_factors = read_rope_factors(model.gguf, *graph.rope_factors);
   stretch_positions(model.config, rope);
-  if (const auto vocabulary = loaders::read_vocabulary(model.gguf.metadata())) {
-    model.tokenizer.emplace(*vocabulary);
-  }
+  read_tokens(model);
   require_rows_for_tokens(model, graph);
   return model;
-}
-
-std::size_t vocabulary_size(const Model& model) {
-  return model.tokenizer ? model.tokenizer->size() : model.config.vocab_size;
 }
 
 std::string display_name(const Model& model) {

@@ -1,26 +1,59 @@
 #include "qwen/sampler.hpp"
 
-#include <algorithm>
-#include <cmath>
+#include <fmt/format.h>
+
+#include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
+namespace {
+
+// Not std::uniform_real_distribution: its numbers differ between standard libraries.
+double uniform(std::mt19937_64& random) {
+  return static_cast<double>(random() >> 11) * 0x1.0p-53;
+}
+
+}  // namespace
+
+Sampler::Sampler(const SamplerOptions& options, std::size_t vocabulary)
+    : options_(options), vocabulary_(vocabulary), random_(options.seed) {}
+
+void Sampler::accept(std::span<const loaders::TokenId> tokens) {
+  for (const loaders::TokenId token : tokens) accept(token);
+}
+
+void Sampler::accept(loaders::TokenId token) {
+  if (options_.repeat_last_n == std::size_t{0}) return;
+  if (last_.size() == options_.repeat_last_n) {
+    const auto oldest = counts_.find(last_.front());
+    if (--oldest->second == 0) counts_.erase(oldest);
+    last_.pop_front();
+  }
+  last_.push_back(token);
+  ++counts_[token];
+}
 
 loaders::TokenId Sampler::choose(std::span<const float> logits) {
-  const auto best = std::ranges::max_element(logits);
-  const auto greedy = static_cast<loaders::TokenId>(best - logits.begin());
-  if (options_.temperature <= 0) return greedy;
-  cumulative_.resize(logits.size());
-  double sum = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    sum += std::exp((static_cast<double>(logits[i]) - static_cast<double>(*best)) /
-                    static_cast<double>(options_.temperature));
-    cumulative_[i] = sum;
+  assign(candidates_, logits, vocabulary_);
+  penalize(candidates_, counts_, options_.penalties);
+  keep_finite(candidates_);
+  if (candidates_.empty()) {
+    throw Error(
+        fmt::format("none of {} logits is a finite number, so no token can be chosen; is the model "
+                    "file damaged?",
+                    logits.size()));
   }
-  // Not std::uniform_real_distribution: its numbers differ between standard libraries.
-  const double uniform = static_cast<double>(random_() >> 11) * 0x1.0p-53;
-  const auto found = std::ranges::upper_bound(cumulative_, uniform * sum);
-  if (found == cumulative_.end()) return greedy;  // rounding, or logits that are not numbers
-  return static_cast<loaders::TokenId>(found - cumulative_.begin());
+  const loaders::TokenId token = choose_from(candidates_);
+  accept(token);
+  return token;
+}
+
+loaders::TokenId Sampler::choose_from(Candidates& candidates) {
+  // The filters never take out the most likely one.
+  if (options_.temperature <= 0) return most_likely(candidates);
+  keep_top_k(candidates, options_.top_k);
+  keep_top_p(candidates, options_.top_p);
+  keep_min_p(candidates, options_.min_p);
+  return draw(candidates, options_.temperature, uniform(random_));
 }
 
 }  // namespace tensor_pager::qwen

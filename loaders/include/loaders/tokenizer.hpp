@@ -44,7 +44,13 @@ struct Vocabulary {
   std::vector<std::string> merges;  ///< "left right", best first
   std::optional<TokenId> bos;       ///< beginning of a sequence
   std::optional<TokenId> eos;       ///< end of a sequence
-  bool add_bos = false;             ///< whether the model was trained with `bos` before each text
+  std::optional<TokenId> eot;       ///< end of a turn
+  std::optional<TokenId> eom;       ///< end of a message
+  /// Behind a completed file: padding, the next repository, the next file.
+  std::optional<TokenId> fim_pad;
+  std::optional<TokenId> fim_repo;
+  std::optional<TokenId> fim_separator;
+  bool add_bos = false;  ///< whether the model was trained with `bos` before each text
 };
 
 class Metadata;
@@ -64,7 +70,8 @@ struct DecodeOptions {
   bool render_control = true;  ///< write control tokens as their names; false: leave them out
 };
 
-/// Text to token ids and back: byte-level byte-pair encoding with the Qwen pre-tokeniser.
+/// Text to token ids and back: byte-level byte-pair encoding with the Qwen pre-tokenisers: `qwen2`
+/// (also by the names `deepseek-r1-qwen`, `f2llmv2`, `kormo` and `megrez`) and `qwen35`.
 ///
 /// Encoding follows the model's own `tokenizer.json`: control and user-defined tokens are matched
 /// first (leftmost, then longest), what lies between is normalised to NFC, cut into words by the
@@ -90,6 +97,8 @@ class TENSOR_PAGER_EXPORT Tokenizer {
   std::size_t size() const;
   std::optional<TokenId> bos() const;
   std::optional<TokenId> eos() const;
+  /// Whether encode puts `bos` before each text, unless it is told not to.
+  bool adds_bos() const;
 
   /// Ids of `text`; an empty text has none (but `bos`). Throws TokenizerError if `text` is not
   /// UTF-8, naming the byte offset, if it is 4 GiB or longer, or if it needs a byte that the

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -16,21 +17,25 @@ namespace tensor_pager::qwen {
 struct Model {
   loaders::GgufModel gguf;
   loaders::ModelConfig config;
-  /// Nothing if the file has no vocabulary: it then takes and gives token ids.
-  std::optional<loaders::Tokenizer> tokenizer;
+  /// Nothing if the file has no vocabulary, or one that is not understood: the model then takes and
+  /// gives token ids, and `no_tokenizer` says why.
+  std::optional<loaders::Tokenizer> tokenizer{};
+  std::string no_tokenizer{};
+  /// Tokens of the vocabulary, or rows of the output matrix where the file has none. Rows beyond
+  /// them are padding.
+  std::size_t vocabulary = 0;
+  /// With these a generation ends, ascending; empty if the file has no vocabulary.
+  std::vector<loaders::TokenId> ends{};
   /// What the frequency of each rotated pair is divided by (Graph::rope_factors); empty: by 1.
   std::vector<float> rope_factors{};
 };
 
 /// Opens a model and makes sure that every step of its pass can be run, with `rope` in place of
-/// what the file says. Throws GgufError or TokenizerError for a bad file, Error for an architecture
-/// that is not supported yet, GgufError that names the tensor and its type if there is no kernel
-/// for it, and what MappedFileStore throws if the file cannot be read.
+/// what the file says. Throws GgufError for a bad file, Error for an architecture that is not
+/// supported yet, GgufError that names the tensor and its type if there is no kernel for it, and
+/// what MappedFileStore throws if the file cannot be read. A vocabulary that cannot be used is no
+/// failure here.
 Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides& rope = {});
-
-/// Tokens that an answer can have: rows of the embedding beyond the vocabulary are padding. All
-/// rows, if the file has no vocabulary.
-std::size_t vocabulary_size(const Model& model);
 
 /// The kernels' name for a tensor's type. Throws the model's error that names tensor and type.
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor);
