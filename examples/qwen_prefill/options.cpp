@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "command_line/parser.hpp"
+#include "output/replacement_file.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
@@ -30,7 +31,7 @@ void add_input(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("FILE");
   app.add_option("-p,--prompt", typed.text, "Prompt")->type_name("TEXT");
   app.add_option("-f,--file", typed.file, "Text file with the prompt")->type_name("FILE");
-  app.add_option("--tokens", typed.tokens, "File with the prompt as token ids between blanks")
+  app.add_option("--tokens", typed.tokens, "File with the prompt as token ids between blanks, as \"seq 1 512\" writes")
       ->type_name("FILE");
   app.add_option("-n,--predict", options.predict, "Tokens to generate after the prompt")
       ->capture_default_str()
@@ -72,10 +73,11 @@ void add_output(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("FILE");
   app.add_flag("--perplexity", options.perplexity,
                "Perplexity of the text in chunks of --ctx tokens (then 512 by default)");
-  app.add_option("--stats", options.stats, "Write statistics as JSON; - is stdout")
+  app.add_option("--stats", options.stats,
+                 "Write statistics as JSON; - is stdout, and then the text goes to stderr")
       ->type_name("FILE|-");
   app.add_option("--trace", options.trace, "Write a trace for chrome://tracing or Perfetto")
-      ->type_name("FILE");
+      ->type_name("FILE|-");
   app.add_flag("--no-publish", typed.no_publish, "Do not let pager_stats --pid watch this run");
   app.add_flag("-q,--quiet", options.quiet, "Generated text alone: no banner, no progress bar");
 }
@@ -105,6 +107,11 @@ Options complete(Options options, const Typed& typed) {
   if (options.context == 0U) throw UsageError("--ctx must be at least 1");
   if (options.logits && options.perplexity) {
     throw UsageError("--logits and --perplexity exclude one another");
+  }
+  const bool both = options.stats && options.trace;
+  if (both && (*options.stats == *options.trace ||
+               (output::is_stdout(*options.stats) && output::is_stdout(*options.trace)))) {
+    throw UsageError("--stats and --trace go to the same file; give each its own");
   }
   return options;
 }

@@ -39,7 +39,7 @@ struct Options : command_line::ModelOptions {
   std::optional<std::uint32_t> context;
   std::optional<std::filesystem::path> logits;
   bool perplexity = false;
-  std::optional<std::filesystem::path> stats;  ///< "-" is stdout
+  std::optional<std::filesystem::path> stats;  ///< "-" is stdout, here and below
   std::optional<std::filesystem::path> trace;
   bool publish = true;
   bool quiet = false;

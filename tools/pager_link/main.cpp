@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "command_line/checks.hpp"
+#include "command_line/left_out.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
@@ -166,7 +167,17 @@ void run(const Options& options) {
       "| arena | passes | copied GB | optimal GB | GB/s | of best | gaps after 10 ms | remaps | "
       "evictions | mapped in ms |\n");
   fmt::print("|---|---|---|---|---|---|---|---|---|---|\n");
-  for (const double percent : options.arenas) measure(options, pinned.store, percent, best);
+  command_line::LeftOut left_out("pager_link", options.arenas.size());
+  for (const double percent : options.arenas) {
+    try {
+      measure(options, pinned.store, percent, best);
+    } catch (const DeviceError&) {
+      throw;
+    } catch (const Error& error) {  // nothing is copied, or no step fits
+      left_out.add(fmt::format("an arena of {:g}%", percent), error);
+    }
+  }
+  left_out.require_some();
 }
 
 Options parse_options(int argc, const char* const* argv) {

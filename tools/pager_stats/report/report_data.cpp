@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/policy.hpp"
+#include "report/answer.hpp"
 #include "report/stays.hpp"
 #include "report/timeline.hpp"
 #include "report/traffic.hpp"
@@ -305,6 +306,7 @@ nlohmann::ordered_json report_data(const std::vector<Field>& stats, const Record
   json["end"] = nanoseconds(recording.end());
   add_traffic(recording, json);
   json["what_if"] = what_ifs(stats, recording);
+  json["answer"] = budget_answer(json["what_if"], number(stats, "model", "weights_bytes"));
   return json;
 }
 
