@@ -71,19 +71,18 @@ std::vector<std::string> Parser::arguments(int argc, const char* const* argv) co
 // CLI11 takes an option for the value of the one before it, and then complains of that value:
 // "--pid $(pgrep -n nobody) --watch".
 void Parser::require_values(const std::vector<std::string>& arguments) const {
-  for (std::size_t i = 0; i + 1 < arguments.size() && arguments[i] != "--"; ++i) {
-    const std::string& name = arguments[i];
-    const std::string& next = arguments[i + 1];
-    if (!name.starts_with('-') || !next.starts_with('-')) continue;
-    const CLI::Option* const option = app_.get_option_no_throw(name);
-    if (option == nullptr || option->get_items_expected_max() == 0) continue;
-    if (app_.get_option_no_throw(next) == nullptr) {
-      ++i;  // a value, though it begins with a dash
-      continue;
+  for (std::size_t i = 0; i < arguments.size() && arguments[i] != "--"; ++i) {
+    if (!arguments[i].starts_with('-')) continue;
+    const CLI::Option* const option = app_.get_option_no_throw(arguments[i]);
+    if (option == nullptr || option->get_items_expected_min() == 0) continue;
+    if (i + 1 == arguments.size()) {
+      throw UsageError(fmt::format("{} has no value; give one", option->get_name()));
     }
+    const std::string& next = arguments[++i];
+    if (!next.starts_with('-') || app_.get_option_no_throw(next) == nullptr) continue;
     throw UsageError(
         fmt::format("{} has no value: the option {} follows; give one, or {}={} if that is it",
-                    name, next, option->get_name(), next));
+                    option->get_name(), next, option->get_name(), next));
   }
 }
 

@@ -123,6 +123,7 @@ TEST_F(PagerStats, FilesThatAreNoneAreOneLine) {
   expect({}, 2, "FILE");
   expect({"--pid", "--watch"}, 2, "--pid has no value: the option --watch follows");
   expect({path("small"), "--diff", "--json"}, 2, "--diff has no value");
+  expect({"--pid"}, 2, "--pid has no value; give one");
   expect({path("small"), "--json", "--prometheus"}, 2, "exclude");
 }
 

@@ -53,10 +53,9 @@ std::string table(const std::vector<Field>& fields) {
   row("memory", fmt::format("peak {} of {}", size(n("memory", "peak_bytes")),
                             size(n("memory", "budget_bytes"))));
   row("prefill",
-      fmt::format("{:.3f} s, {:.1f} tokens/s; copies took {:.3f} s, arithmetic {:.3f} s, "
-                  "overlapping to {:.0f}%",
-                  prefill, n("rates", "prefill_tokens_per_s"), n("bound", "link_s"),
-                  n("bound", "compute_s"), 100 * n("bound", "fraction")));
+      fmt::format("{:.3f} s, {:.1f} tokens/s; {:.3f} s not stalled, copies took {:.3f} s beside it",
+                  prefill, n("rates", "prefill_tokens_per_s"), n("bound", "compute_s"),
+                  n("bound", "link_s")));
   row("decode", fmt::format("{:.3f} s, {:.1f} tokens/s", n("time", "decode_s"),
                             n("rates", "decode_tokens_per_s")));
   row("pages", fmt::format("{:.0f} of {:.0f} resident; {:.0f} accesses: {:.1f}% hits, {:.1f}% "

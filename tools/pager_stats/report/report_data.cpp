@@ -306,7 +306,11 @@ nlohmann::ordered_json report_data(const std::vector<Field>& stats, const Record
   json["end"] = nanoseconds(recording.end());
   add_traffic(recording, json);
   json["what_if"] = what_ifs(stats, recording);
-  json["answer"] = budget_answer(json["what_if"], number(stats, "model", "weights_bytes"));
+  std::string answer = budget_answer(json["what_if"], number(stats, "model", "weights_bytes"));
+  if (const std::string doubt = text(stats, "bound", "doubt"); !doubt.empty()) {
+    answer += fmt::format(" The times of this run are doubtful, though: {}.", doubt);
+  }
+  json["answer"] = std::move(answer);
   return json;
 }
 
