@@ -116,8 +116,9 @@ TEST_F(LivePager, TableShowsTheResidentMap) {
             pager_.statistics().resident_pages);
   EXPECT_THAT(run.out, HasSubstr("end?[2J"));  // names are data, not commands to the terminal
   EXPECT_THAT(run.out, HasSubstr("step      40 of 40"));
-  EXPECT_THAT(run.out,
-              HasSubstr("phase     forty steps and, pass 2 of 80 tokens; now 0.0 tokens/s\n"));
+  EXPECT_THAT(
+      run.out,
+      HasSubstr("phase     forty steps and, now 0.0 tokens/s; pass 2, of 80 tokens each\n"));
 }
 
 TEST_F(LivePager, PrometheusTellsTwoPagersApart) {
@@ -192,7 +193,7 @@ TEST_F(LiveRun, IsWatchedInPlaceOnATerminal) {
       {.columns = kColumns});
   EXPECT_EQ(run.status, 0);
   EXPECT_TRUE(run.written.starts_with("\x1b[?25l")) << run.written.substr(0, 20);
-  EXPECT_THAT(run.written, HasSubstr("\x1b[9Aprocess"));  // a look has nine lines
+  EXPECT_THAT(run.written, HasSubstr("\x1b[10Aprocess"));  // a look has nine lines
   EXPECT_THAT(run.written, HasSubstr("has ended"));
   EXPECT_THAT(run.written, HasSubstr("\x1b[?25h"));
   std::istringstream lines(run.written);
@@ -210,9 +211,10 @@ TEST_F(LiveRun, ShowsItsPhaseAndItsRate) {
   const ChildProcess model(QWEN_PREFILL, arguments());
   ASSERT_EQ(look(model.pid()).status, 0);
   const ProcessResult run = stats({"--pid", std::to_string(model.pid())});
-  EXPECT_THAT(run.out, testing::ContainsRegex(
-                           "\nphase     prefill, pass [0-9]+ of 512 tokens; now [0-9.]+ tokens/s\n"
-                           "step      [0-9]+ of [0-9]+\n"));
+  EXPECT_THAT(run.out,
+              testing::ContainsRegex(
+                  "\nphase     prefill, now [0-9.]+ tokens/s; pass [0-9]+, of 512 tokens each\n"
+                  "step      [0-9]+ of [0-9]+\n"));
 }
 
 TEST_F(LiveRun, ThatIsKilledEndsTheWatchAndLeavesNothing) {

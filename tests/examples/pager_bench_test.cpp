@@ -82,7 +82,8 @@ TEST(PagerBench, FieldsOfARowAgree) {
 TEST(PagerBench, TablesHaveARowForEachCase) {
   const auto md = bench({"-p", "16", "-n", "2"});
   ASSERT_EQ(md.status, 0) << md.err;
-  ASSERT_EQ(lines(md.out).size(), 4U);
+  EXPECT_EQ(std::ranges::count_if(lines(md.out), [](const auto& l) { return l.starts_with('|'); }),
+            4);
   EXPECT_THAT(md.out, HasSubstr("| pp16 |"));
   EXPECT_THAT(md.out, HasSubstr("| tg2 |"));
   const auto csv = bench({"-p", "16", "-n", "2", "-o", "csv"});
@@ -133,7 +134,7 @@ TEST(PagerBench, ARowNamesItsLimitAndItsDoubts) {
       EXPECT_THAT(row["doubt"].get<std::string>(), HasSubstr("faster than the machine's rates"));
     }
   }
-  const auto table = bench({"-p", "16", "-r", "1"});
+  const auto table = bench({"-p", "16"});
   EXPECT_THAT(table.out, HasSubstr("| of bound % | limit |"));
 }
 

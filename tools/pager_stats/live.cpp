@@ -74,15 +74,15 @@ double work_done(const PublishedState& state) {
   return (static_cast<double>(state.passes - 1) + last) * static_cast<double>(state.work);
 }
 
-// "generation, pass 17; now 33.1 tokens/s"
+// "generation, now 33.1 tokens/s; pass 17, of 1 tokens each"
 std::string phase_text(const PublishedState& before, const PublishedState& now, double time) {
-  std::string text =
-      fmt::format("{}, pass {}", now.plan.empty() ? "plan" : printable(now.plan), now.passes);
-  if (now.work == 0) return text;
+  const std::string name = now.plan.empty() ? "plan" : printable(now.plan);
+  if (now.work == 0) return fmt::format("{}; pass {}", name, now.passes);
   // What was done under another plan is not known any more.
   const double past = before.plans == now.plans ? work_done(before) : 0;
-  return text + fmt::format(" of {} {}; now {:.1f} {}/s", now.work, printable(now.unit),
-                            (work_done(now) - past) / time, printable(now.unit));
+  const std::string unit = printable(now.unit);
+  return fmt::format("{}, now {:.1f} {}/s; pass {}, of {} {} each", name,
+                     (work_done(now) - past) / time, unit, now.passes, now.work, unit);
 }
 
 std::string cut_lines(const std::string& text, std::size_t width) {

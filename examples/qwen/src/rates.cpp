@@ -32,7 +32,7 @@ double best_seconds(int runs, const std::function<void()>& work) {
 
 // Of all threads together.
 double measure_host_memory() {
-  constexpr std::size_t kWords = std::size_t{32} << 20;  // 256 MiB, more than caches hold
+  constexpr std::size_t kWords = std::size_t{16} << 20;  // 128 MiB, more than caches hold
   const std::vector<std::uint64_t> words(kWords, 1);
   std::uint64_t sum = 0;
   const double seconds = best_seconds(3, [&] {

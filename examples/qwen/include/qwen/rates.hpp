@@ -15,7 +15,7 @@ struct MachineRates {
   double cache = 0;       ///< bytes that may be read again without the memory
 };
 
-/// Measured on the processor: a copy in memory, all threads reading 256 MiB, and a product of
+/// Measured on the processor: a copy in memory, all threads reading 128 MiB, and a product of
 /// float32. Takes half a second.
 MachineRates measure_host_rates();
 /// Measured on a GPU: a copy from pinned memory, one within the GPU's (both what it reads and what
