@@ -193,7 +193,7 @@ TEST_F(LiveRun, IsWatchedInPlaceOnATerminal) {
       {.columns = kColumns});
   EXPECT_EQ(run.status, 0);
   EXPECT_TRUE(run.written.starts_with("\x1b[?25l")) << run.written.substr(0, 20);
-  EXPECT_THAT(run.written, HasSubstr("\x1b[10Aprocess"));  // a look has nine lines
+  EXPECT_THAT(run.written, HasSubstr("\x1b[10Aprocess"));  // a look has ten lines
   EXPECT_THAT(run.written, HasSubstr("has ended"));
   EXPECT_THAT(run.written, HasSubstr("\x1b[?25h"));
   std::istringstream lines(run.written);
