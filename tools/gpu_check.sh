@@ -168,16 +168,18 @@ predictions() {
 
 # bench NAME LEAST_RATE LEAST_SHARE MODEL ARGUMENTS...: tokens/s, and percent of the bound; 0 asks for nothing.
 bench() {
-  local name=$1 least=$2 least_share=$3 out=$work/gpu_check_bench.json rate share passed
+  local name=$1 least=$2 least_share=$3 out=$work/gpu_check_bench.json rate share passed doubt
   shift 3
   timeout 300 "$bin/pager_bench" -q -r 5 -o jsonl -m "$@" >"$out"
   cat "$out" >>"$bench_rows"
+  doubt=$(json "$out" doubt)
   rate=$(json "$out" median_ts) share=$(json "$out" bound_fraction | awk '{ print 100 * $1 }')
   passed=$(at_least "$rate" "$least")
   [[ $(at_least "$share" "$least_share") == yes ]] || passed=no
   row "$name" "$(printf '%.0f ± %.0f tokens/s, %.1f%% of the bound (link %.3f s, arithmetic %.3f s at %.0f TFLOP/s); %.2f GB copied' \
     "$rate" "$(json "$out" stddev_ts)" "$share" "$(json "$out" bound_link_s)" "$(json "$out" bound_compute_s)" \
-    "$(json "$out" calibrated_tflops)" "$(json "$out" copied_bytes | awk '{ print $1 / 1e9 }')")" "$passed"
+    "$(json "$out" calibrated_tflops)" "$(json "$out" copied_bytes | awk '{ print $1 / 1e9 }')")${doubt:+; not to be trusted: $doubt}" \
+    "$passed"
 }
 
 # sweep NAME MODEL ARGUMENTS...: more memory must never be slower by more than 2%.

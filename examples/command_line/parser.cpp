@@ -1,5 +1,7 @@
 #include "command_line/parser.hpp"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <string_view>
@@ -34,7 +36,10 @@ void Parser::add_alias(const std::string& alias, const std::string& option) {
 
 void Parser::parse(int argc, const char* const* argv) {
   try {
-    app_.parse(arguments(argc, argv));
+    std::vector<std::string> all = arguments(argc, argv);
+    require_values(all);
+    std::ranges::reverse(all);  // as CLI11 wants them
+    app_.parse(std::move(all));
   } catch (const CLI::CallForHelp&) {
     throw TextRequest(help_text(program_, option_shapes(app_, aliases_)));
   } catch (const CLI::ParseError& error) {
@@ -48,7 +53,7 @@ void Parser::answer_completion(const std::string& shell) const {
                                     : zsh_completion(program_.name, options));
 }
 
-// Without aliases, and from the last to the first, as CLI11 wants them.
+// Without aliases.
 std::vector<std::string> Parser::arguments(int argc, const char* const* argv) const {
   std::vector<std::string> result(argv + std::min(argc, 1), argv + argc);
   for (std::string& argument : result) {
@@ -60,8 +65,25 @@ std::vector<std::string> Parser::arguments(int argc, const char* const* argv) co
       break;
     }
   }
-  std::ranges::reverse(result);
   return result;
+}
+
+// CLI11 takes an option for the value of the one before it, and then complains of that value:
+// "--pid $(pgrep -n nobody) --watch".
+void Parser::require_values(const std::vector<std::string>& arguments) const {
+  for (std::size_t i = 0; i < arguments.size() && arguments[i] != "--"; ++i) {
+    if (!arguments[i].starts_with('-')) continue;
+    const CLI::Option* const option = app_.get_option_no_throw(arguments[i]);
+    if (option == nullptr || option->get_items_expected_min() == 0) continue;
+    if (i + 1 == arguments.size()) {
+      throw UsageError(fmt::format("{} has no value; give one", option->get_name()));
+    }
+    const std::string& next = arguments[++i];
+    if (!next.starts_with('-') || app_.get_option_no_throw(next) == nullptr) continue;
+    throw UsageError(
+        fmt::format("{} has no value: the option {} follows; give one, or {}={} if that is it",
+                    option->get_name(), next, option->get_name(), next));
+  }
 }
 
 }  // namespace tensor_pager::command_line

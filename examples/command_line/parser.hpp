@@ -39,6 +39,7 @@ class Parser {
  private:
   void answer_completion(const std::string& shell) const;
   std::vector<std::string> arguments(int argc, const char* const* argv) const;
+  void require_values(const std::vector<std::string>& arguments) const;
 
   ProgramDescription program_;
   CLI::App app_;

@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 
+#include "command_line/interrupt.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::command_line {
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kFailure = 1;
 constexpr int kWrongUsage = 2;
+constexpr int kSignalled = 128;  // and the signal, as shells have it
 
 int fail(std::string_view program, int status, std::string message) {
   std::ranges::replace(message, '\n', ' ');  // one line, whatever a library says
@@ -61,6 +63,8 @@ int run_program(std::string_view name, const std::function<void()>& work,
     return 0;
   } catch (const UsageError& error) {
     return fail(name, kWrongUsage, fmt::format("{}; see --help", error.what()));
+  } catch (const Interrupted& interrupted) {
+    return fail(name, kSignalled + interrupted.signal(), interrupted.what());
   } catch (const std::bad_alloc&) {
     return fail(name, kFailure, fmt::format("out of host memory; {}", out_of_memory));
   } catch (const std::exception& error) {

@@ -11,6 +11,7 @@
 
 #include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
+#include "output/replacement_file.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
@@ -38,7 +39,8 @@ void add_input(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("-f,--file", typed.file, "Text file with the prompt; - is standard input")
       ->type_name("FILE|-");
   app.add_option("--tokens", typed.tokens,
-                 "File with the prompt as token ids between blanks; - is standard input")
+                 "File with the prompt as token ids between blanks, as \"seq 1 512\" writes; - is "
+                 "standard input")
       ->type_name("FILE|-");
   app.add_option("-n,--predict", typed.predict,
                  "Most tokens to generate after the prompt; -1: until the model ends its text, or "
@@ -151,10 +153,11 @@ void add_output(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("FILE");
   app.add_flag("--perplexity", options.perplexity,
                "Perplexity of the text in chunks of --ctx tokens (then 512 by default)");
-  app.add_option("--stats", options.stats, "Write statistics as JSON; - is stdout")
+  app.add_option("--stats", options.stats,
+                 "Write statistics as JSON; - is stdout, and then the text goes to stderr")
       ->type_name("FILE|-");
   app.add_option("--trace", options.trace, "Write a trace for chrome://tracing or Perfetto")
-      ->type_name("FILE");
+      ->type_name("FILE|-");
   app.add_flag("--no-publish", typed.no_publish, "Do not let pager_stats --pid watch this run");
   app.add_flag("-q,--quiet", options.quiet, "Generated text alone: no banner, no progress bar");
 }
@@ -198,6 +201,11 @@ Options complete(Options options, const Typed& typed) {
   if (options.context == 0U) throw UsageError("--ctx must be at least 1");
   if (options.logits && options.perplexity) {
     throw UsageError("--logits and --perplexity exclude one another");
+  }
+  const bool both = options.stats && options.trace;
+  if (both && (*options.stats == *options.trace ||
+               (output::is_stdout(*options.stats) && output::is_stdout(*options.trace)))) {
+    throw UsageError("--stats and --trace go to the same file; give each its own");
   }
   return options;
 }

@@ -42,7 +42,7 @@ struct Options : command_line::ModelOptions {
   loaders::RopeOverrides rope;
   std::optional<std::filesystem::path> logits;
   bool perplexity = false;
-  std::optional<std::filesystem::path> stats;  ///< "-" is stdout
+  std::optional<std::filesystem::path> stats;  ///< "-" is stdout, here and below
   std::optional<std::filesystem::path> trace;
   bool publish = true;
   bool quiet = false;

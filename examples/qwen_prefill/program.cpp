@@ -14,9 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
 #include "command_line/progress_bar.hpp"
-#include "output_file.hpp"
+#include "output/replacement_file.hpp"
 #include "pager/trace.hpp"
 #include "prefill_progress.hpp"
 #include "process_age.hpp"
@@ -97,19 +98,47 @@ qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, s
   return qwen::plan_memory(model, qwen::request_for(backend, model, request));
 }
 
+using OutputFile = std::unique_ptr<output::ReplacementFile>;
+
+OutputFile output_file(const std::optional<std::filesystem::path>& path) {
+  return path ? std::make_unique<output::ReplacementFile>(*path) : nullptr;
+}
+
+// What the run says; where stdout is a file of its own, beside it.
+std::FILE* text_stream(const Options& options) {
+  for (const auto& path : {options.stats, options.trace}) {
+    if (path && output::is_stdout(*path)) return stderr;
+  }
+  return stdout;
+}
+
 std::shared_ptr<const WatchedStore> watch_store(qwen::Backend& backend) {
   auto store = std::make_shared<const WatchedStore>(std::move(backend.store));
   backend.store = store;
   return store;
 }
 
+/// Adds what the process uses while it lives to a phase.
+class UsageMeter {
+ public:
+  explicit UsageMeter(PhaseReport& phase) : phase_(phase), before_(qwen::process_usage()) {}
+  ~UsageMeter() { phase_.usage = phase_.usage + (qwen::process_usage() - before_); }
+  UsageMeter(const UsageMeter&) = delete;
+  UsageMeter& operator=(const UsageMeter&) = delete;
+
+ private:
+  PhaseReport& phase_;
+  const qwen::ProcessUsage before_;
+};
+
 // Everything of a run that outlives its phases.
 class Run {
  public:
   explicit Run(const Options& options)
       : options_(options),
-        stats_(options.stats),
-        trace_file_(options.trace),
+        stats_(output_file(options.stats)),
+        trace_file_(output_file(options.trace)),
+        text_(text_stream(options)),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
         model_((require_device(options), qwen::open_model(options.model, options.rope))),
         sampling_(choose_sampling(options.sampling, model_.gguf.metadata(),
@@ -131,23 +160,31 @@ class Run {
   void finish();
 
  private:
-  // Measures what happens during `work`. With `settled` all of it is counted, and the next phase
-  // begins when it is over.
+  // Measures what happens during `work`, also if an interrupt ends it: then no token is done. With
+  // `settled` all of it is counted, and the next phase begins when it is over.
   template <class Work>
-  PhaseReport measured(std::uint64_t tokens, bool settled, const Work& work) {
+  void measure(PhaseReport& phase, std::uint64_t tokens, bool settled, const Work& work) {
     const Statistics before = inference_.statistics();
     const auto begin = Clock::now();
-    work();
-    PhaseReport phase;
-    phase.tokens = tokens;
-    phase.time = Clock::now() - begin;
-    if (settled) inference_.settle();  // stalls are known when the stream has passed them
-    const Statistics after = inference_.statistics();
-    phase.stalled = after.stalled - before.stalled;
-    phase.copied = after.link.copied - before.link.copied;
-    phase.optimal = after.core.optimal - before.core.optimal;
-    phase.link_busy = after.link.busy - before.link.busy;
-    return phase;
+    const auto finish = [&](std::uint64_t done) {
+      PhaseReport part;
+      part.tokens = done;
+      part.time = Clock::now() - begin;
+      if (settled) inference_.settle();  // stalls are known when the stream has passed them
+      const Statistics after = inference_.statistics();
+      part.stalled = after.stalled - before.stalled;
+      part.copied = after.link.copied - before.link.copied;
+      part.optimal = after.core.optimal - before.core.optimal;
+      part.link_busy = after.link.busy - before.link.busy;
+      phase.add(part);
+    };
+    try {
+      work();
+    } catch (const command_line::Interrupted&) {
+      finish(0);
+      throw;
+    }
+    finish(tokens);
   }
 
   void prefill(const Tokens& tokens, qwen::LogitsSink& sink, const qwen::PassProgress& progress);
@@ -165,6 +202,7 @@ class Run {
   const Options& options_;
   OutputFile stats_;
   OutputFile trace_file_;
+  std::FILE* text_;
   std::unique_ptr<Trace> trace_;
   qwen::Model model_;
   Sampling sampling_;
@@ -179,12 +217,16 @@ class Run {
 
 void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink,
                   const qwen::PassProgress& progress) {
-  report_.prefill.add(measured(tokens.size(), /*settled=*/true, [&] {
+  const UsageMeter meter(report_.prefill);
+  measure(report_.prefill, tokens.size(), /*settled=*/true, [&] {
     inference_.prefill(tokens, sink, [&](std::size_t done, std::size_t total) {
       if (!report_.first_step) report_.first_step = process_age();
       progress(done, total);
+      if (command_line::InterruptGuard::pending() == 0) return;
+      report_.interrupted = fmt::format("in prefill, after {} of {} steps", done, total);
+      command_line::InterruptGuard::check();
     });
-  }));
+  });
 }
 
 void Run::generate() {
@@ -229,12 +271,13 @@ void Run::warn_about_prompt() const {
 }
 
 void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits) {
-  TextOutput out(model_.tokenizer ? &*model_.tokenizer : nullptr);
+  const UsageMeter meter(report_.decode);
+  TextOutput out(model_.tokenizer ? &*model_.tokenizer : nullptr, text_);
   // The last token that the context has room for is read, and gives one more.
   const std::uint32_t room = inference_.context() - inference_.position() + 1;
   const std::uint32_t wanted = options_.predict.value_or(room);
   // On a terminal the text itself shows how far it has come.
-  const bool text_is_seen = ::isatty(STDOUT_FILENO) == 1;
+  const bool text_is_seen = ::isatty(::fileno(text_)) == 1;
   command_line::ProgressBar bar(!options_.quiet && !text_is_seen, "generate", wanted, "token");
   bool is_full = false;
   loaders::TokenId token = first;
@@ -242,14 +285,20 @@ void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogit
     out.push(token);
     bar.update(generated, wanted);
     if (generated == options_.predict) break;
+    if (command_line::InterruptGuard::pending() != 0) {
+      const std::string of = options_.predict ? fmt::format(" of {}", *options_.predict) : "";
+      report_.interrupted = fmt::format("in generation, after {}{} tokens", generated, of);
+      break;
+    }
     is_full = generated == room;
     if (is_full) break;
-    report_.decode.add(measured(1, /*settled=*/false, [&] { inference_.decode(token, logits); }));
+    measure(report_.decode, 1, /*settled=*/false, [&] { inference_.decode(token, logits); });
     token = sampler.choose(logits.values());
   }
   bar.clear();
   out.finish();
   if (is_full) say_that_context_is_full(room);
+  if (!report_.interrupted.empty()) command_line::InterruptGuard::check();
 }
 
 // Chunks do not overlap. A model that was trained with a beginning-of-sequence token gets it in
@@ -303,28 +352,36 @@ void Run::measure_perplexity() {
         "the perplexity is infinite: the model gives this text no likelihood at all; get the file "
         "again");
   }
-  fmt::print("Final estimate: PPL = {:.4f} +/- {:.5f}\n", estimate.value, estimate.error);
-  std::fflush(stdout);
+  fmt::print(text_, "Final estimate: PPL = {:.4f} +/- {:.5f}\n", estimate.value, estimate.error);
+  std::fflush(text_);
 }
 
 void Run::finish() {
   inference_.settle();  // pages for steps that will not come may still be on their way
   report_.statistics = inference_.statistics();
   note(summary(plan_, report_));
-  stats_.write([&](std::ostream& out) {
-    out << command_line::to_text(statistics_json(model_, plan_, report_)) << '\n';
-  });
-  trace_file_.write([&](std::ostream& out) { trace_->write(out); });
+  if (stats_) {
+    stats_->write([&](std::ostream& out) {
+      out << command_line::to_text(statistics_json(model_, plan_, report_)) << '\n';
+    });
+    stats_->commit();
+  }
+  if (trace_file_) {
+    trace_file_->write([&](std::ostream& out) { trace_->write(out); });
+    trace_file_->commit();
+  }
 }
 
 }  // namespace
 
 void run(const Options& options) {
   Run run(options);
-  if (options.perplexity) {
-    run.measure_perplexity();
-  } else {
-    run.generate();
+  const command_line::InterruptGuard interrupts;
+  try {
+    options.perplexity ? run.measure_perplexity() : run.generate();
+  } catch (const command_line::Interrupted&) {
+    run.finish();
+    throw;
   }
   run.finish();
 }

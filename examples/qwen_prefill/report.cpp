@@ -49,6 +49,36 @@ std::string peculiarities(const qwen::Model& model, const qwen::MemoryPlan& plan
   return text;
 }
 
+const char* limit_text(Bound::Limit limit) {
+  switch (limit) {
+    case Bound::Limit::link:
+      return "copying over the link";
+    case Bound::Limit::disk:
+      return "reading the disk";
+    case Bound::Limit::compute:
+      return "computing";
+    case Bound::Limit::handover:
+      return "handing work over";
+    case Bound::Limit::none:
+      break;
+  }
+  return "nothing";
+}
+
+// What limited the prefill, and what that means for another budget.
+std::string limit_line(const RunReport& report) {
+  const Bound found = bound(report.prefill);
+  if (found.limit == Bound::Limit::none) return {};
+  std::string text = fmt::format(
+      "limit    {}: of {:.2f} s, copying takes {:.2f} s and computing {:.2f} s; {:.0f}% of the "
+      "time "
+      "went by waiting for weights, which more memory can save at most\n",
+      limit_text(found.limit), report.prefill.time.count(), found.link_s, found.compute_s,
+      100 * found.waited);
+  if (!found.doubt.empty()) text += fmt::format("doubtful {}; run it again alone\n", found.doubt);
+  return text;
+}
+
 }  // namespace
 
 double PhaseReport::tokens_per_second() const {
@@ -66,6 +96,7 @@ void PhaseReport::add(const PhaseReport& other) {
   copied += other.copied;
   optimal += other.optimal;
   link_busy += other.link_busy;
+  usage = usage + other.usage;
 }
 
 Bound bound(const PhaseReport& prefill) {
@@ -73,7 +104,37 @@ Bound bound(const PhaseReport& prefill) {
   bound.link_s = ratio(count(prefill.optimal), prefill.link_rate());
   bound.compute_s = std::max((prefill.time - prefill.stalled).count(), 0.0);
   bound.fraction = ratio(std::max(bound.link_s, bound.compute_s), prefill.time.count());
+  bound.waited = ratio(prefill.stalled.count(), prefill.time.count());
+  if (prefill.time.count() > 0) {
+    const bool from_disk = 2 * prefill.usage.disk.count > prefill.copied.count;
+    bound.limit = bound.fraction < 0.5              ? Bound::Limit::handover
+                  : bound.link_s <= bound.compute_s ? Bound::Limit::compute
+                  : from_disk                       ? Bound::Limit::disk
+                                                    : Bound::Limit::link;
+  }
+  if (prefill.usage.was_starved()) {
+    bound.doubt = fmt::format(
+        "threads waited {:.2f} s for processors, and had them for {:.2f} s: other programs ran, or "
+        "there are fewer cores than threads",
+        prefill.usage.waited, prefill.usage.processor);
+  }
   return bound;
+}
+
+const char* to_string(Bound::Limit limit) {
+  switch (limit) {
+    case Bound::Limit::link:
+      return "link";
+    case Bound::Limit::disk:
+      return "disk";
+    case Bound::Limit::compute:
+      return "compute";
+    case Bound::Limit::handover:
+      return "handover";
+    case Bound::Limit::none:
+      break;
+  }
+  return "none";
 }
 
 std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
@@ -99,10 +160,10 @@ std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
 
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
   const Statistics& s = report.statistics;
-  const Bound limit = bound(report.prefill);
   std::string text =
-      fmt::format("prefill  {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.prefill.tokens,
-                  report.prefill.time.count(), report.prefill.tokens_per_second());
+      report.interrupted.empty() ? "" : fmt::format("stopped  {}\n", report.interrupted);
+  text += fmt::format("prefill  {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.prefill.tokens,
+                      report.prefill.time.count(), report.prefill.tokens_per_second());
   if (report.decode.tokens > 0) {
     text += fmt::format("decode   {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.decode.tokens,
                         report.decode.time.count(), report.decode.tokens_per_second());
@@ -118,10 +179,7 @@ std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
       ratio(count(s.link.copied), Seconds(s.link.busy).count()) / kGiga,
       Seconds(s.link.busy).count(), Seconds(s.stalled).count());
   text += fmt::format("memory   peak {} of {}\n", to_string(s.memory.peak), to_string(plan.budget));
-  text +=
-      fmt::format("bound    link {:.2f} s, compute {:.2f} s: the prefill came to {:.0f}% of it\n",
-                  limit.link_s, limit.compute_s, 100 * limit.fraction);
-  return text;
+  return text + limit_line(report);
 }
 
 nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::MemoryPlan& plan,
@@ -131,6 +189,9 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
   const double busy = Seconds(s.link.busy).count();
   const double link_rate = ratio(count(s.link.copied), busy) / kGiga;
   nlohmann::ordered_json json;
+  json["run"] = {{"outcome", report.interrupted.empty() ? "complete" : "interrupted"},
+                 {"prompt_tokens", report.prefill.tokens},
+                 {"generated_tokens", report.decode.tokens}};
   json["model"] = {{"name", qwen::display_name(model)},
                    {"architecture", architecture(model)},
                    {"file_type", qwen::file_type(model.gguf)},
@@ -154,18 +215,25 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
                    {"late", s.core.late},
                    {"evictions", s.core.evictions},
                    {"remaps", s.core.remaps}};
-  json["bytes"] = {{"h2d", s.link.copied.count}, {"optimal_h2d", s.core.optimal.count}};
+  json["bytes"] = {{"h2d", s.link.copied.count},
+                   {"optimal_h2d", s.core.optimal.count},
+                   {"disk", (report.prefill.usage.disk + report.decode.usage.disk).count}};
   json["time"] = {{"load_s", report.load.count()},
                   {"first_step_s", report.first_step.value_or(report.load).count()},
                   {"prefill_s", report.prefill.time.count()},
                   {"decode_s", report.decode.time.count()},
                   {"stall_s", Seconds(s.stalled).count()},
-                  {"link_busy_s", busy}};
+                  {"link_busy_s", busy},
+                  {"processor_s", report.prefill.usage.processor + report.decode.usage.processor},
+                  {"processor_wait_s", report.prefill.usage.waited + report.decode.usage.waited}};
   json["rates"] = {{"prefill_tokens_per_s", report.prefill.tokens_per_second()},
                    {"decode_tokens_per_s", report.decode.tokens_per_second()},
                    {"link_gb_per_s", link_rate}};
-  json["bound"] = {
-      {"link_s", limit.link_s}, {"compute_s", limit.compute_s}, {"fraction", limit.fraction}};
+  json["bound"] = {{"link_s", limit.link_s},
+                   {"compute_s", limit.compute_s},
+                   {"fraction", limit.fraction},
+                   {"limit", to_string(limit.limit)},
+                   {"doubt", limit.doubt}};
   return json;
 }
 

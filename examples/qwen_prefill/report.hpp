@@ -11,6 +11,7 @@
 #include "pager/statistics.hpp"
 #include "qwen/memory_plan.hpp"
 #include "qwen/model.hpp"
+#include "qwen/process_usage.hpp"
 
 namespace tensor_pager::qwen_prefill {
 
@@ -25,6 +26,7 @@ struct PhaseReport {
   Bytes copied;
   Bytes optimal;
   Seconds link_busy{};
+  qwen::ProcessUsage usage;
 
   double tokens_per_second() const;
   /// Bytes per second while the link was busy.
@@ -33,19 +35,28 @@ struct PhaseReport {
   void add(const PhaseReport& other);
 };
 
-/// How fast a prefill can be at best with the rates measured in it: it takes at least
+/// What a prefill waited for. At the rates that it had itself, it takes
 ///   link_s = (bytes that Belady's rule copies) / (bytes copied / time the link was busy)
-/// to bring in the weights, and at least
+/// to bring in the weights, and
 ///   compute_s = time - time stalled
-/// to multiply with them. The two overlap, so the bound is the larger one, and
+/// to multiply with them. The two overlap, and the longer one is the limit:
 ///   fraction = max(link_s, compute_s) / time of the prefill
-/// says how close the run came; 1 is perfect overlap.
+/// says how well they did; 1 is perfect. It says nothing about how fast link and processors could
+/// have been: that is pager_bench's to measure.
 struct Bound {
+  /// What most of the time went into. handover: neither half of it; threads waited for one another,
+  /// or for processors. none: nothing was computed.
+  enum class Limit { none, link, disk, compute, handover };
+
   double link_s = 0;
   double compute_s = 0;
   double fraction = 0;
+  Limit limit = Limit::none;
+  double waited = 0;  ///< of the time: what more memory for weights could save, at most
+  std::string doubt;  ///< why the times say little about this machine; else empty
 };
 Bound bound(const PhaseReport& prefill);
+const char* to_string(Bound::Limit limit);
 
 /// Everything that there is to say about a run.
 struct RunReport {
@@ -54,6 +65,8 @@ struct RunReport {
   std::optional<Seconds> first_step{};
   PhaseReport prefill;
   PhaseReport decode;
+  /// Where an interrupt ended the run: "in prefill, after 13 of 26 steps". Empty: it was completed.
+  std::string interrupted;
   Statistics statistics;
   DeviceInfo device;
   std::string store;  ///< how the model is kept on the host, and why so

@@ -8,16 +8,8 @@
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen_prefill {
-namespace {
 
-void write(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
-
-}  // namespace
-
-TextOutput::TextOutput(const loaders::Tokenizer* tokenizer) {
+TextOutput::TextOutput(const loaders::Tokenizer* tokenizer, std::FILE* out) : out_(out) {
   if (tokenizer != nullptr)
     decoder_.emplace(*tokenizer, loaders::DecodeOptions{.render_control = false});
 }
@@ -27,11 +19,16 @@ void TextOutput::push(loaders::TokenId token) {
   first_ = false;
 }
 
+void TextOutput::write(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), out_);
+  std::fflush(out_);
+}
+
 void TextOutput::finish() {
   write((decoder_ ? decoder_->finish() : std::string()) + "\n");
-  if (std::ferror(stdout) != 0) {
+  if (std::ferror(out_) != 0) {
     throw qwen::Error(
-        "stdout: the generated text could not be written; is the disk full, or the reader gone?");
+        "the generated text could not be written; is the disk full, or the reader gone?");
   }
 }
 

@@ -79,6 +79,10 @@ std::string ChildProcess::out() const {
   return content(directory_ / "out");
 }
 
+std::string ChildProcess::err() const {
+  return content(directory_ / "err");
+}
+
 ProcessResult ChildProcess::wait() {
   int status = 0;
   const pid_t pid = std::exchange(pid_, 0);

@@ -29,6 +29,8 @@ class ChildProcess {
   void kill(int signal) const;
   /// What it wrote to stdout so far.
   std::string out() const;
+  /// The same of stderr.
+  std::string err() const;
   /// Waits for its end. Once.
   ProcessResult wait();
 

@@ -45,6 +45,9 @@ class LivePager : public testing::Test {
     for (std::uint32_t i = 0; i < kPages; ++i) {
       plan.steps.push_back({.reads = {{kPage * i, kPage}}});
     }
+    plan.name = "forty steps and more";  // cut
+    plan.work = 80;
+    plan.unit = "tokens";
     pager_.set_plan(plan);
     for (int pass = 0; pass < 2; ++pass) {
       for (std::uint32_t i = 0; i < kPages; ++i) pager_.acquire(StepIndex{i});
@@ -81,6 +84,10 @@ TEST_F(LivePager, JsonHasItsCounters) {
   EXPECT_EQ(pager["bytes"]["h2d"], own.link.copied.count);
   EXPECT_EQ(pager["plan"]["steps"], kPages);
   EXPECT_EQ(pager["plan"]["step"], kPages - 1);
+  EXPECT_EQ(pager["plan"]["name"], "forty steps and");
+  EXPECT_EQ(pager["plan"]["passes"], 2);
+  EXPECT_EQ(pager["plan"]["work"], 80);
+  EXPECT_EQ(pager["plan"]["unit"], "tokens");
 }
 
 TEST_F(LivePager, TensorsShareWhatIsResidentAndCopied) {
@@ -109,6 +116,9 @@ TEST_F(LivePager, TableShowsTheResidentMap) {
             pager_.statistics().resident_pages);
   EXPECT_THAT(run.out, HasSubstr("end?[2J"));  // names are data, not commands to the terminal
   EXPECT_THAT(run.out, HasSubstr("step      40 of 40"));
+  EXPECT_THAT(
+      run.out,
+      HasSubstr("phase     forty steps and, now 0.0 tokens/s; pass 2, of 80 tokens each\n"));
 }
 
 TEST_F(LivePager, PrometheusTellsTwoPagersApart) {
@@ -116,7 +126,8 @@ TEST_F(LivePager, PrometheusTellsTwoPagersApart) {
                      {.arena = kPage * 3, .page = kPage, .title = "another"});
   const ProcessResult run = stats({"--pid", own_pid(), "--prometheus"});
   ASSERT_EQ(run.status, 0) << run.err;
-  EXPECT_THAT(run.out, HasSubstr("# TYPE tensor_pager_arena_frames gauge\n"
+  EXPECT_THAT(run.out, HasSubstr("# HELP tensor_pager_arena_frames Pages that the arena holds.\n"
+                                 "# TYPE tensor_pager_arena_frames gauge\n"
                                  "tensor_pager_arena_frames{model=\"forty pages\",device=\"host "
                                  "memory\",pager=\"0\"} 12\n"
                                  "tensor_pager_arena_frames{model=\"another\",device=\"host "
@@ -182,7 +193,7 @@ TEST_F(LiveRun, IsWatchedInPlaceOnATerminal) {
       {.columns = kColumns});
   EXPECT_EQ(run.status, 0);
   EXPECT_TRUE(run.written.starts_with("\x1b[?25l")) << run.written.substr(0, 20);
-  EXPECT_THAT(run.written, HasSubstr("\x1b[9Aprocess"));  // a look has nine lines
+  EXPECT_THAT(run.written, HasSubstr("\x1b[10Aprocess"));  // a look has ten lines
   EXPECT_THAT(run.written, HasSubstr("has ended"));
   EXPECT_THAT(run.written, HasSubstr("\x1b[?25h"));
   std::istringstream lines(run.written);
@@ -194,6 +205,16 @@ TEST_F(LiveRun, IsWatchedInPlaceOnATerminal) {
     widest = std::max(widest, std::min(line.find("\x1b[K"), line.size()));
   }
   EXPECT_EQ(widest, kColumns);  // the lines of pages and link are longer
+}
+
+TEST_F(LiveRun, ShowsItsPhaseAndItsRate) {
+  const ChildProcess model(QWEN_PREFILL, arguments());
+  ASSERT_EQ(look(model.pid()).status, 0);
+  const ProcessResult run = stats({"--pid", std::to_string(model.pid())});
+  EXPECT_THAT(run.out,
+              testing::ContainsRegex(
+                  "\nphase     prefill, now [0-9.]+ tokens/s; pass [0-9]+, of 512 tokens each\n"
+                  "step      [0-9]+ of [0-9]+\n"));
 }
 
 TEST_F(LiveRun, ThatIsKilledEndsTheWatchAndLeavesNothing) {

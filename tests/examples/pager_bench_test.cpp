@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -81,7 +82,8 @@ TEST(PagerBench, FieldsOfARowAgree) {
 TEST(PagerBench, TablesHaveARowForEachCase) {
   const auto md = bench({"-p", "16", "-n", "2"});
   ASSERT_EQ(md.status, 0) << md.err;
-  ASSERT_EQ(lines(md.out).size(), 4U);
+  EXPECT_EQ(std::ranges::count_if(lines(md.out), [](const auto& l) { return l.starts_with('|'); }),
+            4);
   EXPECT_THAT(md.out, HasSubstr("| pp16 |"));
   EXPECT_THAT(md.out, HasSubstr("| tg2 |"));
   const auto csv = bench({"-p", "16", "-n", "2", "-o", "csv"});
@@ -91,8 +93,52 @@ TEST(PagerBench, TablesHaveARowForEachCase) {
   }
 }
 
+TEST(PagerBench, CalibrationNeedsNoModel) {
+  const auto calibrate = [](const std::string& format) {
+    return tests::run_process(PAGER_BENCH, {"--device", "host", "--calibrate", "-o", format});
+  };
+  const auto line = calibrate("md");
+  EXPECT_EQ(line.status, 0) << line.err;
+  EXPECT_THAT(line.out, HasSubstr("GB/s, memory "));
+  const json rates = json::parse(calibrate("json").out);
+  EXPECT_EQ(rates["backends"], "host");
+  for (const char* rate : {"calibrated_link_gb_per_s", "calibrated_memory_gb_per_s"}) {
+    EXPECT_GT(rates[rate], 0) << rate;
+  }
+  EXPECT_EQ(tests::run_process(PAGER_BENCH, {"-p", "16"}).status, 2);
+}
+
+TEST(PagerBench, AListGoesOnBehindWhatDoesNotFit) {
+  const auto run = bench({"-p", "16", "--arena", "1KiB,100%", "-o", "json"});
+  EXPECT_EQ(run.status, 0);
+  EXPECT_EQ(json::parse(run.out).size(), 1U);
+  EXPECT_THAT(run.err, HasSubstr("pp16 with --arena 1024 is left out: --arena"));
+  const auto none = bench({"-p", "16", "--arena", "1KiB,2KiB"});
+  EXPECT_EQ(none.status, 1);
+  EXPECT_THAT(none.err, HasSubstr("none of the 2 cases can be run"));
+}
+
+TEST(PagerBench, ARowNamesItsLimitAndItsDoubts) {
+  const auto slow = bench({"-p", "32", "--arena", "40%", "--link-rate", "0.01", "-o", "jsonl"});
+  ASSERT_EQ(slow.status, 0) << slow.err;
+  EXPECT_EQ(json::parse(slow.out)["limit"], "link");
+  const auto run = bench({"-p", "64", "-n", "8", "--arena", "100%", "--warm", "-o", "json"});
+  for (const json& row : json::parse(run.out)) {
+    const double bound =
+        std::max({row["bound_link_s"].get<double>(), row["bound_memory_s"].get<double>(),
+                  row["bound_compute_s"].get<double>()});
+    const double fraction = row["bound_fraction"];
+    EXPECT_GT(bound, 0);
+    EXPECT_THAT(row["limit"].get<std::string>(), testing::AnyOf("memory", "arithmetic"));
+    if (fraction > 1.02) {
+      EXPECT_THAT(row["doubt"].get<std::string>(), HasSubstr("faster than the machine's rates"));
+    }
+  }
+  const auto table = bench({"-p", "16"});
+  EXPECT_THAT(table.out, HasSubstr("| of bound % | limit |"));
+}
+
 TEST(PagerBench, CalibrationAndErrors) {
-  EXPECT_THAT(bench({"--calibrate"}).out, HasSubstr("GB/s"));
   EXPECT_THAT(bench({"--help"}).out, HasSubstr("--link-rate"));
   EXPECT_EQ(bench({"-p", "x"}).status, 2);
   EXPECT_EQ(bench({"--arena", "0%"}).status, 2);

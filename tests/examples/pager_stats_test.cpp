@@ -53,25 +53,40 @@ TEST_F(PagerStats, JsonHasEveryFieldOfTheFile) {
   EXPECT_EQ(json::parse(run.out), read("small"));
 }
 
+// By the rules of the format and of OpenMetrics' names: families in one piece, with HELP and TYPE;
+// counters, and only they, end in _total; units are seconds, bytes and ratios.
 TEST_F(PagerStats, PrometheusHasEveryNumber) {
   const ProcessResult run = stats({path("small"), "--prometheus"});
   ASSERT_EQ(run.status, 0) << run.err;
   const json file = read("small");
   const std::string labels = "{model=\"" + file["model"]["name"].get<std::string>() +
-                             "\",device=\"" + file["device"]["name"].get<std::string>() + "\"}";
-  std::set<std::string> expected;
+                             "\",device=\"" + file["device"]["name"].get<std::string>() + "\"} ";
+  std::multiset<double> expected;
   for (const auto& [section, fields] : file.items()) {
     for (const auto& [name, value] : fields.items()) {
-      if (!value.is_number()) continue;
-      expected.insert("tensor_pager_" + section + "_" + name + labels + " " + value.dump());
+      if (value.is_number()) {
+        expected.insert(value.get<double>() * (name.ends_with("gb_per_s") ? 1e9 : 1));
+      }
     }
   }
-  std::set<std::string> printed;
+  std::multiset<double> printed;
+  std::set<std::string> names;
   std::istringstream in(run.out);
-  for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with("# TYPE ")) printed.insert(line);
+  for (std::string help, type, sample; std::getline(in, help) && std::getline(in, type);) {
+    ASSERT_TRUE(std::getline(in, sample));
+    const std::string name = sample.substr(0, sample.find('{'));
+    EXPECT_TRUE(names.insert(name).second) << name;
+    EXPECT_TRUE(help.starts_with("# HELP " + name + " ") && help.ends_with('.')) << help;
+    const bool total = name.ends_with("_total");
+    EXPECT_EQ(type, "# TYPE " + name + (total ? " counter" : " gauge"));
+    EXPECT_FALSE(name.ends_with("_s") || name.find("_gb") != std::string::npos) << name;
+    ASSERT_TRUE(sample.starts_with(name + labels)) << sample;
+    printed.insert(std::stod(sample.substr(name.size() + labels.size())));
   }
   EXPECT_EQ(printed, expected);
+  EXPECT_THAT(
+      names, testing::IsSupersetOf({"tensor_pager_pages_hits_total", "tensor_pager_h2d_bytes_total",
+                                    "tensor_pager_stall_seconds_total"}));
 }
 
 TEST_F(PagerStats, TableComputesSharesFromTheCounters) {
@@ -106,6 +121,9 @@ TEST_F(PagerStats, FilesThatAreNoneAreOneLine) {
   std::ofstream(path("other")) << R"({"model": {}})";
   expect({path("other")}, 1, "no section \"device\"");
   expect({}, 2, "FILE");
+  expect({"--pid", "--watch"}, 2, "--pid has no value: the option --watch follows");
+  expect({path("small"), "--diff", "--json"}, 2, "--diff has no value");
+  expect({"--pid"}, 2, "--pid has no value; give one");
   expect({path("small"), "--json", "--prometheus"}, 2, "exclude");
 }
 

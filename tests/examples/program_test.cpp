@@ -106,19 +106,20 @@ TEST_F(ProgramTest, CountersAgreeWithOneAnother) {
 }
 
 TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
-  const ProcessResult result = run({"-q", "-n", "2", "--stats", "-"});
-  ASSERT_EQ(result.status, 0);
-  const json stats = json::parse(result.out.substr(result.out.find('\n') + 1));
+  ASSERT_EQ(run({"-q", "-n", "2", "--stats", path("stats")}).status, 0);
+  const json stats = read_json("stats");
   const json fields = json::parse(R"({
+    "run": ["outcome", "prompt_tokens", "generated_tokens"],
     "model": ["name", "architecture", "file_type", "bytes", "weights_bytes", "tensors"],
     "device": ["kind", "name", "link_gb_per_s", "store"],
     "arena": ["bytes", "page_bytes", "frames", "peak_frames"],
     "memory": ["budget_bytes", "peak_bytes"],
     "pages": ["total", "resident", "hits", "misses", "prefetched", "late", "evictions", "remaps"],
-    "bytes": ["h2d", "optimal_h2d"],
-    "time": ["load_s", "first_step_s", "prefill_s", "decode_s", "stall_s", "link_busy_s"],
+    "bytes": ["h2d", "optimal_h2d", "disk"],
+    "time": ["load_s", "first_step_s", "prefill_s", "decode_s", "stall_s", "link_busy_s",
+             "processor_s", "processor_wait_s"],
     "rates": ["prefill_tokens_per_s", "decode_tokens_per_s", "link_gb_per_s"],
-    "bound": ["link_s", "compute_s", "fraction"]})");
+    "bound": ["link_s", "compute_s", "fraction", "limit", "doubt"]})");
   const auto keys = [](const json& object) {
     std::vector<std::string> names;
     for (const auto& [name, value] : object.items()) names.push_back(name);
@@ -131,6 +132,51 @@ TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
   }
   EXPECT_EQ(stats["model"]["file_type"], "Q4_K_M");
   EXPECT_EQ(stats["model"]["architecture"], "qwen2");
+}
+
+// A reader of JSON gets nothing else, by whatever name stdout goes.
+TEST_F(ProgramTest, StatisticsOnStdoutSendTheTextElsewhere) {
+  const std::string text = run({"-q", "-n", "4"}).out;
+  for (const std::string option : {"--stats", "--trace"}) {
+    for (const std::string name : {"-", "/dev/stdout"}) {
+      const ProcessResult result = run({"-q", "-n", "4", option, name});
+      EXPECT_EQ(result.status, 0) << result.err;
+      EXPECT_TRUE(json::accept(result.out)) << result.out.substr(0, 200);
+      EXPECT_EQ(result.err, text);
+    }
+  }
+  const ProcessResult both = run({"--stats", "-", "--trace", "/dev/stdout"});
+  EXPECT_EQ(both.status, 2);
+  EXPECT_THAT(both.err, testing::HasSubstr("same file"));
+}
+
+TEST_F(ProgramTest, EarlierFilesOutliveARunThatFails) {
+  for (const std::string option : {"--stats", "--trace", "--logits"}) {
+    const std::string file = directory_.write("earlier", "of an earlier run");
+    for (const Arguments& wrong :
+         std::vector<Arguments>{{"-m", "/nonexistent"}, {"--arena", "1"}, {"-c", "1"}}) {
+      Arguments all{option, file};
+      all.insert(all.end(), wrong.begin(), wrong.end());
+      if (wrong[0] == "-m") {
+        all.insert(all.end(), {"-p", "x"});
+        EXPECT_EQ(tests::run_process(QWEN_PREFILL, all).status, 1);
+      } else {
+        EXPECT_EQ(run(all).status, 1);
+      }
+      EXPECT_EQ(std::filesystem::file_size(file), 17U) << option << " " << wrong[0];
+    }
+    EXPECT_EQ(run({"-n", "1", option, file}).status, 0);
+    EXPECT_GT(std::filesystem::file_size(file), 17U);
+  }
+}
+
+// Words of the summary, not of a bound that the run is its own measure of.
+TEST_F(ProgramTest, TheSummaryNamesWhatLimited) {
+  const std::string err = run({"-n", "1", "--arena", "25%"}).err;
+  EXPECT_THAT(err,
+              testing::ContainsRegex("\nlimit    [a-z ]+: of [0-9.]+ s, copying takes [0-9.]+ s "
+                                     "and computing [0-9.]+ s; [0-9]+% of the time"));
+  EXPECT_EQ(err.find("of its bound"), std::string::npos) << err;
 }
 
 // N of a message that ends in "OPTION N or more".

@@ -101,6 +101,15 @@ TEST_F(ReportPage, PredictionsCoverTheArenaOfTheRun) {
   EXPECT_EQ(data["what_if"][1]["measured"], stats["rates"]["decode_tokens_per_s"]);
 }
 
+TEST_F(ReportPage, BeginsWithWhetherAnotherBudgetHelps) {
+  const ProcessResult run = write_page("stats", "trace");
+  ASSERT_EQ(run.status, 0) << run.err;
+  const std::string answer = page_data()["answer"];
+  EXPECT_TRUE(answer.starts_with("Would a larger budget help? ")) << answer;
+  EXPECT_THAT(run.out, testing::MatchesRegex(path("page.html") + ": [0-9.]+ KiB; open it in a .*"));
+  EXPECT_TRUE(run.out.ends_with("browser\n" + answer + "\n")) << run.out;
+}
+
 // A figure and its exact value, or its text.
 void expect_value(const json& expected, const std::string& shown, const std::string& field) {
   if (expected.is_number()) {

@@ -6,13 +6,18 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
+#include <stdexcept>
 #include <string>
 
 #include "../temporary_directory.hpp"
 #include "loaders/gguf.hpp"
 #include "loaders/graph.hpp"
+#include "loaders/tokenizer.hpp"
+#include "output/replacement_file.hpp"
 #include "random_weights.hpp"
 
 namespace tensor_pager::make_gguf {
@@ -88,6 +93,56 @@ TEST(RandomModelTest, LargePresetsHaveRealShapes) {
   EXPECT_NEAR(static_cast<double>(total.count) / static_cast<double>(GiB(1).count), 4.36, 0.1);
 }
 
+// Parameters without biases and norms as their authors give them, and no output matrix.
+TEST(RandomModelTest, SmallPresetsAreQwen25s) {
+  const std::map<std::string, double> millions = {{"0.5b", 494}, {"1.5b", 1544}, {"3b", 3086}};
+  for (const auto& [preset, expected] : millions) {
+    double parameters = 0;
+    for (const RandomTensor& tensor :
+         random_model_tensors({.architecture = "qwen2", .type = "q4_k_m", .preset = preset})) {
+      double elements = 1;
+      for (const std::uint64_t n : tensor.ne) elements *= static_cast<double>(n);
+      parameters += elements;
+      EXPECT_NE(tensor.name, "output.weight");
+    }
+    EXPECT_NEAR(parameters / 1e6, expected, 1) << preset;
+  }
+}
+
+TEST(RandomModelTest, RowsThatAreNoWholeBlocksGetAnotherType) {
+  std::map<std::string, loaders::TensorType> types;
+  for (const RandomTensor& tensor :
+       random_model_tensors({.architecture = "qwen2", .type = "q4_k_m", .preset = "0.5b"})) {
+    types[tensor.name] = tensor.type;
+  }
+  EXPECT_EQ(types["token_embd.weight"], loaders::TensorType::q8_0);  // instead of Q6_K
+  EXPECT_EQ(types["blk.0.attn_q.weight"], loaders::TensorType::q5_0);
+  EXPECT_EQ(types["blk.0.ffn_down.weight"], loaders::TensorType::q6_k);  // 4864 is 19 blocks
+}
+
+TEST(RandomModelTest, VocabulariesTakeText) {
+  const TemporaryDirectory directory;
+  const std::string trained = std::string(TEST_DATA_DIR) + "/models/tiny-qwen2-q4_k_m.gguf";
+  const std::string text = "In the beginning \xc3\xa9\n\t\x7f";
+  const auto tokenizer_of = [&](const std::string& vocabulary) {
+    const auto path = directory / "m.gguf";
+    write_random_model(path, {.type = "q4_0", .layers = 1, .vocabulary = vocabulary});
+    const auto model = loaders::GgufModel::open(path);
+    const auto read = loaders::read_vocabulary(model.metadata());
+    EXPECT_EQ(read->tokens.size(), loaders::read_model_config(model).vocab_size);
+    return loaders::Tokenizer(*read);
+  };
+  const loaders::Tokenizer bytes = tokenizer_of("bytes");
+  EXPECT_EQ(bytes.encode(text).size(), text.size());
+  EXPECT_EQ(bytes.decode(bytes.encode(text)), text);
+  const auto original = loaders::read_vocabulary(loaders::GgufModel::open(trained).metadata());
+  EXPECT_EQ(tokenizer_of(trained).encode(text), loaders::Tokenizer(*original).encode(text));
+
+  const auto none = directory / "none.gguf";
+  write_random_model(none, {.type = "q4_0", .layers = 1});
+  EXPECT_THROW(random_model_tensors({.vocabulary = none}), RandomModelError);
+}
+
 TEST(RandomModelTest, ContradictionsAreNamed) {
   const auto error_of = [](const RandomModelOptions& options) -> std::string {
     try {
@@ -106,9 +161,22 @@ TEST(RandomModelTest, ContradictionsAreNamed) {
 }
 
 TEST(RandomModelTest, AFullDeviceIsAnErrorAndLeavesNothing) {
-  EXPECT_THROW(write_random_model("/dev/full", {}), RandomModelError);
+  EXPECT_THROW(write_random_model("/dev/full", {}), output::OutputError);
   const TemporaryDirectory directory;
-  EXPECT_THROW(write_random_model(directory / "no/such/directory/m.gguf", {}), RandomModelError);
+  EXPECT_THROW(write_random_model(directory / "no/such/directory/m.gguf", {}), output::OutputError);
+}
+
+TEST(RandomModelTest, WhatWasThereStaysUntilAllPiecesAreWritten) {
+  const TemporaryDirectory directory;
+  const auto first = directory.write("m-00001-of-00002.gguf", "a model of before");
+  const auto stop = [](Bytes done, Bytes total) {
+    if (done == total) throw std::runtime_error("stopped");
+  };
+  EXPECT_THROW(write_random_model(directory / "m.gguf", {.layers = 1, .pieces = 2}, stop),
+               std::runtime_error);
+  EXPECT_EQ(std::filesystem::file_size(first), 17U);
+  const std::filesystem::directory_iterator files(directory / ".");
+  EXPECT_EQ(std::distance(begin(files), end(files)), 1) << "something was left behind";
 }
 
 TEST(RandomModelTest, ProgressEndsAtTheTotal) {

@@ -36,6 +36,13 @@ class ComparisonTest : public testing::Test {
                               {"-m", kModel, "--against", file, "--tolerance", tolerance});
   }
 
+  static tests::ProcessResult predict(std::vector<std::string> arguments) {
+    const std::vector<std::string> always = {"-m",      kModel, "-p",       "64",
+                                             "--arena", "50%",  "--device", "host"};
+    arguments.insert(arguments.begin(), always.begin(), always.end());
+    return tests::run_process(PAGER_SIM, arguments);
+  }
+
   const qwen::Model model_ = qwen::open_model(kModel);
   tests::TemporaryDirectory directory_;
 };
@@ -91,6 +98,44 @@ TEST_F(ComparisonTest, BytesAreThoseThatWereCopied) {
   const tests::ProcessResult strict = against(file, "0");
   EXPECT_EQ(strict.status, 1);
   EXPECT_THAT(strict.err, HasSubstr("predictions are off by more than 0%"));
+}
+
+TEST_F(ComparisonTest, NothingToPredictIsAnError) {
+  const std::string file = directory_ / "rows.jsonl";
+  std::ofstream(file) << tests::run_process(
+                             PAGER_BENCH, {"-q", "--device", "host", "-m", kModel, "-r", "1", "-p",
+                                           "32", "--warm", "-o", "jsonl"})
+                             .out;
+  const tests::ProcessResult run = against(file, "10");
+  EXPECT_EQ(run.status, 1);
+  EXPECT_THAT(run.err, HasSubstr("all 1 prefills"));
+  EXPECT_THAT(run.err, HasSubstr("had everything resident, so there is nothing to predict"));
+  // But the machine is known from it.
+  const tests::ProcessResult machine = predict({"--machine", file});
+  EXPECT_EQ(machine.status, 0) << machine.err;
+  EXPECT_THAT(machine.out, HasSubstr("machine: fitted to the resident prefills in " + file));
+}
+
+TEST_F(ComparisonTest, PredictionsSayForWhichMachine) {
+  EXPECT_THAT(predict({"--machine", "h200"}).out, HasSubstr("machine: an H200"));
+  EXPECT_THAT(predict({}).out, HasSubstr("machine: the processors here, measured now"));
+  EXPECT_THAT(predict({"--link-rate", "1", "--arithmetic", "1"}).out,
+              HasSubstr("machine: as the options say"));
+  const std::string file = directory_ / "machine.json";
+  std::ofstream(file) << R"({"backends": "host", "calibrated_link_gb_per_s": 3.5,
+    "calibrated_memory_gb_per_s": 12, "calibrated_tflops": 0.125, "doubt": ""})";
+  const std::string out = predict({"--machine", file}).out;
+  EXPECT_THAT(out, HasSubstr("machine: as calibrated in " + file + "; weights read at 12 GB/s"));
+  EXPECT_THAT(out, HasSubstr("| 3.5 | 0.125 |"));
+}
+
+// The tool's own defaults, with pages so large that a tenth of this model is too little.
+TEST_F(ComparisonTest, AListGoesOnBehindWhatDoesNotFit) {
+  const tests::ProcessResult run =
+      tests::run_process(PAGER_SIM, {"-m", kModel, "-p", "2048", "-o", "json"});
+  EXPECT_EQ(run.status, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("pp2048 with --arena 10% is left out: --arena"));
+  EXPECT_GE(nlohmann::json::parse(run.out).size(), 1U);
 }
 
 TEST_F(ComparisonTest, OtherFilesAreNamed) {

@@ -80,7 +80,7 @@ class GgufHeader {
   static void append_array(std::string& out, const std::vector<T>& values) {
     append_value(out, static_cast<std::uint32_t>(metadata_type<T>()));
     append_value(out, static_cast<std::uint64_t>(values.size()));
-    for (const T value : values) append_value(out, value);
+    for (const auto& value : values) append_value<T>(out, value);
   }
 
   /// A value of any type number with any bytes.

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "command_line/interrupt.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
@@ -29,7 +30,8 @@ CommandLine parse(int argc, const char* const* argv) {
       .purpose = "Writes a valid GGUF model with random weights of real shapes, for tests and "
                  "measurements.",
       .usage = "ARCH TYPE OUT [OPTION...]",
-      .examples = {"qwen2 q4_k_m model.gguf --preset 7b", "qwen3 f16 small.gguf --layers 2 --tied"},
+      .examples = {"qwen2 q4_k_m model.gguf --preset 7b", "qwen3 f16 small.gguf --layers 2 --tied",
+                   "qwen2 q4_k_m model.gguf --preset 0.5b --vocabulary bytes"},
   });
   CLI::App& arguments = parser.group("Arguments");
   arguments.add_option("ARCH", line.model.architecture, "Architecture")
@@ -51,6 +53,13 @@ CommandLine parse(int argc, const char* const* argv) {
       ->capture_default_str()
       ->type_name("S");
   options.add_flag("--tied", line.model.tied, "No output matrix: the token embedding serves as it");
+  options
+      .add_option(
+          "--vocabulary", line.model.vocabulary,
+          "A token for each byte, or the vocabulary of a GGUF file, so that the model takes "
+          "text; filled up to the preset's size")
+      ->default_str("none: the model takes --tokens alone")
+      ->type_name("bytes|FILE");
   options.add_option("--split", line.model.pieces, "Files to split the model into")
       ->capture_default_str()
       ->check(CLI::Range(1, 65535))
@@ -61,10 +70,12 @@ CommandLine parse(int argc, const char* const* argv) {
 }
 
 // The bar begins with the file, whose size is known then.
-WriteProgress progress_bar(std::optional<command_line::ProgressBar>& bar) {
-  return [&bar](Bytes done, Bytes total) {
-    if (!bar) bar.emplace(true, "writing", static_cast<double>(total.count) / 1e6, "MB");
-    bar->update(done.count, total.count);
+WriteProgress progress(std::optional<command_line::ProgressBar>* bar) {
+  return [bar](Bytes done, Bytes total) {
+    command_line::InterruptGuard::check();
+    if (bar == nullptr) return;
+    if (!*bar) bar->emplace(true, "writing", static_cast<double>(total.count) / 1e6, "MB");
+    (*bar)->update(done.count, total.count);
   };
 }
 
@@ -73,9 +84,10 @@ WriteProgress progress_bar(std::optional<command_line::ProgressBar>& bar) {
 int main(int argc, char** argv) {
   return command_line::run_program("make_gguf", [&] {
     const CommandLine line = parse(argc, argv);
+    const command_line::InterruptGuard interrupts;  // takes back what was begun
     std::optional<command_line::ProgressBar> bar;
     const WrittenModel written =
-        write_random_model(line.out, line.model, line.quiet ? WriteProgress() : progress_bar(bar));
+        write_random_model(line.out, line.model, progress(line.quiet ? nullptr : &bar));
     bar.reset();
     fmt::print("{}: {}, {} tensors\n", written.files.front().string(), to_string(written.bytes),
                written.tensors);

@@ -6,18 +6,16 @@
 #include <string_view>
 #include <vector>
 
+#include "output/replacement_file.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager::make_gguf {
 
-/// A file that is written front to back in large pieces. Unless close() was reached, the destructor
-/// removes it: half a model is of no use. Errors throw RandomModelError.
+/// A file that is written front to back in large pieces, and is there once it is complete: half a
+/// model is of no use. Errors throw output::OutputError.
 class OutputFile {
  public:
-  explicit OutputFile(std::filesystem::path path);
-  ~OutputFile();
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
+  explicit OutputFile(const std::filesystem::path& path);
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
@@ -25,16 +23,13 @@ class OutputFile {
   void pad(Bytes alignment);
   /// Bytes written so far.
   Bytes size() const { return size_; }
-  /// Writes what is left; only after this is the file complete.
-  void close();
+  /// Hands on what is left.
+  void flush();
+  /// The file is complete: it takes its place.
+  void commit();
 
  private:
-  void flush();
-  void write_through(std::span<const std::byte> bytes);
-  [[noreturn]] void fail(std::string_view what) const;
-
-  std::filesystem::path path_;
-  int descriptor_ = -1;
+  output::ReplacementFile file_;
   std::vector<std::byte> buffer_;
   Bytes size_;
 };

@@ -4,15 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "gguf_writer.hpp"
 #include "output_file.hpp"
 #include "random_weights.hpp"
+#include "vocabulary.hpp"
 
 namespace tensor_pager::make_gguf {
 namespace {
@@ -87,10 +88,14 @@ struct PresetSpec {
   std::uint32_t experts = 0;
   std::uint32_t experts_used = 0;
   std::uint32_t expert_feed_forward = 0;
+  bool tied = false;
 };
 
 constexpr PresetSpec kPresets[] = {
     {"tiny", 3, 256, 512, 4, 2, 64, 512, 8, 2, 256},
+    {"0.5b", 24, 896, 4864, 14, 2, 64, 151936, 0, 0, 0, true},
+    {"1.5b", 28, 1536, 8960, 12, 2, 128, 151936, 0, 0, 0, true},
+    {"3b", 36, 2048, 11008, 16, 2, 128, 151936, 0, 0, 0, true},
     {"7b", 28, 3584, 18944, 28, 4, 128, 152064},
     {"14b", 48, 5120, 13824, 40, 8, 128, 152064},
     {"32b", 64, 5120, 27648, 40, 8, 128, 152064},
@@ -123,6 +128,7 @@ struct Design {
   PresetSpec sizes;  // as changed by the options and the architecture
   std::uint32_t shared_feed_forward = 0;
   bool tied = false;
+  std::optional<loaders::Vocabulary> vocabulary{};
 
   bool is_tiny() const { return sizes.name == "tiny"; }
 };
@@ -156,6 +162,11 @@ Design make_design(const RandomModelOptions& options) {
       .type = find<TypeSpec>(kTypes, "type", options.type),
       .sizes = find<PresetSpec>(kPresets, "preset", options.preset),
       .tied = options.tied};
+  design.tied |= design.sizes.tied;
+  if (!options.vocabulary.empty()) {
+    design.vocabulary = make_vocabulary(options.vocabulary, design.sizes.vocabulary);
+    design.sizes.vocabulary = static_cast<std::uint32_t>(design.vocabulary->tokens.size());
+  }
   if (design.is_tiny() && design.architecture.qk_norm) {
     design.sizes.head_length = kTinyQkNormHeadLength;
   }
@@ -167,6 +178,26 @@ Design make_design(const RandomModelOptions& options) {
   return design;
 }
 
+// Rows that are no whole blocks of 256 get what llama-quantize gives them instead: Qwen2.5-0.5B's
+// have 896 elements.
+TensorType type_for(TensorType type, std::uint64_t row) {
+  if (row % loaders::traits(type).block_elements == 0) return type;
+  switch (type) {
+    case TensorType::q2_k:
+    case TensorType::q3_k:
+    case TensorType::iq4_xs:
+      return TensorType::iq4_nl;
+    case TensorType::q4_k:
+      return TensorType::q5_0;
+    case TensorType::q5_k:
+      return TensorType::q5_1;
+    case TensorType::q6_k:
+      return TensorType::q8_0;
+    default:
+      return type;
+  }
+}
+
 // Lists the tensors of a design in the order of the file.
 class TensorList {
  public:
@@ -174,7 +205,12 @@ class TensorList {
 
   std::vector<RandomTensor> build() {
     const TensorType base = design_.type.base;
-    tensors_.push_back({"token_embd.weight", {sizes_.embedding, sizes_.vocabulary}, base, 0, 1});
+    const TensorType embedding = design_.tied ? design_.type.important : base;
+    tensors_.push_back({"token_embd.weight",
+                        {sizes_.embedding, sizes_.vocabulary},
+                        type_for(embedding, sizes_.embedding),
+                        0,
+                        1});
     for (std::uint32_t layer = 0; layer < sizes_.layers; ++layer) {
       prefix_ = fmt::format("blk.{}.", layer);
       const TensorType important = is_important(layer) ? design_.type.important : base;
@@ -241,6 +277,7 @@ class TensorList {
 
   void matrix(std::string_view name, std::vector<std::uint64_t> ne, TensorType type) {
     const float spread = deviation(ne.front());
+    type = type_for(type, ne.front());
     tensors_.push_back({prefix_ + std::string(name), std::move(ne), type, 0, spread});
   }
   void vector(std::string_view name, std::uint64_t length, float mean, float spread) {
@@ -296,7 +333,11 @@ void add_metadata(GgufHeader& header, const Design& design) {
   if (design.shared_feed_forward > 0) {
     header.add(key("expert_shared_feed_forward_length"), design.shared_feed_forward);
   }
-  header.add("tokenizer.ggml.model", std::string_view("no_vocab"));
+  if (design.vocabulary) {
+    add_vocabulary(header, *design.vocabulary);
+  } else {
+    header.add("tokenizer.ggml.model", std::string_view("no_vocab"));
+  }
 }
 
 // Tensors [begin, end) of the list, which one file holds.
@@ -355,20 +396,16 @@ class ModelWriter {
   WrittenModel write(const std::filesystem::path& path) {
     WrittenModel written;
     written.tensors = tensors_.size();
-    try {
-      const std::vector<PieceRange> ranges = cut(tensors_, options_.pieces);
-      for (std::uint32_t piece = 0; piece < options_.pieces; ++piece) {
-        OutputFile file(piece_path(path, piece, options_.pieces));
-        write_piece(file, piece, ranges[piece]);
-        file.close();
-        written.files.push_back(piece_path(path, piece, options_.pieces));
-        written.bytes += file.size();
-      }
-    } catch (...) {
-      std::error_code ignored;
-      for (const auto& file : written.files) std::filesystem::remove(file, ignored);
-      throw;
+    const std::vector<PieceRange> ranges = cut(tensors_, options_.pieces);
+    std::vector<std::unique_ptr<OutputFile>> files;
+    for (std::uint32_t piece = 0; piece < options_.pieces; ++piece) {
+      written.files.push_back(piece_path(path, piece, options_.pieces));
+      OutputFile& file = *files.emplace_back(std::make_unique<OutputFile>(written.files.back()));
+      write_piece(file, piece, ranges[piece]);
+      file.flush();
+      written.bytes += file.size();
     }
+    for (const auto& file : files) file->commit();  // all or none, but for what renames may do
     return written;
   }
 
@@ -399,12 +436,16 @@ class ModelWriter {
     const Bytes block{loaders::traits(tensor.type).block_bytes};
     const std::uint64_t blocks = tensor_bytes(tensor.type, tensor.ne) / block;
     if (tensor.ne.size() == 1) {
-      file.write(random_vector(random, blocks, tensor.mean, tensor.deviation));
+      const std::vector<std::byte> values =
+          random_vector(random, blocks, tensor.mean, tensor.deviation);
+      file.write(values);
+      report({values.size()});
     } else {
       write_matrix(file, random, tensor, blocks);
     }
+    const Bytes before = file.size();
     file.pad(kAlignment);
-    report(padded_bytes(tensor));
+    report(file.size() - before);
   }
 
   void write_matrix(OutputFile& file, RandomStream& random, const RandomTensor& tensor,
@@ -416,13 +457,14 @@ class ModelWriter {
       const std::uint64_t start = done == 0 ? 0 : random.next() % made;
       const std::uint64_t count = std::min(blocks - done, made - start);
       file.write(std::span(pool).subspan(start * size, count * size));
+      report({count * size});
       done += count;
     }
   }
 
   void report(Bytes written) {
     done_ += written;
-    if (progress_) progress_(done_, total_);
+    if (progress_ && written > Bytes{}) progress_(done_, total_);
   }
 
   const RandomModelOptions& options_;

@@ -12,7 +12,7 @@
 
 namespace tensor_pager::make_gguf {
 
-/// Options that contradict one another or name something unknown, or a file that cannot be written.
+/// Options that contradict one another or name something unknown.
 class RandomModelError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -24,8 +24,9 @@ struct RandomModelOptions {
   std::string preset = "tiny";         ///< one of preset_names()
   std::uint32_t layers = 0;            ///< 0: as the preset has
   std::uint64_t seed = 1;
-  bool tied = false;         ///< no output.weight
+  bool tied = false;         ///< no output.weight; presets whose models have none have none anyway
   std::uint32_t pieces = 1;  ///< files to split the model into
+  std::string vocabulary{};  ///< "bytes", a GGUF file that has one, or none
 };
 
 std::vector<std::string> architecture_names();
@@ -54,11 +55,11 @@ struct WrittenModel {
 /// Called now and then with the bytes written so far and the bytes there will be.
 using WriteProgress = std::function<void(Bytes done, Bytes total)>;
 
-/// Writes a valid model with random weights: standard deviation near 1/sqrt(inputs), no tokenizer.
-/// The bytes depend on the options only. Large matrices repeat 32768 blocks in random order, since
-/// making every block would take minutes. With `pieces` > 1 and `path` DIR/NAME.gguf the files are
-/// DIR/NAME-00001-of-0000N.gguf and so on. Throws RandomModelError; files that were begun are then
-/// removed.
+/// Writes a valid model with random weights: standard deviation near 1/sqrt(inputs), a tokenizer if
+/// asked for. The bytes depend on the options only. Large matrices repeat 32768 blocks in random
+/// order, since making every block would take minutes. With `pieces` > 1 and `path` DIR/NAME.gguf
+/// the files are DIR/NAME-00001-of-0000N.gguf and so on. Throws RandomModelError, or
+/// output::OutputError; then there are no files that were not there before.
 WrittenModel write_random_model(const std::filesystem::path& path,
                                 const RandomModelOptions& options,
                                 const WriteProgress& progress = {});

@@ -1,5 +1,8 @@
 #include "benchmark.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -12,7 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
-bool use_gpu(const Options& options) {
+bool use_gpu(const command_line::ModelOptions& options) {
   const bool there = qwen::gpu_count() > 0;
   if (options.device == command_line::DeviceKind::cuda && !there) {
     throw qwen::Error("--device cuda: no GPU was found; use --device host");
@@ -25,6 +28,7 @@ bool use_gpu(const Options& options) {
 template <class Work>
 Sample measured(qwen::Inference& inference, const Work& work) {
   const Statistics before = inference.statistics();
+  const qwen::ProcessUsage usage = qwen::process_usage();
   const auto begin = Clock::now();
   work();
   const Seconds time = Clock::now() - begin;
@@ -34,10 +38,34 @@ Sample measured(qwen::Inference& inference, const Work& work) {
           .stalled = Seconds(after.stalled - before.stalled).count(),
           .copied = after.link.copied - before.link.copied,
           .optimal = after.core.optimal - before.core.optimal,
-          .link_busy = Seconds(after.link.busy - before.link.busy).count()};
+          .link_busy = Seconds(after.link.busy - before.link.busy).count(),
+          .usage = qwen::process_usage() - usage};
 }
 
 }  // namespace
+
+qwen::MachineRates measure_rates(const command_line::ModelOptions& options) {
+  return use_gpu(options) ? qwen::measure_cuda_rates(options.gpu) : qwen::measure_host_rates();
+}
+
+std::string device_name(const command_line::ModelOptions& options) {
+  return use_gpu(options) ? "CUDA" : "host";
+}
+
+double Bound::seconds() const {
+  return std::max({link, memory, arithmetic});
+}
+
+std::string Case::text() const {
+  std::string text = fmt::format("{}{}", prompt > 0 ? "pp" : "tg", tokens());
+  if (const Bytes* const bytes = arena ? std::get_if<Bytes>(&*arena) : nullptr) {
+    text += fmt::format(" with --arena {}", bytes->count);
+  } else if (arena) {
+    text += fmt::format(" with --arena {}%", std::get<qwen::Percent>(*arena).value);
+  }
+  if (vram) text += fmt::format(" with --vram {}", vram->count);
+  return text;
+}
 
 const Sample& Row::median() const {
   std::vector<const Sample*> ordered;
@@ -46,9 +74,47 @@ const Sample& Row::median() const {
   return *ordered.at((ordered.size() - 1) / 2);
 }
 
-double Row::bound_seconds() const {
-  const double link = static_cast<double>(median().optimal.count) / rates.link;
-  return std::max(link, operations / rates.arithmetic);
+Bound Row::bound() const {
+  return {.link = static_cast<double>(median().optimal.count) / rates.link,
+          .memory = rates.memory > 0 ? weight_bytes / rates.memory : 0,
+          .arithmetic = operations / rates.arithmetic};
+}
+
+std::string Row::limit() const {
+  if (2 * median().usage.disk.count > median().copied.count && median().copied.count > 0) {
+    return "disk";
+  }
+  const Bound least = bound();
+  if (least.seconds() == least.link) return "link";
+  return least.seconds() == least.memory ? "memory" : "arithmetic";
+}
+
+std::string Row::doubt() const {
+  std::vector<std::string> reasons;
+  if (fraction() > 1.02) {
+    reasons.push_back(fmt::format("it was {:.0f}% faster than the machine's rates allow",
+                                  100 * fraction() - 100));
+  }
+  if (disagreement > kAgreement) {
+    reasons.push_back(
+        fmt::format("the machine's rates before and after differ by {:.0f}%", 100 * disagreement));
+  }
+  const auto [fastest, slowest] = std::ranges::minmax(samples, {}, &Sample::seconds);
+  if (slowest.seconds > (1 + 2 * kAgreement) * fastest.seconds) {
+    reasons.push_back(fmt::format("the slowest run took {:.1f} times as long as the fastest",
+                                  slowest.seconds / fastest.seconds));
+  }
+  if (median().usage.was_starved()) {
+    reasons.push_back(
+        fmt::format("threads waited {:.2g} s for processors, and had them for {:.2g} s",
+                    median().usage.waited, median().usage.processor));
+  }
+  if (limit() == "disk") {
+    reasons.push_back(
+        fmt::format("{} were read from a disk, whose rate is not among those measured",
+                    to_string(median().usage.disk)));
+  }
+  return fmt::format("{}", fmt::join(reasons, "; "));
 }
 
 std::vector<Case> cases_of(const Options& options) {
@@ -69,10 +135,7 @@ std::vector<Case> cases_of(const Options& options) {
 }
 
 Benchmark::Benchmark(const qwen::Model& model, const Options& options)
-    : model_(model),
-      options_(options),
-      gpu_(use_gpu(options)),
-      rates_(gpu_ ? qwen::measure_cuda_rates(options.gpu) : qwen::measure_host_rates()) {}
+    : model_(model), options_(options), gpu_(use_gpu(options)), rates_(measure_rates(options)) {}
 
 // One pass warms the machine up; what stays in the arena is settled after another.
 std::uint32_t Benchmark::runs() const {
@@ -114,10 +177,23 @@ Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
   row.budget = memory.budget;
   row.ubatch = what.prompt > 0 ? memory.prefill.ubatch : 1;
   row.warm = options_.warm;
-  row.rates = rates_;
-  if (what.link_rate > 0) row.rates.link = std::min(rates_.link, what.link_rate);
-  row.operations = what.prompt > 0 ? qwen::pass_operations(memory.graph, memory.prefill)
-                                   : what.generated * qwen::pass_operations(memory.graph, {});
+  const qwen::PassSize size = what.prompt > 0 ? memory.prefill : qwen::PassSize{};
+  const double passes = what.prompt > 0 ? 1 : what.generated;
+  row.operations = passes * qwen::pass_operations(memory.graph, size);
+  row.weight_bytes =
+      passes * std::max(qwen::pass_weight_bytes(memory.graph, size) - rates_.cache, 0.0);
+  measure(row, std::move(memory), std::move(made), progress);
+  const qwen::MachineRates before = std::exchange(rates_, measure_rates(options_));
+  row.rates = qwen::best_of(before, rates_);
+  row.disagreement = qwen::disagreement(before, rates_);
+  if (what.link_rate > 0) row.rates.link = std::min(row.rates.link, what.link_rate);
+  return row;
+}
+
+// The runs of a row. What they ran on is gone afterwards, and its memory free.
+void Benchmark::measure(Row& row, qwen::MemoryPlan memory, qwen::Backend made,
+                        const qwen::PassProgress& progress) {
+  const Case& what = row.what;
   qwen::Inference inference(model_, std::move(memory), std::move(made),
                             {.policy = options_.policy});
   for (std::size_t i = 0; i < runs(); ++i) {
@@ -129,7 +205,6 @@ Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
     if (i + options_.repetitions >= runs()) row.samples.push_back(sample);
   }
   row.peak = inference.statistics().memory.peak;
-  return row;
 }
 
 Sample Benchmark::prefill(qwen::Inference& inference, const qwen::PassProgress& progress) const {

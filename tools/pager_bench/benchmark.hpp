@@ -2,14 +2,19 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "options.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/model.hpp"
+#include "qwen/process_usage.hpp"
 #include "qwen/rates.hpp"
 
 namespace tensor_pager::pager_bench {
+
+/// Two measurements of the same thing differ by no more on a machine that does nothing else.
+constexpr double kAgreement = 0.15;
 
 /// One combination of the values given.
 struct Case {
@@ -20,6 +25,8 @@ struct Case {
   std::uint32_t generated = 0;  ///< tokens generated one by one
 
   std::uint32_t tokens() const { return prompt + generated; }
+  /// "pp512 with --arena 25%", for messages.
+  std::string text() const;
 };
 
 /// What one run took.
@@ -29,6 +36,16 @@ struct Sample {
   Bytes copied;
   Bytes optimal;  ///< what Belady's rule would have copied
   double link_busy = 0;
+  qwen::ProcessUsage usage;
+};
+
+/// What no run can do without, in seconds at the machine's rates.
+struct Bound {
+  double link = 0;        ///< to copy what Belady's rule copies
+  double memory = 0;      ///< to read the weights from the device's memory
+  double arithmetic = 0;  ///< to multiply with them
+
+  double seconds() const;
 };
 
 struct Row {
@@ -38,18 +55,32 @@ struct Row {
   Bytes budget;
   Bytes peak;
   std::uint32_t ubatch = 0;
-  bool warm = false;         ///< samples begin with what the former left
-  qwen::MachineRates rates;  ///< the link's is the imitated one, if that is slower
-  double operations = 0;     ///< of one run
+  bool warm = false;  ///< samples begin with what the former left
+  /// The better of what was measured before and after. The link's is the imitated one, if that is
+  /// slower.
+  qwen::MachineRates rates;
+  double disagreement = 0;  ///< of the two measurements
+  double operations = 0;    ///< of one run
+  double weight_bytes = 0;  ///< that one run reads beyond what caches may keep from pass to pass
   std::vector<Sample> samples;
 
   std::uint32_t tokens() const { return what.tokens(); }
   /// Of all samples, the one whose time is in the middle, or the faster of two.
   const Sample& median() const;
-  /// No run can be faster: the larger of optimal bytes over the link and operations at the
-  /// arithmetic rate, in seconds.
-  double bound_seconds() const;
+  Bound bound() const;
+  /// The bound as a share of the median; 1 is as fast as the machine allows.
+  double fraction() const { return bound().seconds() / median().seconds; }
+  /// What the row's time is made of most: "link", "memory" or "arithmetic", whichever bound is the
+  /// largest, or "disk" if copies had to wait for it.
+  std::string limit() const;
+  /// Why the row is not to be trusted; else empty.
+  std::string doubt() const;
 };
+
+/// What the device can do now. Throws qwen::Error if there is no such device.
+qwen::MachineRates measure_rates(const command_line::ModelOptions& options);
+/// "CUDA" or "host": where these options run a model.
+std::string device_name(const command_line::ModelOptions& options);
 
 /// The cross product: prompts first, then generation.
 std::vector<Case> cases_of(const Options& options);
@@ -57,11 +88,11 @@ std::vector<Case> cases_of(const Options& options);
 /// Measures one case after another, on a model that stays open.
 class Benchmark {
  public:
-  /// Measures the machine's rates. `model` and `options` outlive it.
+  /// Measures the machine's rates, and again after each case: what they say of it holds only while
+  /// they are the same. `model` and `options` outlive it.
   Benchmark(const qwen::Model& model, const Options& options);
 
   const qwen::MachineRates& rates() const { return rates_; }
-  bool on_gpu() const { return gpu_; }
   /// Of one case, those that warm up among them.
   std::uint32_t runs() const;
   /// Throws what the parts throw: MemoryError if the case does not fit. `progress` is called with
@@ -71,6 +102,8 @@ class Benchmark {
  private:
   qwen::Backend backend(const Case& what);
   qwen::MemoryPlan plan(const Case& what, const qwen::Backend& backend) const;
+  void measure(Row& row, qwen::MemoryPlan memory, qwen::Backend made,
+               const qwen::PassProgress& progress);
   Sample prefill(qwen::Inference& inference, const qwen::PassProgress& progress) const;
   Sample generate(qwen::Inference& inference, std::uint32_t tokens,
                   const qwen::PassProgress& progress) const;

@@ -6,9 +6,12 @@
 #include <vector>
 
 #include "benchmark.hpp"
+#include "command_line/interrupt.hpp"
+#include "command_line/left_out.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
 #include "options.hpp"
+#include "qwen/error.hpp"
 #include "report.hpp"
 
 namespace {
@@ -21,25 +24,49 @@ std::string title(const Case& what, std::size_t number, std::size_t cases) {
   return fmt::format("{} of {}: {}{}", number, cases, what.prompt > 0 ? "pp" : "tg", what.tokens());
 }
 
+// Twice, so that it shows how far the rates can be relied on.
+void calibrate(const Options& options) {
+  const qwen::MachineRates first = measure_rates(options);
+  const qwen::MachineRates second = measure_rates(options);
+  fmt::print("{}\n", calibration(options.format, device_name(options), first, second));
+}
+
+// One case after another; those for which memory or context is too small are left out.
+void measure_all(Benchmark& benchmark, const Options& options, Report& report) {
+  const std::vector<Case> cases = cases_of(options);
+  command_line::LeftOut left_out("pager_bench", cases.size());
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    ProgressBar bar(!options.quiet, title(cases[i], i + 1, cases.size()),
+                    1.0 * benchmark.runs() * cases[i].tokens(), "token");
+    const auto progress = [&](std::size_t done, std::size_t total) {
+      command_line::InterruptGuard::check();
+      bar.update(done, total);
+    };
+    try {
+      const Row row = benchmark.run(cases[i], progress);
+      bar.clear();
+      report.add(row);
+    } catch (const qwen::Error& error) {
+      bar.clear();
+      left_out.add(cases[i].text(), error);
+    }
+  }
+  left_out.require_some();
+}
+
 void run(const Options& options) {
+  if (options.calibrate_only) return calibrate(options);
   const qwen::Model model = qwen::open_model(options.model);
   Benchmark benchmark(model, options);
-  if (options.calibrate_only) {
-    fmt::print("{}\n", describe(benchmark.rates()));
-    return;
-  }
   if (!options.quiet) fmt::print(stderr, "calibrated: {}\n", describe(benchmark.rates()));
-  const auto report = make_report(options.format, model, benchmark.on_gpu() ? "CUDA" : "host");
+  const auto report = make_report(options.format, model, device_name(options));
+  const command_line::InterruptGuard interrupts;
   report->begin();
-  const std::vector<Case> cases = cases_of(options);
-  for (std::size_t i = 0; i < cases.size(); ++i) {
-    const Row row = [&] {
-      ProgressBar bar(!options.quiet, title(cases[i], i + 1, cases.size()),
-                      1.0 * benchmark.runs() * cases[i].tokens(), "token");
-      return benchmark.run(cases[i],
-                           [&](std::size_t done, std::size_t total) { bar.update(done, total); });
-    }();
-    report->add(row);
+  try {
+    measure_all(benchmark, options, *report);
+  } catch (const command_line::Interrupted&) {
+    report->end();  // with the rows so far
+    throw;
   }
   report->end();
 }

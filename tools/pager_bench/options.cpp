@@ -29,7 +29,6 @@ const std::map<std::string, Format> kFormats = {
 
 void add_what(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
-      ->required()
       ->type_name("FILE");
   app.add_option("-p,--n-prompt", options.prompts, "Prompt lengths to measure; 0 is none")
       ->delimiter(',')
@@ -46,8 +45,9 @@ void add_what(CLI::App& app, Options& options, Typed& typed) {
   app.add_flag("--cold", typed.cold,
                "Begin each prefill with nothing resident (the default; generation is warm)");
   app.add_flag("--warm", options.warm, "Begin each prefill with what the last one left resident");
-  app.add_flag("--calibrate", options.calibrate_only,
-               "Only measure the rates of link and arithmetic, which every row is held against");
+  app.add_flag(
+      "--calibrate", options.calibrate_only,
+      "Only measure what every row is held against: the rates of link, memory and arithmetic");
 }
 
 void add_memory(CLI::App& app, Typed& typed) {
@@ -96,6 +96,7 @@ Options complete(Options options, const Typed& typed) {
   if (!typed.link_rates.empty()) options.link_rates.clear();
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
   options.format = kFormats.at(typed.format);
+  if (options.model.empty() && !options.calibrate_only) throw UsageError("--model is required");
   if (options.warm && typed.cold) throw UsageError("--cold and --warm exclude one another");
   return options;
 }
@@ -109,13 +110,13 @@ Options parse_options(int argc, const char* const* argv) {
       .name = "pager_bench",
       .purpose = "Measures prefill and generation of a model whose weights are paged, for each "
                  "combination\n"
-                 "of the values given, against what the machine allows: bytes over the link, and "
-                 "operations\n"
-                 "at the rate of a large product.",
-      .usage = "-m FILE [OPTION...]",
+                 "of the values given, against what the machine allows: bytes over the link, "
+                 "weights from\n"
+                 "memory, and operations at the rate of a large product.",
+      .usage = "-m FILE [OPTION...] | --calibrate [OPTION...]",
       .examples = {"-m model.gguf -p 512,2048 -n 64 --vram 4GiB,8GiB",
                    "-m model.gguf -p 2048 --arena 25%,50%,100% --warm -o json",
-                   "-m model.gguf --calibrate"},
+                   "--calibrate -o json"},
   });
   add_what(parser.group("What is measured"), options, typed);
   add_where(parser, typed);

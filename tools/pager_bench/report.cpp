@@ -113,10 +113,16 @@ Json to_json(const Subject& subject, const Row& row) {
   json["optimal_bytes"] = median.optimal.count;
   json["link_gb_per_s"] = link_rate(median);
   json["stall_fraction"] = median.stalled / median.seconds;
-  json["bound_link_s"] = count(median.optimal) / row.rates.link;
-  json["bound_compute_s"] = row.operations / row.rates.arithmetic;
-  json["bound_fraction"] = row.bound_seconds() / median.seconds;
+  json["processor_wait_s"] = median.usage.waited;
+  json["disk_bytes"] = median.usage.disk.count;
+  json["bound_link_s"] = row.bound().link;
+  json["bound_memory_s"] = row.bound().memory;
+  json["bound_compute_s"] = row.bound().arithmetic;
+  json["bound_fraction"] = row.fraction();
+  json["limit"] = row.limit();
+  json["doubt"] = row.doubt();
   json["calibrated_link_gb_per_s"] = row.rates.link / kGiga;
+  json["calibrated_memory_gb_per_s"] = row.rates.memory / kGiga;
   json["calibrated_tflops"] = row.rates.arithmetic / 1e12;
   return json;
 }
@@ -128,8 +134,8 @@ class Markdown final : public Report {
   void begin() override {
     fmt::print(
         "| model | size | params | backend | arena | ubatch | test | t/s | copied GB | link GB/s "
-        "| stall % | bound t/s | of bound % |\n"
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+        "| stall % | bound t/s | of bound % | limit |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   }
   void add(const Row& row) override {
     const Sample& median = row.median();
@@ -140,17 +146,25 @@ class Markdown final : public Report {
     }
     fmt::print(
         "| {} | {} | {:.2f} B | {} | {} | {} | {} | {:.1f} ± {:.1f} | {:.2f} | {:.1f} | {:.1f} "
-        "| {:.0f} | {:.1f} |\n",
+        "| {:.0f} | {:.1f}{} | {} |\n",
         subject_.type, to_string(Bytes{static_cast<std::uint64_t>(subject_.bytes)}),
         subject_.parameters / 1e9, device, to_string(row.arena), row.ubatch, test_name(row.what),
         rate.median, rate.deviation, count(median.copied) / kGiga, link_rate(median),
-        100 * median.stalled / median.seconds, row.tokens() / row.bound_seconds(),
-        100 * row.bound_seconds() / median.seconds);
+        100 * median.stalled / median.seconds, row.tokens() / row.bound().seconds(),
+        100 * row.fraction(), row.doubt().empty() ? "" : " ?", row.limit());
     std::fflush(stdout);
+    if (!row.doubt().empty()) {
+      doubts_ += fmt::format("? {}, {}: not to be trusted, since {}\n", test_name(row.what),
+                             to_string(row.arena), row.doubt());
+    }
+  }
+  void end() override {
+    if (!doubts_.empty()) fmt::print("\n{}", doubts_);
   }
 
  private:
   Subject subject_;
+  std::string doubts_;  // behind the table
 };
 
 class JsonArray final : public Report {
@@ -228,8 +242,32 @@ std::unique_ptr<Report> make_report(Format format, const qwen::Model& model,
 }
 
 std::string describe(const qwen::MachineRates& rates) {
-  return fmt::format("link {:.1f} GB/s, arithmetic {:.4g} TFLOP/s", rates.link / kGiga,
-                     rates.arithmetic / 1e12);
+  return fmt::format("link {:.1f} GB/s, memory {:.4g} GB/s, arithmetic {:.4g} TFLOP/s",
+                     rates.link / kGiga, rates.memory / kGiga, rates.arithmetic / 1e12);
+}
+
+std::string calibration(Format format, const std::string& device, const qwen::MachineRates& first,
+                        const qwen::MachineRates& second) {
+  const qwen::MachineRates rates = qwen::best_of(first, second);
+  const double differ = qwen::disagreement(first, second);
+  const std::string doubt =
+      differ > kAgreement
+          ? fmt::format("two measurements differ by {:.0f}%: the machine does other work",
+                        100 * differ)
+          : "";
+  if (format == Format::md) {
+    return describe(rates) + (doubt.empty() ? "" : "; not to be trusted: " + doubt);
+  }
+  const Json json = {{"backends", device},
+                     {"calibrated_link_gb_per_s", rates.link / kGiga},
+                     {"calibrated_memory_gb_per_s", rates.memory / kGiga},
+                     {"calibrated_tflops", rates.arithmetic / 1e12},
+                     {"doubt", doubt}};
+  if (format != Format::csv) return command_line::to_text(json, format == Format::jsonl ? -1 : 2);
+  return fmt::format(
+      "backends,calibrated_link_gb_per_s,calibrated_memory_gb_per_s,"
+      "calibrated_tflops,doubt\n{},{},{},{},\"{}\"",
+      device, rates.link / kGiga, rates.memory / kGiga, rates.arithmetic / 1e12, doubt);
 }
 
 }  // namespace tensor_pager::pager_bench

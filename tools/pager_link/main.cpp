@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "command_line/checks.hpp"
+#include "command_line/left_out.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
@@ -279,7 +280,17 @@ void run(const Options& options) {
       "bare | gaps after 10 ms | remaps | evictions | mapped in ms "
       "|\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
       options.page_mib);
-  for (const double percent : options.arenas) measure(options, pinned.store, percent, best);
+  command_line::LeftOut left_out("pager_link", options.arenas.size());
+  for (const double percent : options.arenas) {
+    try {
+      measure(options, pinned.store, percent, best);
+    } catch (const DeviceError&) {
+      throw;
+    } catch (const Error& error) {  // nothing is copied, or no step fits
+      left_out.add(fmt::format("an arena of {:g}%", percent), error);
+    }
+  }
+  left_out.require_some();
 }
 
 Options parse_options(int argc, const char* const* argv) {

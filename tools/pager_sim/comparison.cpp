@@ -34,6 +34,7 @@ Json rows_of(const std::filesystem::path& path) {
   const std::string text = content(path);
   Json rows = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (rows.is_array()) return rows;
+  if (rows.is_object()) return Json::array({rows});
   rows = Json::array();
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
@@ -76,6 +77,27 @@ std::vector<MeasuredPrefill> read_measurements(const std::filesystem::path& path
     }
   }
   return measured;
+}
+
+std::vector<CalibratedRates> read_calibrations(const std::filesystem::path& path) {
+  std::vector<CalibratedRates> all;
+  for (const Json& row : rows_of(path)) {
+    try {
+      all.push_back({.link = 1e9 * row.at("calibrated_link_gb_per_s").get<double>(),
+                     .memory = 1e9 * row.at("calibrated_memory_gb_per_s").get<double>(),
+                     .arithmetic = 1e12 * row.at("calibrated_tflops").get<double>(),
+                     .host = row.at("backends") == "host",
+                     .of_row = row.contains("n_prompt")});
+    } catch (const Json::exception& error) {
+      throw qwen::Error(fmt::format("{} is not output of this pager_bench: {}; measure again",
+                                    path.string(), error.what()));
+    }
+  }
+  if (all.empty()) {
+    throw qwen::Error(fmt::format(
+        "{} is not output of pager_bench: write it with pager_bench -o jsonl", path.string()));
+  }
+  return all;
 }
 
 StepRates fit_rates(const qwen::Model& model, const std::vector<MeasuredPrefill>& measured) {

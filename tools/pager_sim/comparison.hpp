@@ -19,6 +19,20 @@ struct MeasuredPrefill {
 /// cannot be read, or is something else.
 std::vector<MeasuredPrefill> read_measurements(const std::filesystem::path& path);
 
+/// A machine's rates as pager_bench calibrated them, with a row or alone. Bytes and operations per
+/// second.
+struct CalibratedRates {
+  double link = 0;
+  double memory = 0;
+  double arithmetic = 0;
+  bool host = false;    ///< its processors, not a GPU
+  bool of_row = false;  ///< with a measured row
+};
+
+/// Those of every row, or of pager_bench --calibrate -o json or jsonl; at least one. Throws
+/// qwen::Error if the file cannot be read, or is something else.
+std::vector<CalibratedRates> read_calibrations(const std::filesystem::path& path);
+
 /// What a machine's steps cost, as found from prefills with everything resident.
 struct StepRates {
   double arithmetic = 0;    ///< operations per second

@@ -8,9 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "command_line/left_out.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
 #include "comparison.hpp"
+#include "machine.hpp"
 #include "options.hpp"
 #include "prefill.hpp"
 #include "qwen/error.hpp"
@@ -29,19 +31,35 @@ struct Row {
   PredictedPrefill predicted;
 };
 
-std::vector<PrefillCase> cases_of(const Options& options) {
+// With what the options say instead.
+Machine machine_for(const qwen::Model& model, const Options& options) {
+  Machine machine = options.machine == "h200"   ? h200()
+                    : options.machine == "this" ? this_machine(options.host)
+                                                : machine_of_file(model, options.machine);
+  if (!options.link_rates.empty() && !options.arithmetic.empty())
+    machine.name = "as the options say";
+  if (options.weights_rate) machine.rates.weights_rate = *options.weights_rate;
+  if (options.map_seconds) machine.map_seconds = *options.map_seconds;
+  return machine;
+}
+
+std::vector<double> given_or(const std::vector<double>& given, double rate) {
+  return given.empty() ? std::vector<double>{rate} : given;
+}
+
+std::vector<PrefillCase> cases_of(const Options& options, const Machine& machine) {
   PrefillCase common{.page = options.page,
                      .granularity = options.granularity,
                      .ubatch = options.ubatch,
-                     .weights_rate = options.weights_rate,
-                     .map_seconds = options.map_seconds,
+                     .weights_rate = machine.rates.weights_rate,
+                     .map_seconds = machine.map_seconds,
                      .warm_up = options.warm ? kWarmUp : 0,
                      .passes = options.warm ? options.passes : 1};
   std::vector<PrefillCase> cases;
   for (const std::uint32_t prompt : options.prompts) {
     for (const std::string& policy : options.policies) {
-      for (const double link : options.link_rates) {
-        for (const double arithmetic : options.arithmetic) {
+      for (const double link : given_or(options.link_rates, machine.link)) {
+        for (const double arithmetic : given_or(options.arithmetic, machine.rates.arithmetic)) {
           for (const auto& arena : options.arenas) {
             PrefillCase& what = cases.emplace_back(common);
             what.prompt = prompt;
@@ -65,7 +83,15 @@ double count(Bytes bytes) {
   return static_cast<double>(bytes.count);
 }
 
-void print_table(const std::vector<Row>& rows) {
+std::string weights_rate_text(double rate) {
+  return rate > 0 ? fmt::format("{:.4g} GB/s", rate / kGiga) : std::string("any rate");
+}
+
+void print_table(const Machine& machine, const std::vector<Row>& rows) {
+  fmt::print(
+      "machine: {}; weights read at {}, {:.0f} us to map a page; link and arithmetic as in the "
+      "table\n\n",
+      machine.name, weights_rate_text(machine.rates.weights_rate), 1e6 * machine.map_seconds);
   fmt::print(
       "| test | policy | arena | link GB/s | TFLOP/s | t/s | seconds | stall % | hits % | copied "
       "GB "
@@ -83,11 +109,12 @@ void print_table(const std::vector<Row>& rows) {
   }
 }
 
-void print_json(const std::vector<Row>& rows) {
+void print_json(const Machine& machine, const std::vector<Row>& rows) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   for (const Row& row : rows) {
     const Prediction& p = row.predicted.prediction;
     all.push_back({{"n_prompt", row.what.prompt},
+                   {"machine", machine.name},
                    {"policy", row.what.policy},
                    {"arena_bytes", row.predicted.arena.count},
                    {"link_gb_per_s", row.what.link / kGiga},
@@ -106,9 +133,7 @@ void print_json(const std::vector<Row>& rows) {
 
 void print_comparison(const StepRates& rates, const std::vector<Comparison>& rows) {
   fmt::print("rates fitted to prefills with everything resident: {:.4g} TFLOP/s, weights at {}\n",
-             rates.arithmetic / 1e12,
-             rates.weights_rate > 0 ? fmt::format("{:.4g} GB/s", rates.weights_rate / kGiga)
-                                    : std::string("any rate"));
+             rates.arithmetic / 1e12, weights_rate_text(rates.weights_rate));
   fmt::print(
       "| test | start | arena | link GB/s | predicted t/s | measured t/s | error % | predicted GB "
       "| measured GB | bytes |\n|---|---|---|---|---|---|---|---|---|---|\n");
@@ -120,6 +145,14 @@ void print_comparison(const StepRates& rates, const std::vector<Comparison>& row
                100 * row.error(), count(row.predicted.prediction.copied) / kGiga / what.passes,
                count(row.measured.copied) / kGiga, row.same_bytes() ? "equal" : "differ");
   }
+}
+
+std::string case_text(const PrefillCase& what) {
+  const Bytes* const bytes = std::get_if<Bytes>(&what.arena);
+  return fmt::format("pp{} with --arena {}", what.prompt,
+                     bytes != nullptr
+                         ? fmt::format("{}", bytes->count)
+                         : fmt::format("{}%", std::get<qwen::Percent>(what.arena).value));
 }
 
 ProgressBar progress(const Options& options, std::size_t cases) {
@@ -134,10 +167,17 @@ void compare_with(const qwen::Model& model, const Options& options) {
   ProgressBar bar = progress(options, measured.size());
   for (std::size_t i = 0; i < measured.size(); ++i) {
     bar.update(i, measured.size());
-    std::ranges::move(compare(model, rates, options.map_seconds, {measured[i]}),
-                      std::back_inserter(rows));
+    std::ranges::move(
+        compare(model, rates, options.map_seconds.value_or(h200().map_seconds), {measured[i]}),
+        std::back_inserter(rows));
   }
   bar.clear();
+  if (rows.empty()) {
+    throw qwen::Error(fmt::format(
+        "all {} prefills in {} had everything resident, so there is nothing to predict: "
+        "add rows of pager_bench with smaller arenas, --arena 25%,50% say",
+        measured.size(), options.against->string()));
+  }
   print_comparison(rates, rows);
   const auto off = std::ranges::count_if(rows, [&](const Comparison& row) {
     return !row.same_bytes() || std::abs(row.error()) > options.tolerance;
@@ -151,15 +191,23 @@ void compare_with(const qwen::Model& model, const Options& options) {
 void run(const Options& options) {
   const qwen::Model model = qwen::open_model(options.model);
   if (options.against) return compare_with(model, options);
+  const Machine machine = machine_for(model, options);
   std::vector<Row> rows;
-  const std::vector<PrefillCase> cases = cases_of(options);
+  const std::vector<PrefillCase> cases = cases_of(options, machine);
+  command_line::LeftOut left_out("pager_sim", cases.size());
   ProgressBar bar = progress(options, cases.size());
   for (const PrefillCase& what : cases) {
     bar.update(rows.size(), cases.size());
-    rows.push_back({what, predict_prefill(model, what)});
+    try {
+      rows.push_back({what, predict_prefill(model, what)});
+    } catch (const qwen::MemoryError& error) {
+      bar.clear();
+      left_out.add(case_text(what), error);
+    }
   }
   bar.clear();
-  options.format == Format::json ? print_json(rows) : print_table(rows);
+  left_out.require_some();
+  options.format == Format::json ? print_json(machine, rows) : print_table(machine, rows);
 }
 
 }  // namespace

@@ -14,8 +14,8 @@ struct Typed {
   std::vector<std::string> arenas = {"10%", "25%", "50%", "75%", "100%"};
   std::vector<double> link_rates;
   std::vector<double> arithmetic;
-  double weights_rate = 0;
-  double map_microseconds = 60;
+  std::optional<double> weights_rate;
+  std::optional<double> map_microseconds;
   std::optional<std::string> page;
   std::string device = "cuda";
   std::string format = "md";
@@ -56,26 +56,32 @@ void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
   app.add_flag("--warm", options.warm, "Passes that follow two which are not counted");
 }
 
-void add_machine(CLI::App& app, Typed& typed) {
+void add_machine(CLI::App& app, Options& options, Typed& typed) {
+  app.add_option("--machine", options.machine,
+                 "Whose rates: an H200 as it was measured; this machine, measured now; or what "
+                 "pager_bench -o jsonl or --calibrate -o json wrote to a file. The options below "
+                 "replace one of them each")
+      ->default_str("h200; with --device host, this")
+      ->type_name("h200|this|FILE");
   app.add_option("--link-rate", typed.link_rates, "GB/s of the link")
       ->delimiter(',')
-      ->default_str("55.3")
+      ->default_str("the machine's")
       ->check(command_line::positive())
       ->type_name("GB/S,...");
   app.add_option("--arithmetic", typed.arithmetic,
                  "TFLOP/s of whole steps; pager_bench with everything resident tells them")
       ->delimiter(',')
-      ->default_str("600")
+      ->default_str("the machine's")
       ->check(command_line::positive())
       ->type_name("TFLOP/S,...");
   app.add_option("--weights-rate", typed.weights_rate,
                  "GB/s at which a step also reads its weights")
       ->check(command_line::positive())
-      ->default_str("no limit")
+      ->default_str("the machine's")
       ->type_name("GB/S");
   app.add_option("--map-time", typed.map_microseconds, "Microseconds to map a page")
       ->check(command_line::not_negative())
-      ->capture_default_str()
+      ->default_str("the machine's")
       ->type_name("US");
   app.add_option("--page", typed.page, "Bytes per page: 2MiB, say")
       ->default_str("by the size of the model")
@@ -110,15 +116,15 @@ Options complete(Options options, const Typed& typed) {
   for (const std::string& arena : typed.arenas) {
     options.arenas.push_back(command_line::parse_arena(arena));
   }
-  if (!typed.link_rates.empty()) options.link_rates.clear();
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
-  if (!typed.arithmetic.empty()) options.arithmetic.clear();
   for (const double rate : typed.arithmetic) options.arithmetic.push_back(rate * 1e12);
   options.tolerance = typed.tolerance / 100;
-  options.weights_rate = typed.weights_rate * 1e9;
-  options.map_seconds = typed.map_microseconds * 1e-6;
+  if (typed.weights_rate) options.weights_rate = *typed.weights_rate * 1e9;
+  if (typed.map_microseconds) options.map_seconds = *typed.map_microseconds * 1e-6;
   if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
-  options.granularity = typed.device == "cuda" ? MiB(2) : KiB(4);
+  options.host = typed.device == "host";
+  options.granularity = options.host ? KiB(4) : MiB(2);
+  if (options.machine.empty()) options.machine = options.host ? "this" : "h200";
   options.format = typed.format == "json" ? Format::json : Format::md;
   if (options.warm && typed.cold) {
     throw command_line::UsageError("--cold and --warm exclude one another");
@@ -140,10 +146,11 @@ Options parse_options(int argc, const char* const* argv) {
       .usage = "-m FILE [OPTION...]",
       .examples = {"-m model.gguf -p 2048 --arena 25%,50%,100% --link-rate 12,25 --arithmetic 100",
                    "-m model.gguf --policy lru,lookahead --warm -o json",
+                   "-m model.gguf --device host --machine bench.jsonl --arena 10%,50%",
                    "-m model.gguf --against bench.jsonl"},
   });
   add_what(parser, options, typed);
-  add_machine(parser.group("Machine"), typed);
+  add_machine(parser.group("Machine"), options, typed);
   add_comparison(parser.group("Comparison"), options, typed);
   add_output(parser.group("Output"), options, typed);
   parser.parse(argc, argv);

@@ -18,11 +18,16 @@ struct Options {
   std::filesystem::path model;
   std::vector<std::uint32_t> prompts = {2048};
   std::vector<std::variant<Bytes, qwen::Percent>> arenas;
-  std::vector<double> link_rates = {55.3e9};  ///< bytes per second
-  std::vector<double> arithmetic = {600e12};  ///< operations per second
+  /// What predictions are for: "h200", "this", or a file of pager_bench. Empty: "this" for host's
+  /// pages, else "h200".
+  std::string machine;
+  bool host = false;
+  // Instead of the machine's:
+  std::vector<double> link_rates;  ///< bytes per second
+  std::vector<double> arithmetic;  ///< operations per second
   std::vector<std::string> policies = {"lookahead"};
-  double weights_rate = 0;  ///< bytes of weights per second that steps read besides; 0: no limit
-  double map_seconds = 60e-6;
+  std::optional<double> weights_rate;  ///< bytes of weights per second that steps read besides
+  std::optional<double> map_seconds;
   Bytes page;
   Bytes granularity = MiB(2);
   std::uint32_t ubatch = 8192;

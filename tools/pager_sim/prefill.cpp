@@ -34,9 +34,7 @@ std::vector<PassCost> step_costs(const qwen::MemoryPlan& plan) {
     const loaders::Step& step = plan.graph.steps[entry.step];
     PassCost cost;
     cost.operations = qwen::step_operations(plan.graph, step, plan.prefill, entry.ubatch);
-    for (const loaders::WeightSlice& slice : step.weights) {
-      cost.weight_bytes += static_cast<double>(slice.bytes.size.count);
-    }
+    cost.weight_bytes = qwen::step_weight_bytes(step);
     costs.push_back(cost);
   }
   return costs;

@@ -67,6 +67,24 @@ std::string part_rows(std::vector<PartTraffic> parts, const LiveView& view) {
   return out;
 }
 
+// Of the plan's work, in whole passes and the steps of the last one.
+double work_done(const PublishedState& state) {
+  if (state.passes == 0 || state.steps == 0) return 0;
+  const double last = (state.step + 1.0) / state.steps;
+  return (static_cast<double>(state.passes - 1) + last) * static_cast<double>(state.work);
+}
+
+// "generation, now 33.1 tokens/s; pass 17, of 1 tokens each"
+std::string phase_text(const PublishedState& before, const PublishedState& now, double time) {
+  const std::string name = now.plan.empty() ? "plan" : printable(now.plan);
+  if (now.work == 0) return fmt::format("{}; pass {}", name, now.passes);
+  // What was done under another plan is not known any more.
+  const double past = before.plans == now.plans ? work_done(before) : 0;
+  const std::string unit = printable(now.unit);
+  return fmt::format("{}, now {:.1f} {}/s; pass {}, of {} {} each", name,
+                     (work_done(now) - past) / time, unit, now.passes, now.work, unit);
+}
+
 std::string cut_lines(const std::string& text, std::size_t width) {
   std::string out;
   for (std::size_t begin = 0; begin < text.size();) {
@@ -147,6 +165,7 @@ std::string live_table(const PublishedPager& pager, const Sample& before, const 
   row("memory",
       fmt::format("{}, peak {}", size(count(s.memory.current)), size(count(s.memory.peak))));
   if (now.state.steps > 0) {
+    row("phase", phase_text(before.state, now.state, time));
     row("step", fmt::format("{} of {}", now.state.step + 1, now.state.steps));
   }
   if (view.parts) out += part_rows(traffic_by_part(pager, now), view);
@@ -183,6 +202,10 @@ std::vector<Field> live_fields(const PublishedPager& pager, const PublishedState
           {"time", "stall_s", seconds(s.stalled)},
           {"time", "link_busy_s", busy},
           {"rates", "link_gb_per_s", busy > 0 ? count(s.link.copied) / busy / 1e9 : 0},
+          {"plan", "name", state.plan},
+          {"plan", "work", state.work},
+          {"plan", "unit", state.unit},
+          {"plan", "passes", state.passes},
           {"plan", "step", state.step},
           {"plan", "steps", state.steps}};
 }

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdio>
 
 #include "command_line/json.hpp"
 #include "command_line/run_program.hpp"
 #include "options.hpp"
+#include "output/replacement_file.hpp"
+#include "prometheus.hpp"
 #include "report/report.hpp"
 #include "stats_file.hpp"
 #include "views.hpp"
@@ -30,7 +33,11 @@ void show_process(const Options& options) {
 
 void show_file(const Options& options) {
   if (options.page) {
-    write_report(*options.file, *options.trace, *options.page);
+    const WrittenReport report = write_report(*options.file, *options.trace, *options.page);
+    // Beside the page, if that is where stdout goes.
+    fmt::print(output::is_stdout(*options.page) ? stderr : stdout,
+               "{}: {}; open it in a browser\n{}\n", *options.page, to_string(report.size),
+               report.answer);
     return;
   }
   const auto fields = read_stats(*options.file);

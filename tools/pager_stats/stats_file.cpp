@@ -13,6 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// Those of every version.
 constexpr std::array<const char*, 9> kSections = {"model", "device", "arena", "memory", "pages",
                                                   "bytes", "time",   "rates", "bound"};
 
@@ -35,14 +36,17 @@ Json parse(const std::filesystem::path& path) {
 
 std::vector<Field> read_stats(const std::filesystem::path& path) {
   const Json json = parse(path);
-  std::vector<Field> fields;
   for (const char* section : kSections) {
     if (!json.contains(section) || !json[section].is_object()) {
       throw StatsError(fmt::format(
           "{} has no section \"{}\": it is another program's, or another version's; write it again",
           path.string(), section));
     }
-    for (const auto& [name, value] : json[section].items()) {
+  }
+  std::vector<Field> fields;
+  for (const auto& [section, members] : json.items()) {
+    if (!members.is_object()) continue;
+    for (const auto& [name, value] : members.items()) {
       if (value.is_number() || value.is_string()) fields.push_back({section, name, value});
     }
   }

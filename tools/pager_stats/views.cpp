@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
-#include <utility>
 
 #include "units.hpp"
 
@@ -28,22 +26,6 @@ std::string change(const Field& before, const Field& after) {
   if (a == b) return "";
   if (a == 0) return "new";
   return fmt::format("{:+.1f}%", 100 * (b / a - 1));
-}
-
-std::string escaped(const std::string& label) {
-  std::string result;
-  for (const char c : label) {
-    if (c == '\\' || c == '"') result += '\\';
-    result += c == '\n' ? ' ' : c;
-  }
-  return result;
-}
-
-// With several sources, their place tells them apart.
-std::string labels(const std::vector<Field>& fields, std::size_t place, std::size_t sources) {
-  return fmt::format("{{model=\"{}\",device=\"{}\"{}}}", escaped(text(fields, "model", "name")),
-                     escaped(text(fields, "device", "name")),
-                     sources > 1 ? fmt::format(",pager=\"{}\"", place) : "");
 }
 
 }  // namespace
@@ -71,10 +53,9 @@ std::string table(const std::vector<Field>& fields) {
   row("memory", fmt::format("peak {} of {}", size(n("memory", "peak_bytes")),
                             size(n("memory", "budget_bytes"))));
   row("prefill",
-      fmt::format("{:.3f} s, {:.1f} tokens/s, {:.0f}% of its bound (link {:.3f} s, "
-                  "arithmetic {:.3f} s)",
-                  prefill, n("rates", "prefill_tokens_per_s"), 100 * n("bound", "fraction"),
-                  n("bound", "link_s"), n("bound", "compute_s")));
+      fmt::format("{:.3f} s, {:.1f} tokens/s; {:.3f} s not stalled, copies took {:.3f} s beside it",
+                  prefill, n("rates", "prefill_tokens_per_s"), n("bound", "compute_s"),
+                  n("bound", "link_s")));
   row("decode", fmt::format("{:.3f} s, {:.1f} tokens/s", n("time", "decode_s"),
                             n("rates", "decode_tokens_per_s")));
   row("pages", fmt::format("{:.0f} of {:.0f} resident; {:.0f} accesses: {:.1f}% hits, {:.1f}% "
@@ -94,6 +75,10 @@ std::string table(const std::vector<Field>& fields) {
       fmt::format("{:.3f} s of {:.3f} s", n("time", "stall_s"), prefill + n("time", "decode_s")));
   row("load", fmt::format("{:.3f} s to load, first step after {:.3f} s", n("time", "load_s"),
                           n("time", "first_step_s")));
+  if (const std::string limit = t("bound", "limit"); !limit.empty()) row("limit", limit);
+  if (const std::string doubt = t("bound", "doubt"); !doubt.empty()) row("doubtful", doubt);
+  if (t("run", "outcome") == "interrupted")
+    row("outcome", "interrupted: all is of what was done by then");
   return out;
 }
 
@@ -106,25 +91,6 @@ std::string difference(const std::vector<Field>& before, const std::vector<Field
     if (b == after.end()) continue;
     out += fmt::format("{:<32} {:>20} {:>20} {:>10}\n", a.section + "." + a.name,
                        readable(a).substr(0, 20), readable(*b).substr(0, 20), change(a, *b));
-  }
-  return out;
-}
-
-std::string prometheus(std::span<const std::vector<Field>> sources) {
-  std::string out;
-  std::set<std::string> done;
-  for (const std::vector<Field>& source : sources) {
-    for (const Field& field : source) {
-      const std::string name = fmt::format("tensor_pager_{}_{}", field.section, field.name);
-      if (!field.number() || !done.insert(name).second) continue;
-      out += fmt::format("# TYPE {} gauge\n", name);
-      for (std::size_t i = 0; i < sources.size(); ++i) {
-        const Field* const value = find(sources[i], field.section, field.name);
-        if (value == nullptr) continue;
-        out += fmt::format("{}{} {}\n", name, labels(sources[i], i, sources.size()),
-                           value->value.dump());
-      }
-    }
   }
   return out;
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <span>
 #include <string>
 #include <vector>
 
@@ -13,10 +12,6 @@ std::string table(const std::vector<Field>& fields);
 
 /// Every field, with values of the first file, the second, and the change.
 std::string difference(const std::vector<Field>& before, const std::vector<Field>& after);
-
-/// Every number in the text format of Prometheus: tensor_pager_SECTION_NAME, with the model and the
-/// device as labels, and the place in `sources` if there are several.
-std::string prometheus(std::span<const std::vector<Field>> sources);
 
 /// The fields as they are.
 nlohmann::ordered_json to_json(const std::vector<Field>& fields);

@@ -8,43 +8,21 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <span>
 #include <string>
 
+#include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
 #include "pager/errors.hpp"
+#include "prometheus.hpp"
 #include "units.hpp"
 #include "views.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {
-
-volatile std::sig_atomic_t interrupted = 0;
-
-/// Interrupts end the watch, so that the terminal is left as it was.
-class InterruptGuard {
- public:
-  InterruptGuard() {
-    struct sigaction action {};
-    action.sa_handler = [](int) { interrupted = 1; };
-    ::sigaction(SIGINT, &action, &former_interrupt_);
-    ::sigaction(SIGTERM, &action, &former_termination_);
-  }
-  ~InterruptGuard() {
-    ::sigaction(SIGINT, &former_interrupt_, nullptr);
-    ::sigaction(SIGTERM, &former_termination_, nullptr);
-  }
-  InterruptGuard(const InterruptGuard&) = delete;
-  InterruptGuard& operator=(const InterruptGuard&) = delete;
-
- private:
-  struct sigaction former_interrupt_ {};
-  struct sigaction former_termination_ {};
-};
 
 /// A process that is not taken for another one that gets its number later.
 class Process {
@@ -128,7 +106,7 @@ LiveView view_for(const Screen& screen, const WatchOptions& options, std::size_t
   const winsize size = screen.size();
   LiveView view{.width = size.ws_col, .parts = options.parts};
   // In place only what the terminal shows can be replaced.
-  constexpr std::size_t kOtherRows = 12;
+  constexpr std::size_t kOtherRows = 13;
   if (options.repeat && screen.terminal()) {
     const std::size_t rows = size.ws_row / std::max<std::size_t>(pagers, 1);
     view.most_parts = rows > kOtherRows ? rows - kOtherRows : 0;
@@ -180,12 +158,14 @@ void watch(const WatchOptions& options) {
   constexpr std::chrono::milliseconds kFirst{250};  // for rates of a single look
   const Process process(options.process);
   const std::vector<PublishedPager> pagers = PublishedPager::of_process(options.process);
-  const InterruptGuard guard;
+  // An interrupt ends the watch in order, so that the terminal is left as it was.
+  const command_line::InterruptGuard interrupts;
   Screen screen;
   std::vector<Sample> before = samples(pagers);
   std::chrono::nanoseconds pause = std::min<std::chrono::nanoseconds>(kFirst, options.interval);
   if (options.format != LiveFormat::table) pause = {};
-  for (bool ended = false; !ended && interrupted == 0; pause = options.interval) {
+  for (bool ended = false; !ended && command_line::InterruptGuard::pending() == 0;
+       pause = options.interval) {
     ended = process.ended_within(pause);
     std::vector<Sample> now = samples(pagers);
     if (options.format == LiveFormat::json) {

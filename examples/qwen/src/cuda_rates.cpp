@@ -76,6 +76,23 @@ double measure_link() {
          });
 }
 
+// A copy within the GPU's memory reads as much as it writes.
+double measure_memory() {
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
+  const DeviceMemory from = device_memory(kBytes);
+  const DeviceMemory to = device_memory(kBytes);
+  return 2.0 * static_cast<double>(kBytes) / best_seconds(10, [&] {
+           check(cudaMemcpyAsync(to.get(), from.get(), kBytes, cudaMemcpyDeviceToDevice),
+                 "cudaMemcpyAsync");
+         });
+}
+
+double cache_bytes(int gpu) {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, gpu), "cudaDeviceGetAttribute");
+  return bytes;
+}
+
 // [kSide, kSide] of normal numbers, a stretch of them repeated.
 DeviceMemory operands() {
   std::mt19937 random(1);
@@ -120,7 +137,10 @@ double measure_arithmetic() {
 
 MachineRates measure_cuda_rates(int gpu) {
   check(cudaSetDevice(gpu), "cudaSetDevice");
-  return {measure_link(), measure_arithmetic()};
+  return {.link = measure_link(),
+          .memory = measure_memory(),
+          .arithmetic = measure_arithmetic(),
+          .cache = cache_bytes(gpu)};
 }
 
 }  // namespace tensor_pager::qwen

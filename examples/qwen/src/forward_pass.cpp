@@ -94,14 +94,19 @@ bool all_finite(const float* values, std::size_t count) {
 
 }  // namespace
 
-ForwardPass::ForwardPass(const PassResources& resources, const Activations& activations)
+ForwardPass::ForwardPass(const PassResources& resources, const Activations& activations,
+                         const std::string& name)
     : resources_(resources),
       activations_(activations),
       frequencies_(frequencies(resources.model)),
       schedule_(loaders::schedule(resources.graph, ubatches(activations.size()))) {
   const PassSize& size = activations.size();
-  resources_.pager.set_plan(loaders::access_plan(
-      resources.graph, {.ubatches = ubatches(size), .ubatch_tokens = size.ubatch}));
+  AccessPlan plan = loaders::access_plan(
+      resources.graph, {.ubatches = ubatches(size), .ubatch_tokens = size.ubatch});
+  plan.name = name;
+  plan.work = size.tokens;
+  plan.unit = "tokens";
+  resources_.pager.set_plan(plan);
 }
 
 void ForwardPass::rehearse() {

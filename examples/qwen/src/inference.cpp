@@ -78,7 +78,7 @@ void Inference::begin_phase(const PassSize& size, Bytes arena, Bytes scratch) {
   operations_->use_scratch(scratch_);
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
-                *activations_);
+                *activations_, decoding_ ? "generation" : "prefill");
 }
 
 }  // namespace tensor_pager::qwen

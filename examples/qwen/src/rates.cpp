@@ -1,7 +1,12 @@
 #include "qwen/rates.hpp"
 
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_reduce.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <vector>
@@ -25,6 +30,28 @@ double best_seconds(int runs, const std::function<void()>& work) {
   return best;
 }
 
+// Of all threads together.
+double measure_host_memory() {
+  constexpr std::size_t kWords = std::size_t{16} << 20;  // 128 MiB, more than caches hold
+  const std::vector<std::uint64_t> words(kWords, 1);
+  std::uint64_t sum = 0;
+  const double seconds = best_seconds(3, [&] {
+    sum += tbb::parallel_reduce(
+        tbb::blocked_range<std::size_t>(0, kWords, std::size_t{1} << 16), std::uint64_t{0},
+        [&](const tbb::blocked_range<std::size_t>& range, std::uint64_t part) {
+          for (std::size_t i = range.begin(); i < range.end(); ++i) part += words[i];
+          return part;
+        },
+        std::plus<>());
+  });
+  // Used, so that it is computed.
+  return sum > 0 ? static_cast<double>(kWords * sizeof(std::uint64_t)) / seconds : 0;
+}
+
+double difference(double a, double b) {
+  return std::max(a, b) > 0 ? 1 - std::min(a, b) / std::max(a, b) : 0;
+}
+
 }  // namespace
 
 MachineRates measure_host_rates() {
@@ -34,6 +61,8 @@ MachineRates measure_host_rates() {
   MachineRates rates;
   rates.link = static_cast<double>(kCopy) /
                best_seconds(3, [&] { std::memcpy(to.data(), from.data(), kCopy); });
+  rates.memory = measure_host_memory();
+  rates.cache = static_cast<double>(std::max(::sysconf(_SC_LEVEL3_CACHE_SIZE), 0L));
 
   constexpr std::size_t kRows = 1024;
   constexpr std::size_t kTokens = 256;
@@ -47,6 +76,18 @@ MachineRates measure_host_rates() {
         kernels::cpu::matmul(weights, {x.data(), kTokens, kRows}, {y.data(), kTokens, kRows});
       });
   return rates;
+}
+
+MachineRates best_of(const MachineRates& a, const MachineRates& b) {
+  return {.link = std::max(a.link, b.link),
+          .memory = std::max(a.memory, b.memory),
+          .arithmetic = std::max(a.arithmetic, b.arithmetic),
+          .cache = std::max(a.cache, b.cache)};
+}
+
+double disagreement(const MachineRates& a, const MachineRates& b) {
+  return std::max({difference(a.link, b.link), difference(a.memory, b.memory),
+                   difference(a.arithmetic, b.arithmetic)});
 }
 
 double step_operations(const loaders::Graph& graph, const loaders::Step& step, const PassSize& size,
@@ -70,6 +111,23 @@ double pass_operations(const loaders::Graph& graph, const PassSize& size, std::s
     operations += step_operations(graph, graph.steps[entry.step], size, entry.ubatch, past);
   }
   return operations;
+}
+
+double step_weight_bytes(const loaders::Step& step) {
+  double bytes = 0;
+  for (const loaders::WeightSlice& slice : step.weights) {
+    bytes += static_cast<double>(slice.bytes.size.count);
+  }
+  return bytes;
+}
+
+double pass_weight_bytes(const loaders::Graph& graph, const PassSize& size) {
+  const std::uint32_t ubatches = (size.tokens + size.ubatch - 1) / size.ubatch;
+  double bytes = 0;
+  for (const loaders::ScheduledStep& entry : loaders::schedule(graph, ubatches)) {
+    bytes += step_weight_bytes(graph.steps[entry.step]);
+  }
+  return bytes;
 }
 
 #ifndef TENSOR_PAGER_CUDA

@@ -29,6 +29,11 @@ struct PlanStep {
 /// none.
 struct AccessPlan {
   std::vector<PlanStep> steps;
+  /// For tools that watch (PublishedState): what a pass is called, "prefill" say, how much it works
+  /// through, and of what: 512 "tokens". The texts are cut after 15 bytes.
+  std::string name{};
+  std::uint64_t work = 0;
+  std::string unit{};
 };
 
 /// The pages of `ranges` under `layout`: ascending, each once. Throws Error if a range leaves the

@@ -22,6 +22,12 @@ struct PublishedState {
   Statistics statistics;
   std::uint32_t step = 0;   ///< of the plan: acquired last
   std::uint32_t steps = 0;  ///< of the plan
+  /// Of the plan: its name, what a pass works through, and how much of it (AccessPlan).
+  std::string plan{};
+  std::string unit{};
+  std::uint64_t work = 0;
+  std::uint64_t plans = 0;   ///< that were set so far
+  std::uint64_t passes = 0;  ///< of the plan, that were begun
   /// Since the pager was made. Set by the reader.
   std::chrono::nanoseconds age{};
 };

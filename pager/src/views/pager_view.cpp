@@ -21,7 +21,15 @@ void PagerView::plan_set(const AccessPlan& plan) {
   for (const PlanStep& step : plan.steps) step_names_.push_back(step.name);
   ++plans_;
   step_ = {};
+  work_ = plan.work;
+  passes_ = 0;
+  if (publication_) publication_->name_plan(plan.name, plan.unit);
   if (trace_ != nullptr) trace_->plan_set(Trace::Clock::now(), plan);
+}
+
+void PagerView::reached(StepIndex step) {
+  if (passes_ == 0 || step <= step_) ++passes_;
+  step_ = step;
 }
 
 LeaseLabel PagerView::label(StepIndex step) const {
@@ -86,9 +94,13 @@ void PagerView::frames(std::uint32_t count) const {
 
 void PagerView::publish(const Statistics& statistics) {
   if (!publication_) return;
-  publication_->publish({.statistics = statistics,
-                         .step = step_.value,
-                         .steps = static_cast<std::uint32_t>(step_names_.size())});
+  PublishedState state{.statistics = statistics};
+  state.step = step_.value;
+  state.steps = static_cast<std::uint32_t>(step_names_.size());
+  state.work = work_;
+  state.plans = plans_;
+  state.passes = passes_;
+  publication_->publish(state);
 }
 
 }  // namespace tensor_pager

@@ -28,7 +28,7 @@ class PagerView {
 
   void plan_set(const AccessPlan& plan);
   /// A step is acquired: it is where the pager is.
-  void reached(StepIndex step) { step_ = step; }
+  void reached(StepIndex step);
   LeaseLabel label(StepIndex step) const;
 
   /// Commands are about to be carried out. `resident` is what the core says by then.
@@ -55,6 +55,8 @@ class PagerView {
   std::vector<std::string> step_names_;
   std::uint32_t plans_ = 0;                               // that were set so far
   StepIndex step_;                                        // acquired last
+  std::uint64_t work_ = 0;                                // of a pass of the plan
+  std::uint64_t passes_ = 0;                              // of the plan, begun so far
   std::vector<PageRun> arrived_;                          // that the trace does not know of yet
   std::unordered_map<std::uint32_t, CopyId> brought_in_;  // by page, until its first use
 };

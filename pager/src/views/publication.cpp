@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <new>
@@ -35,6 +36,12 @@ class Text {
  private:
   std::string all_;
 };
+
+publication::ShortText short_text(const std::string& text) {
+  publication::ShortText words{};
+  std::memcpy(words.data(), text.data(), std::min(text.size(), sizeof words - 1));
+  return words;
+}
 
 [[noreturn]] void fail(const std::string& call) {
   throw Error(failed_call(call) + "; PagerOptions::publish = false does without");
@@ -107,6 +114,10 @@ void Publication::set(PageIndex page, PageState state) {
   states_[page.value].store(state, std::memory_order_relaxed);
 }
 
+void Publication::name_plan(const std::string& plan, const std::string& unit) {
+  texts_ = {short_text(plan), short_text(unit)};
+}
+
 void Publication::publish(const PublishedState& state) {
   const std::uint64_t sequence = header_->sequence.load(std::memory_order_relaxed);
   header_->sequence.store(sequence + 1, std::memory_order_relaxed);
@@ -120,6 +131,11 @@ void Publication::publish(const PublishedState& state) {
     }
     header_->numbers[i++].store(word, std::memory_order_release);
   });
+  for (std::size_t text = 0; text < texts_.size(); ++text) {
+    for (std::size_t word = 0; word < texts_[text].size(); ++word) {
+      header_->texts[text][word].store(texts_[text][word], std::memory_order_release);
+    }
+  }
   header_->sequence.store(sequence + 2, std::memory_order_release);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <span>
 #include <string>
@@ -23,6 +24,9 @@ class Publication {
   /// The page is being copied in, once more.
   void loading(PageIndex page);
   void set(PageIndex page, PageState state);
+  /// What publish shows as PublishedState::plan and ::unit from now on.
+  void name_plan(const std::string& plan, const std::string& unit);
+  /// All but the two texts.
   void publish(const PublishedState& state);
 
  private:
@@ -30,6 +34,7 @@ class Publication {
   std::byte* memory_ = nullptr;
   std::size_t size_ = 0;
   publication::Header* header_ = nullptr;
+  std::array<publication::ShortText, 2> texts_{};
   std::atomic<std::uint32_t>* loads_ = nullptr;
   std::atomic<PageState>* states_ = nullptr;
 };

@@ -13,7 +13,7 @@ namespace tensor_pager::publication {
 inline constexpr const char* kName = "tensor-pager-statistics";
 inline constexpr std::uint64_t kMagic = 0x2152454741505054;  // "TPPAGER!", little-endian
 /// Of everything below, and of what PublishedState has. Readers know one version only.
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 2;
 
 /// Calls visit(number) for every number of a state, in the order in which they are published.
 template <class State, class Visit>
@@ -27,12 +27,15 @@ constexpr void for_each_number(State& state, const Visit& visit) {
   visit(s.core.loaded.count), visit(s.core.optimal.count);
   visit(s.link.copied.count), visit(s.link.copies), visit(s.link.busy);
   visit(s.memory.current.count), visit(s.memory.peak.count), visit(s.stalled);
-  visit(state.step), visit(state.steps);
+  visit(state.step), visit(state.steps), visit(state.work), visit(state.plans), visit(state.passes);
 }
+
+/// A short text that changes, as numbers: cut after its bytes, the rest zeros.
+using ShortText = std::array<std::uint64_t, 2>;
 
 constexpr std::size_t count_numbers() {
   std::size_t count = 0;
-  const PublishedState state{};
+  PublishedState state{};
   for_each_number(state, [&](const auto&) { ++count; });
   return count;
 }
@@ -58,6 +61,8 @@ struct Header {
   /// acquire: who sees a new number sees the odd sequence, too.
   std::atomic<std::uint64_t> sequence{0};
   std::array<std::atomic<std::uint64_t>, kNumbers> numbers{};
+  /// PublishedState::plan and ::unit, guarded as the numbers are.
+  std::array<std::array<std::atomic<std::uint64_t>, 2>, 2> texts{};
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

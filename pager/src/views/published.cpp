@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <climits>
 #include <cstring>
 #include <span>
@@ -43,6 +44,14 @@ class File {
 
 std::string process_text(pid_t process) {
   return "process " + std::to_string(process);
+}
+
+std::string short_text(const std::array<std::atomic<std::uint64_t>, 2>& words) {
+  publication::ShortText copy{};
+  for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = words[i].load(std::memory_order_acquire);
+  std::array<char, sizeof copy> text{};
+  std::memcpy(text.data(), copy.data(), sizeof copy - 1);
+  return text.data();
 }
 
 /// The numbers of the open files in /proc/PID/fd that are publications, in ascending order: that is
@@ -227,6 +236,8 @@ PublishedState PublishedPager::read() const {
         number = static_cast<Number>(word);
       }
     });
+    state.plan = short_text(header.texts[0]);
+    state.unit = short_text(header.texts[1]);
     if (before % 2 == 0 && header.sequence.load(std::memory_order_relaxed) == before) {
       state.age = Clock::now().time_since_epoch() - std::chrono::nanoseconds(header.made);
       return state;

@@ -1,13 +1,10 @@
 #include "report/report.hpp"
 
-#include <fmt/format.h>
-
-#include <cerrno>
-#include <cstring>
-#include <fstream>
+#include <span>
 #include <string_view>
 #include <vector>
 
+#include "output/replacement_file.hpp"
 #include "report/report_data.hpp"
 #include "report_assets.hpp"
 
@@ -64,19 +61,17 @@ std::string report_page(const nlohmann::ordered_json& data) {
   return page.finish();
 }
 
-void write_report(const std::filesystem::path& stats, const std::filesystem::path& trace,
-                  const std::filesystem::path& out) {
+WrittenReport write_report(const std::filesystem::path& stats, const std::filesystem::path& trace,
+                           const std::filesystem::path& out) {
+  output::ReplacementFile file(out);
   const std::vector<Field> fields = read_stats(stats);
   const Recording recording = read_recording(trace);
   require_same_run(fields, recording);
-  const std::string page = report_page(report_data(fields, recording));
-  std::ofstream file(out, std::ios::binary | std::ios::trunc);
-  file << page;
-  file.close();
-  if (file.fail()) {
-    throw StatsError(fmt::format("{}: cannot write: {}; choose another file", out.string(),
-                                 std::strerror(errno)));
-  }
+  const nlohmann::ordered_json data = report_data(fields, recording);
+  const std::string page = report_page(data);
+  file.write(std::as_bytes(std::span(page)));
+  file.commit();
+  return {.size = {page.size()}, .answer = data["answer"].get<std::string>()};
 }
 
 }  // namespace tensor_pager::pager_stats

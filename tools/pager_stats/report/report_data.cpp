@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/policy.hpp"
+#include "report/answer.hpp"
 #include "report/stays.hpp"
 #include "report/timeline.hpp"
 #include "report/traffic.hpp"
@@ -305,6 +306,11 @@ nlohmann::ordered_json report_data(const std::vector<Field>& stats, const Record
   json["end"] = nanoseconds(recording.end());
   add_traffic(recording, json);
   json["what_if"] = what_ifs(stats, recording);
+  std::string answer = budget_answer(json["what_if"], number(stats, "model", "weights_bytes"));
+  if (const std::string doubt = text(stats, "bound", "doubt"); !doubt.empty()) {
+    answer += fmt::format(" The times of this run are doubtful, though: {}.", doubt);
+  }
+  json["answer"] = std::move(answer);
   return json;
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "loaders/graph.hpp"
@@ -37,8 +38,10 @@ struct PassResources {
 /// The result does not depend on the ubatch, the slices or the arena, down to the last bit.
 class ForwardPass {
  public:
-  /// Gives the pager the plan for passes of this size. The activations are made for the same size.
-  ForwardPass(const PassResources& resources, const Activations& activations);
+  /// Gives the pager the plan for passes of this size, and of this name for whoever watches. The
+  /// activations are made for the same size.
+  ForwardPass(const PassResources& resources, const Activations& activations,
+              const std::string& name);
 
   /// Runs every kind of step once on whatever is in memory, so that what happens at first use
   /// (loading kernels, choosing algorithms) has happened. The results mean nothing; the next run

@@ -2,11 +2,11 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <span>
 #include <vector>
 
 #include "kernels/matrix_view.hpp"
+#include "output/replacement_file.hpp"
 
 namespace tensor_pager::qwen {
 
@@ -42,25 +42,23 @@ class LastLogits final : public LogitsSink {
   std::vector<float> values_;
 };
 
-/// Writes all logits to a file: float32, little-endian, [wanted positions, vocabulary]. What comes
-/// is passed on to `next`.
+/// Writes all logits to a file: float32, little-endian, [wanted positions, vocabulary]. It is in
+/// its place once it is closed. What comes is passed on to `next`.
 class LogitsFile final : public LogitsSink {
  public:
-  /// Throws Error if the file cannot be created.
-  LogitsFile(std::filesystem::path path, std::size_t vocabulary, LogitsSink& next);
+  /// Throws OutputError if the file cannot be written.
+  LogitsFile(const std::filesystem::path& path, std::size_t vocabulary, LogitsSink& next)
+      : file_(path), vocabulary_(vocabulary), next_(&next) {}
 
-  /// Throws Error if the file cannot be written.
+  /// Throws OutputError, as does close.
   void take(std::size_t first, std::size_t first_token,
             const kernels::ConstMatrixView& logits) override;
-  void close();
+  void close() { file_.commit(); }
 
  private:
-  void require_good() const;
-
-  std::filesystem::path path_;
+  output::ReplacementFile file_;
   std::size_t vocabulary_;
   LogitsSink* next_;
-  std::ofstream out_;
 };
 
 }  // namespace tensor_pager::qwen

@@ -56,8 +56,8 @@ function tiles() {
     tile("Prefill", figure("rates.prefill_tokens_per_s"), null,
       [figure("time.prefill_s"), "; first step after ", figure("time.first_step_s")]),
     tile("Generation", figure("rates.decode_tokens_per_s"), null, [figure("time.decode_s")]),
-    tile("Prefill, of its bound", figure("bound.fraction"), { share: s("bound.fraction") },
-      ["link ", figure("bound.link_s"), ", arithmetic ", figure("bound.compute_s")]),
+    tile("Overlap in prefill", figure("bound.fraction"), { share: s("bound.fraction") },
+      ["copies ", figure("bound.link_s"), ", arithmetic ", figure("bound.compute_s"), ": the longer one as a share"]),
     tile("Stalled", figure("time.stall_s"), { share: stalled, bad: true },
       [derived("stalled_share", stalled, formatPercent(stalled)), " of prefill and generation"]),
     tile("Copied", figure("bytes.h2d"), null,
@@ -74,6 +74,7 @@ function showSummary() {
   const name = statistic("model.name") || "unnamed model";
   document.title = `${name}: paging report`;
   byId("model").textContent = name;
+  byId("answer").textContent = report.answer;
   byId("model-facts").textContent =
     `${statistic("model.architecture")} ${statistic("model.file_type")}, ` +
     `${formatBytes(statistic("model.weights_bytes"))} of weights in ${plural(statistic("model.tensors"), "tensor")}, ` +

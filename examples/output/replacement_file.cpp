@@ -1,0 +1,186 @@
+#include "output/replacement_file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <optional>
+#include <ostream>
+#include <streambuf>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace tensor_pager::output {
+namespace {
+
+constexpr off_t kAppend = -1;
+
+// The number of this process's descriptor that a name stands for. Opened by their names, files
+// would be written from their beginning.
+std::optional<int> named_descriptor(const std::filesystem::path& path) {
+  std::string_view name = path.native();
+  if (name == "-" || name == "/dev/stdout") return STDOUT_FILENO;
+  if (name == "/dev/stderr") return STDERR_FILENO;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!name.starts_with(folder)) continue;
+    name.remove_prefix(folder.size());
+    int number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc{} && end == name.data() + name.size()) return number;
+  }
+  return std::nullopt;
+}
+
+/// Hands on what is written to a stream in large pieces.
+class PieceBuffer final : public std::streambuf {
+ public:
+  explicit PieceBuffer(ReplacementFile& file) : file_(file) {
+    setp(piece_.data(), piece_.data() + piece_.size());
+  }
+  void hand_on() {
+    file_.write(std::as_bytes(std::span(pbase(), pptr())));
+    setp(piece_.data(), piece_.data() + piece_.size());
+  }
+
+ private:
+  int_type overflow(int_type c) override {
+    hand_on();
+    if (!traits_type::eq_int_type(c, traits_type::eof())) sputc(traits_type::to_char_type(c));
+    return traits_type::not_eof(c);
+  }
+
+  ReplacementFile& file_;
+  std::array<char, 1 << 16> piece_{};
+};
+
+}  // namespace
+
+ReplacementFile::ReplacementFile(std::filesystem::path path) : path_(std::move(path)) {
+  if (const auto number = named_descriptor(path_)) {
+    place_ = Place::open;
+    descriptor_ = ::fcntl(*number, F_DUPFD_CLOEXEC, 0);
+    if (descriptor_ < 0) fail(errno);
+    return;
+  }
+  std::error_code unresolved;
+  target_ = std::filesystem::weakly_canonical(path_, unresolved);
+  if (unresolved || path_.empty()) target_ = path_;
+  require_writable();
+}
+
+ReplacementFile::~ReplacementFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!beside_.empty()) ::unlink(beside_.c_str());
+}
+
+void ReplacementFile::require_writable() {
+  struct stat status {};
+  if (::stat(target_.c_str(), &status) != 0) {
+    if (errno != ENOENT || target_.empty()) fail(errno);
+    return require_room_beside();
+  }
+  if (S_ISDIR(status.st_mode)) fail(EISDIR);
+  if (!S_ISREG(status.st_mode)) {
+    place_ = Place::open;
+    descriptor_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor_ < 0) fail(errno);
+    return;
+  }
+  // A rename would replace a file that nobody may write, too.
+  if (::faccessat(AT_FDCWD, target_.c_str(), W_OK, AT_EACCESS) != 0) fail(errno);
+  try {
+    require_room_beside();
+  } catch (const OutputError&) {
+    place_ = Place::in_place;
+  }
+}
+
+void ReplacementFile::require_room_beside() {
+  ::close(create_beside());
+  ::unlink(std::exchange(beside_, {}).c_str());
+}
+
+int ReplacementFile::create_beside() {
+  constexpr std::size_t kLongestName = 200;  // of 255, with what is added
+  const std::string name = target_.filename().string().substr(0, kLongestName);
+  for (int i = 0;; ++i) {
+    beside_ = target_.parent_path() / fmt::format(".{}.{}-{}.part", name, ::getpid(), i);
+    const int file = ::open(beside_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file >= 0) return file;
+    if (errno == EEXIST) continue;
+    const int error = errno;
+    beside_.clear();
+    fail(error);
+  }
+}
+
+// What is begun beside a file has its mode, and where the system allows it, its owner.
+int ReplacementFile::descriptor() {
+  if (descriptor_ >= 0) return descriptor_;
+  if (place_ == Place::in_place) {
+    descriptor_ = ::open(target_.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC);
+    if (descriptor_ < 0) fail(errno);
+    return descriptor_;
+  }
+  descriptor_ = create_beside();
+  struct stat former {};
+  if (::stat(target_.c_str(), &former) == 0) {
+    [[maybe_unused]] const int owner = ::fchown(descriptor_, former.st_uid, former.st_gid);
+    ::fchmod(descriptor_, former.st_mode & 07777);
+  }
+  return descriptor_;
+}
+
+void ReplacementFile::write(std::span<const std::byte> bytes) {
+  write_through(bytes, kAppend);
+}
+
+void ReplacementFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  write_through(bytes, static_cast<off_t>(offset));
+}
+
+void ReplacementFile::write(const std::function<void(std::ostream&)>& content) {
+  PieceBuffer buffer(*this);
+  std::ostream out(&buffer);
+  out.exceptions(std::ios::badbit);  // an OutputError passes through
+  content(out);
+  buffer.hand_on();
+}
+
+void ReplacementFile::write_through(std::span<const std::byte> bytes, off_t offset) {
+  const int file = descriptor();
+  while (!bytes.empty()) {
+    const ssize_t written = offset == kAppend ? ::write(file, bytes.data(), bytes.size())
+                                              : ::pwrite(file, bytes.data(), bytes.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail(errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    if (offset != kAppend) offset += written;
+  }
+}
+
+void ReplacementFile::commit() {
+  // Some file systems report a full disk only here.
+  const int file = descriptor();
+  descriptor_ = -1;
+  if (::close(file) != 0) fail(errno);
+  if (beside_.empty()) return;
+  if (::rename(beside_.c_str(), target_.c_str()) != 0) fail(errno);
+  beside_.clear();
+}
+
+void ReplacementFile::fail(int error) const {
+  throw OutputError(fmt::format("{}: cannot write: {}; choose another file", path_.string(),
+                                std::generic_category().message(error)));
+}
+
+bool is_stdout(const std::filesystem::path& path) {
+  return named_descriptor(path) == STDOUT_FILENO;
+}
+
+}  // namespace tensor_pager::output

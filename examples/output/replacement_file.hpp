@@ -1,0 +1,74 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <iosfwd>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+namespace tensor_pager::output {
+
+/// A file cannot be written. The message is one line: the file, the cause, the remedy.
+class OutputError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A file that is there as a whole or not at all. It is written beside its place, in the same
+/// folder, and takes it with a rename when it is complete: until then, and if it never is, what was
+/// there before stays as it was.
+///
+/// What no file can take the place of is written to directly: devices and FIFOs (opened at once, so
+/// a FIFO waits for its reader), descriptors (/dev/stdout, /dev/fd/N), and files in folders where
+/// nothing new can be made. A link is followed: what it points to is replaced.
+///
+/// Not thread-safe.
+class ReplacementFile {
+ public:
+  /// Writes nothing yet, and leaves nothing behind. Throws OutputError if the file could not be
+  /// written: no such folder, no permission, a folder of that name.
+  explicit ReplacementFile(std::filesystem::path path);
+  /// Takes back what was begun.
+  ~ReplacementFile();
+  ReplacementFile(const ReplacementFile&) = delete;
+  ReplacementFile& operator=(const ReplacementFile&) = delete;
+
+  /// Appends. Throws OutputError.
+  void write(std::span<const std::byte> bytes);
+  /// Writes at a byte offset of the file, which cannot be done to a FIFO. Throws OutputError.
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  /// Appends what `content` writes to its stream. Throws OutputError.
+  void write(const std::function<void(std::ostream&)>& content);
+  /// The file is complete, and in its place from now on. Throws OutputError.
+  void commit();
+
+ private:
+  enum class Place {
+    beside,    ///< a file of its own, until commit
+    in_place,  ///< the file itself, emptied by the first write
+    open,      ///< a device, a FIFO or a descriptor, open from the beginning
+  };
+
+  void require_writable();
+  void require_room_beside();
+  int create_beside();
+  int descriptor();
+  void write_through(std::span<const std::byte> bytes, off_t offset);
+  [[noreturn]] void fail(int error) const;
+
+  std::filesystem::path path_;    // as it was given, for messages
+  std::filesystem::path target_;  // what is replaced: links are followed
+  std::filesystem::path beside_;  // while there is such a file
+  Place place_ = Place::beside;
+  int descriptor_ = -1;
+};
+
+/// Whether a name means this process's stdout: "-", /dev/stdout, /dev/fd/1, /proc/self/fd/1.
+bool is_stdout(const std::filesystem::path& path);
+
+}  // namespace tensor_pager::output
