@@ -2,6 +2,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
+#include <cstdint>
+
 #include "kernels/cuda/matmul.hpp"
 
 namespace tensor_pager::kernels::cuda {
@@ -10,5 +13,16 @@ namespace tensor_pager::kernels::cuda {
 /// only. Throws Error if x is not aligned as the weights need it or the launch fails.
 void matvec(const Weights& w, const float* x, float* y, const float* bias, bool accumulate,
             cudaStream_t stream);
+
+/// The same as a kernel takes it; rows are `row_bytes` apart.
+struct MatvecArguments {
+  const std::uint8_t* w;
+  std::size_t row_bytes;
+  const float* x;
+  float* y;
+  const float* bias;
+  unsigned rows, cols;
+  bool accumulate;
+};
 
 }  // namespace tensor_pager::kernels::cuda
