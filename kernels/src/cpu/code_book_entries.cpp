@@ -24,12 +24,26 @@ constexpr Entries<Word, kCount> expand(const std::array<std::uint16_t, kCount>& 
   return entries;
 }
 
-constexpr Entries<std::uint8_t, 128> even_signs() {
-  Entries<std::uint8_t, 128> signs{};
-  for (unsigned i = 0; i < 128; ++i) {
-    signs.words[i] = static_cast<std::uint8_t>(i | (std::popcount(i) % 2U) << 7);
+constexpr std::uint64_t sign_factors(unsigned bits) {
+  std::uint64_t factors = 0;
+  for (unsigned e = 0; e < 8; ++e) {
+    factors |= std::uint64_t{(bits >> e & 1) != 0 ? 0xFFU : 0x01U} << 8 * e;
   }
-  return signs;
+  return factors;
+}
+
+constexpr Entries<std::uint64_t, 256> signs() {
+  Entries<std::uint64_t, 256> entries{};
+  for (unsigned i = 0; i < 256; ++i) entries.words[i] = sign_factors(i);
+  return entries;
+}
+
+constexpr Entries<std::uint64_t, 128> even_signs() {
+  Entries<std::uint64_t, 128> entries{};
+  for (unsigned i = 0; i < 128; ++i) {
+    entries.words[i] = sign_factors(i | static_cast<unsigned>(std::popcount(i) % 2) << 7);
+  }
+  return entries;
 }
 
 }  // namespace
@@ -46,6 +60,7 @@ constinit const Entries<std::uint32_t, 256> kIq3XxsEntries =
     expand<std::uint32_t>(kIq3XxsBook, kIq3XxsDigits);
 constinit const Entries<std::uint32_t, 512> kIq3SEntries =
     expand<std::uint32_t>(kIq3SBook, kIq3SDigits);
-constinit const Entries<std::uint8_t, 128> kEvenSigns = even_signs();
+constinit const Entries<std::uint64_t, 256> kSigns = signs();
+constinit const Entries<std::uint64_t, 128> kEvenSigns = even_signs();
 
 }  // namespace tensor_pager::kernels::cpu

@@ -20,7 +20,9 @@ extern const Entries<std::uint64_t, 2048> kIq1Entries;
 extern const Entries<std::uint32_t, 256> kIq3XxsEntries;
 extern const Entries<std::uint32_t, 512> kIq3SEntries;
 
-/// Seven sign bits, followed by the one that makes their number even.
-extern const Entries<std::uint8_t, 128> kEvenSigns;
+/// Eight sign bits as factors: byte i is 1 or -1, which bit i stands for.
+extern const Entries<std::uint64_t, 256> kSigns;
+/// The same for seven bits and one more that makes their number even.
+extern const Entries<std::uint64_t, 128> kEvenSigns;
 
 }  // namespace tensor_pager::kernels::cpu

@@ -18,10 +18,21 @@ TENSOR_PAGER_INLINE float odd_multiple(float d, std::uint32_t n) {
   return d * static_cast<float>(2 * n + 1);
 }
 
-// 14 sign bits of 16 elements: seven for each eight, whose last sign makes them even.
-TENSOR_PAGER_INLINE std::uint32_t even_signs(std::uint32_t bits) {
-  return kEvenSigns.words[bits & 127] |
-         static_cast<std::uint32_t>(kEvenSigns.words[bits >> 7 & 127]) << 8;
+// The same for 16 of them, in the nibbles of eight bytes: out[i] for the low nibble of byte i,
+// out[8 + i] for the high one.
+TENSOR_PAGER_INLINE void odd_multiples(float* out, float d, std::uint64_t nibbles) {
+  const Codes n = low_nibbles(join(nibbles, nibbles >> 4));
+  scale_codes(out, bit_or(shift_left(n, 1), codes(1)), d);
+}
+
+// The signs of 16 elements as factors: seven bits for each eight, whose last sign makes them even.
+TENSOR_PAGER_INLINE Codes even_signs(std::uint32_t first, std::uint32_t second) {
+  return join(kEvenSigns.words[first & 127], kEvenSigns.words[second & 127]);
+}
+
+// The same for eight bits each.
+TENSOR_PAGER_INLINE Codes signs(const std::uint8_t* bytes) {
+  return join(kSigns.words[bytes[0]], kSigns.words[bytes[1]]);
 }
 
 // half d; for each 32 elements four bytes of indices, and a word of four times seven sign bits and,
@@ -38,8 +49,9 @@ struct Iq2Xxs {
       const auto& book = kIq2XxsEntries.words;
       const Codes low = join(book[index[0]], book[index[1]]);
       const Codes high = join(book[index[2]], book[index[3]]);
-      emit_scaled(emit, 32 * group, negate_where_bit(low, even_signs(word)), scale);
-      emit_scaled(emit, 32 * group + 16, negate_where_bit(high, even_signs(word >> 14)), scale);
+      emit_scaled(emit, 32 * group, with_signs(low, even_signs(word, word >> 7)), scale);
+      emit_scaled(emit, 32 * group + 16, with_signs(high, even_signs(word >> 14, word >> 21)),
+                  scale);
     }
   }
 };
@@ -50,14 +62,15 @@ struct Iq2Xs {
   static constexpr std::size_t kElements = 256, kBytes = 74;
   template <class Emit>
   TENSOR_PAGER_INLINE static void decode(const std::uint8_t* block, Emit emit) {
-    const float d = half_at(block) * 0.125F;
+    alignas(64) float scales[16];
+    odd_multiples(scales, half_at(block) * 0.125F, word_at<std::uint64_t>(block + 66));
+#pragma GCC unroll 16
     for (std::size_t group = 0; group < 16; ++group) {
       const auto pair = word_at<std::uint32_t>(block + 2 + 4 * group);
-      const float scale = odd_multiple(d, block[66 + group / 2] >> 4 * (group % 2) & 15);
       const auto& book = kIq2XsEntries.words;
       const Codes entries = join(book[pair & 511], book[pair >> 16 & 511]);
-      const std::uint32_t signs = even_signs((pair >> 9 & 127) | pair >> 25 << 7);
-      emit_scaled(emit, 16 * group, negate_where_bit(entries, signs), scale);
+      emit_scaled(emit, 16 * group, with_signs(entries, even_signs(pair >> 9, pair >> 25)),
+                  scales[group / 2 + 8 * (group % 2)]);
     }
   }
 };
@@ -68,17 +81,18 @@ struct Iq2S {
   static constexpr std::size_t kElements = 256, kBytes = 82;
   template <class Emit>
   TENSOR_PAGER_INLINE static void decode(const std::uint8_t* block, Emit emit) {
-    const float d = half_at(block) * 0.125F;
+    alignas(64) float scales[16];
+    odd_multiples(scales, half_at(block) * 0.125F, word_at<std::uint64_t>(block + 74));
+#pragma GCC unroll 16
     for (std::size_t group = 0; group < 16; ++group) {
       const std::uint8_t* lower = block + 2 + 2 * group;
       const std::uint32_t upper =
           static_cast<std::uint32_t>(block[66 + group / 2]) << 8 >> 4 * (group % 2);
-      const std::uint32_t scale = block[74 + group / 2] >> 4 * (group % 2) & 15;
       const auto& book = kIq2SEntries.words;
       const Codes entries =
           join(book[lower[0] | (upper & 0x300)], book[lower[1] | (upper >> 2 & 0x300)]);
-      const std::uint32_t signs = word_at<std::uint16_t>(block + 34 + 2 * group);
-      emit_scaled(emit, 16 * group, negate_where_bit(entries, signs), odd_multiple(d, scale));
+      emit_scaled(emit, 16 * group, with_signs(entries, signs(block + 34 + 2 * group)),
+                  scales[group / 2 + 8 * (group % 2)]);
     }
   }
 };
@@ -94,9 +108,9 @@ struct Iq3Xxs {
       const auto word = word_at<std::uint32_t>(block + 66 + 4 * group);
       const float scale = odd_multiple(d, word >> 28);
       const std::uint8_t* index = block + 2 + 8 * group;
-      emit_scaled(emit, 32 * group, negate_where_bit(entries(index), even_signs(word)), scale);
+      emit_scaled(emit, 32 * group, with_signs(entries(index), even_signs(word, word >> 7)), scale);
       emit_scaled(emit, 32 * group + 16,
-                  negate_where_bit(entries(index + 4), even_signs(word >> 14)), scale);
+                  with_signs(entries(index + 4), even_signs(word >> 14, word >> 21)), scale);
     }
   }
 
@@ -112,16 +126,19 @@ struct Iq3S {
   static constexpr std::size_t kElements = 256, kBytes = 110;
   template <class Emit>
   TENSOR_PAGER_INLINE static void decode(const std::uint8_t* block, Emit emit) {
-    const float d = half_at(block);
+    alignas(64) float scales[16];
+    const std::uint64_t nibbles = word_at<std::uint32_t>(block + 106);
+    odd_multiples(scales, half_at(block), nibbles);
+#pragma GCC unroll 2
     for (std::size_t group = 0; group < 8; ++group) {
       const std::uint8_t* lower = block + 2 + 8 * group;
       const std::uint32_t upper = static_cast<std::uint32_t>(block[66 + group]) << 8;
-      const auto signs = word_at<std::uint32_t>(block + 74 + 4 * group);
-      const float scale = odd_multiple(d, block[106 + group / 2] >> 4 * (group % 2) & 15);
+      const std::uint8_t* sign_bits = block + 74 + 4 * group;
+      const float scale = scales[group / 2 + 8 * (group % 2)];
       const Codes low = entries(lower, upper);
       const Codes high = entries(lower + 4, upper >> 4);
-      emit_scaled(emit, 32 * group, negate_where_bit(low, signs), scale);
-      emit_scaled(emit, 32 * group + 16, negate_where_bit(high, signs >> 16), scale);
+      emit_scaled(emit, 32 * group, with_signs(low, signs(sign_bits)), scale);
+      emit_scaled(emit, 32 * group + 16, with_signs(high, signs(sign_bits + 2)), scale);
     }
   }
 
@@ -176,6 +193,7 @@ struct Iq1M {
     const auto half = static_cast<std::uint16_t>((scales >> 12 & 0x000F) | (scales >> 24 & 0x00F0) |
                                                  (scales >> 36 & 0x0F00) | (scales >> 48 & 0xF000));
     const float d = half_to_float(half) * 0.125F;
+#pragma GCC unroll 4
     for (std::size_t group = 0; group < 16; ++group) {
       const std::uint8_t* lower = block + 2 * group;
       const std::uint32_t upper = block[32 + group];

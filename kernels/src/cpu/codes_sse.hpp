@@ -44,6 +44,9 @@ inline Codes shift_left(Codes c, int n) {
 inline Codes where_zero(Codes c, Codes value) {
   return _mm_and_si128(_mm_cmpeq_epi8(c, _mm_setzero_si128()), value);
 }
+inline Codes with_signs(Codes c, Codes signs) {
+  return _mm_sign_epi8(c, signs);
+}
 inline Codes lookup(Codes table, Codes index) {
   return _mm_shuffle_epi8(table, index);
 }

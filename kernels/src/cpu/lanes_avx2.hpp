@@ -65,9 +65,6 @@ inline void add_sums(float* out, Vec a, Vec b, Vec c, Vec d) {
   _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), sums));
 }
 
-inline Codes negate_where_bit(Codes c, std::uint32_t bits) {
-  return _mm_sign_epi8(c, _mm_or_si128(where_bit(bits, codes(0xFF)), codes(1)));
-}
 inline Vec to_float(Codes c, std::size_t part) {
   const __m128i bytes = part == 0 ? c : _mm_unpackhi_epi64(c, c);
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));

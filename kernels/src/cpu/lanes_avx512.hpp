@@ -68,9 +68,6 @@ inline void add_sums(float* out, Vec a, Vec b, Vec c, Vec d) {
   _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), sums));
 }
 
-inline Codes negate_where_bit(Codes c, std::uint32_t bits) {
-  return _mm_mask_sub_epi8(c, static_cast<__mmask16>(bits), _mm_setzero_si128(), c);
-}
 inline Vec to_float(Codes c, std::size_t /*part*/) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(c));
 }

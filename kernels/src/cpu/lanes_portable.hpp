@@ -116,8 +116,8 @@ inline Codes where_bit(std::uint32_t bits,
   for (int i = 0; i < 16; ++i) result[i] = (bits >> i & 1) != 0 ? value[i] : std::uint8_t{0};
   return result;
 }
-inline Codes negate_where_bit(Codes c, std::uint32_t bits) {  // element i if bit i is set
-  const Codes minus = where_bit(bits, codes(0xFF));
+inline Codes with_signs(Codes c, Codes signs) {  // times factors of 1 and -1
+  const Codes minus = reinterpret_cast<Codes>(signs == codes(0xFF));
   return (c ^ minus) - minus;
 }
 inline Vec to_float(Codes c, std::size_t part) {  // signed; vector `part` of the 16 / kLanes

@@ -113,6 +113,7 @@ void matvec(const Weights& w, const float* x, float* y, const float* bias, bool 
                           bias,
                           static_cast<unsigned>(w.rows),
                           static_cast<unsigned>(w.cols),
+                          w.factor,
                           accumulate};
   run(w.type, p, stream);
   check_launch("matvec", {w.rows, w.cols});

@@ -9,7 +9,7 @@
 
 namespace tensor_pager::kernels::cuda {
 
-/// y[r] = w[r] . x (+ bias[r]) (+ y[r]) for one token, in float32. The bits of y[r] depend on row r
+/// y[r] = factor * w[r] . x (+ bias[r]) (+ y[r]) for one token, in float32. The bits of y[r] depend on row r
 /// only. Throws Error if x is not aligned as the weights need it or the launch fails.
 void matvec(const Weights& w, const float* x, float* y, const float* bias, bool accumulate,
             cudaStream_t stream);
@@ -22,6 +22,7 @@ struct MatvecArguments {
   float* y;
   const float* bias;
   unsigned rows, cols;
+  float factor;
   bool accumulate;
 };
 

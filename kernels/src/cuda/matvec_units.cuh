@@ -35,6 +35,7 @@ __device__ void finish(const MatvecArguments& p, unsigned first_row, float (&sum
   float total = 0.0F;
 #pragma unroll
   for (unsigned i = 0; i < kThreads / 32; ++i) total += warps[i][threadIdx.x];
+  total *= p.factor;
   if (p.bias != nullptr) total += p.bias[row];
   p.y[row] = p.accumulate ? p.y[row] + total : total;
 }

@@ -8,6 +8,7 @@
 #include "loaders/gguf.hpp"
 #include "loaders/model_config.hpp"
 #include "loaders/tokenizer.hpp"
+#include "qwen/product_factors.hpp"
 
 namespace tensor_pager::qwen {
 
@@ -15,6 +16,7 @@ namespace tensor_pager::qwen {
 struct Model {
   loaders::GgufModel gguf;
   loaders::ModelConfig config;
+  ProductFactors factors;
   /// Nothing if the file has no vocabulary: it then takes and gives token ids.
   std::optional<loaders::Tokenizer> tokenizer;
 };
