@@ -13,7 +13,8 @@ inline constexpr double kNotMeasured = 0.005;
 
 /// A random-weight model of tools/make_gguf and the distance of llama.cpp's logits from the exact
 /// ones, which no file may exceed. (llama.cpp rounds activations to 8 bits; this executor does
-/// not.)
+/// not.) The exact ones are of a pass in float32 or float64 over the weights as llama.cpp or the
+/// gguf package dequantise them, times the scales that NVFP4 files have beside them.
 struct GoldenModel {
   std::string architecture;
   std::string type;

@@ -11,8 +11,8 @@
 namespace tensor_pager::kernels::cuda {
 
 /// A code book as a block of threads keeps it in shared memory. Eight elements are a word of eight
-/// nibbles that select bytes: their digits, and above a digit's bits whether it is negative. The
-/// digits are entries (two for IQ3), the signs a word for each pattern of sign bits.
+/// nibbles that select bytes: entries (two for IQ3), whose nibbles are digits, joined with the word
+/// of their pattern of sign bits.
 template <class Entry, unsigned kEntries, unsigned kSigns>
 struct alignas(16) CodeBook {
   Entry entries[kEntries];
@@ -35,18 +35,19 @@ constexpr void spread_digits(const std::array<std::uint16_t, kEntries>& from,
   }
 }
 
-/// With 128 patterns, seven bits are given and the eighth makes their number even.
+/// `negative` and `positive` are the nibbles for signs. With 128 patterns, seven bits are given and
+/// the eighth makes their number even.
 template <class Entry, unsigned kSigns, std::size_t kEntries>
 constexpr CodeBook<Entry, kEntries, kSigns> make(const std::array<std::uint16_t, kEntries>& from,
-                                                 unsigned sign_bit) {
+                                                 unsigned negative, unsigned positive = 0) {
   CodeBook<Entry, kEntries, kSigns> made{};
   spread_digits(from, made.entries);
   for (unsigned i = 0; i < kSigns; ++i) {
-    unsigned negative = 0;
+    unsigned count = 0;
     for (unsigned e = 0; e < 8; ++e) {
-      const unsigned sign = e == 7 && kSigns == 128 ? negative & 1U : i >> e & 1U;
-      negative += sign;
-      made.signs[i] |= sign * sign_bit << 4 * e;
+      const unsigned sign = e == 7 && kSigns == 128 ? count & 1U : i >> e & 1U;
+      count += sign;
+      made.signs[i] |= (sign != 0 ? negative : positive) << 4 * e;
     }
   }
   return made;
@@ -56,7 +57,7 @@ __device__ constexpr auto kIq2Xxs = make<std::uint32_t, 128>(kIq2XxsBook, 4);
 __device__ constexpr auto kIq2Xs = make<std::uint32_t, 128>(kIq2XsBook, 4);
 __device__ constexpr auto kIq2S = make<std::uint32_t, 256>(kIq2SBook, 4);
 __device__ constexpr auto kIq3Xxs = make<std::uint16_t, 128>(kIq3XxsBook, 8);
-__device__ constexpr auto kIq3S = make<std::uint16_t, 256>(kIq3SBook, 8);
+__device__ constexpr auto kIq3S = make<std::uint16_t, 256>(kIq3SBook, 7, 8);
 __device__ constexpr auto kIq1 = make<std::uint32_t, 4>(kIq1Book, 4);
 
 }  // namespace books
@@ -184,12 +185,22 @@ struct Iq3S : Octets {
       const std::uint32_t bits = upper >> 2 * j;
       const std::uint32_t first = book.entries[lower[0] | (bits & 1U) << 8];
       const std::uint32_t second = book.entries[lower[1] | (bits >> 1 & 1U) << 8];
-      const std::uint32_t selected = first | second << 16 | book.signs[signs[j]];
-      // 1, 3, ... 15, then their negatives; biased by 128.
-      const NibbleValues values{0x87858381U, 0x8F8D8B89U, 0x797B7D7FU, 0x71737577U};
-      to_floats<128>(Codes{values.of_four(selected), values.of_four(selected >> 16)},
-                     runs[run].codes);
+      odd_integers((first | second << 16) ^ book.signs[signs[j]], runs[run].codes);
       runs[run].scale = scale;
+    }
+  }
+
+  // 2 n - 15 for each nibble n. The digits 0 to 7 of an entry stand for 1, 3, ... 15; with 8 added
+  // they give these, and taken from 7 their negatives.
+  __device__ static void odd_integers(std::uint32_t nibbles, float (&out)[8]) {
+    float even[4];
+    float odd[4];
+    to_floats<15>(nibbles << 1 & 0x1E1E1E1EU, even);
+    to_floats<15>(nibbles >> 3 & 0x1E1E1E1EU, odd);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      out[2 * i] = even[i];
+      out[2 * i + 1] = odd[i];
     }
   }
 };
