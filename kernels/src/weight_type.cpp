@@ -28,9 +28,20 @@ constexpr std::array kDescriptions{
     Description{WeightType::q4_k, "Q4_K", 256, 144},
     Description{WeightType::q5_k, "Q5_K", 256, 176},
     Description{WeightType::q6_k, "Q6_K", 256, 210},
+    Description{WeightType::iq2_xxs, "IQ2_XXS", 256, 66},
+    Description{WeightType::iq2_xs, "IQ2_XS", 256, 74},
+    Description{WeightType::iq3_xxs, "IQ3_XXS", 256, 98},
+    Description{WeightType::iq1_s, "IQ1_S", 256, 50},
     Description{WeightType::iq4_nl, "IQ4_NL", 32, 18},
+    Description{WeightType::iq3_s, "IQ3_S", 256, 110},
+    Description{WeightType::iq2_s, "IQ2_S", 256, 82},
     Description{WeightType::iq4_xs, "IQ4_XS", 256, 136},
+    Description{WeightType::iq1_m, "IQ1_M", 256, 56},
     Description{WeightType::bf16, "BF16", 1, 2},
+    Description{WeightType::tq1_0, "TQ1_0", 256, 54},
+    Description{WeightType::tq2_0, "TQ2_0", 256, 66},
+    Description{WeightType::mxfp4, "MXFP4", 32, 17},
+    Description{WeightType::nvfp4, "NVFP4", 64, 36},
 };
 
 constexpr auto kTypes = [] {

@@ -96,9 +96,9 @@ TEST_F(BadInput, ModelsThatCannotBeRun) {
                    {"blk.0.ffn_down.weight", "missing"});
   expect_bad_model(patched_entry(4, std::uint64_t{512}),
                    {"blk.0.ffn_down.weight", "{512, 256}", "{768, 256}"});
-  // IQ2_XXS is a type of the format that has no kernel; 999 is not one.
-  expect_bad_model(patched_entry(20, std::uint32_t{16}),
-                   {"blk.0.ffn_down.weight", "IQ2_XXS", "no kernel"});
+  // Q1_0 is a type of the format that has no kernel; 999 is not one.
+  expect_bad_model(patched_entry(20, std::uint32_t{41}),
+                   {"blk.0.ffn_down.weight", "Q1_0", "no kernel"});
   expect_bad_model(patched_entry(20, std::uint32_t{999}), {"blk.0.ffn_down.weight", "999"});
 }
 

@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "cuda_test_device.hpp"
+#include "dequantize_vectors.hpp"
 #include "kernels/cuda/dequantize.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/error.hpp"
@@ -26,6 +27,29 @@ TEST_F(CudaDequantize, FloatsHaveTheBitsOfTheCpu) {
     dequantize(type, device.data(), out.data(), elements, stream);
     EXPECT_TRUE(equal_bits(out.get(), on_cpu(type, blocks, elements), block_elements(type)))
         << name(type) << " (row = block)";
+  }
+}
+
+TEST_F(CudaDequantize, FloatsHaveTheBitsOfTheGgufPackage) {
+  for (const DequantizeVectors& vectors : read_dequantize_vectors()) {
+    const DeviceArray<std::byte> device(vectors.blocks);
+    const DeviceArray<float> out(vectors.values.size());
+    dequantize(vectors.type, device.data(), out.data(), out.size(), stream);
+    EXPECT_TRUE(equal_bits(out.get(), vectors.values, block_elements(vectors.type)))
+        << name(vectors.type) << " (row = block)";
+  }
+}
+
+TEST_F(CudaDequantize, BlocksOfMxfp4MayBeginAtAnyAddress) {
+  const std::size_t elements = 512 * 5;
+  const auto blocks = finite_blocks(WeightType::mxfp4, 1, elements, 26);
+  for (const std::size_t shift : {1U, 3U}) {
+    std::vector<std::byte> shifted(shift);
+    shifted.insert(shifted.end(), blocks.begin(), blocks.end());
+    const DeviceArray<std::byte> device(shifted);
+    const DeviceArray<float> out(elements);
+    dequantize(WeightType::mxfp4, device.data() + shift, out.data(), elements, stream);
+    EXPECT_TRUE(equal_bits(out.get(), on_cpu(WeightType::mxfp4, blocks, elements), 32)) << shift;
   }
 }
 

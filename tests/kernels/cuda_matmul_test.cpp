@@ -30,8 +30,8 @@ struct Problem {
         device_blocks(blocks),
         device_x(x) {}
 
-  [[nodiscard]] Weights weights() const {
-    return {shape.type, device_blocks.data(), shape.rows, shape.cols};
+  [[nodiscard]] Weights weights(float factor = 1.0F) const {
+    return {shape.type, device_blocks.data(), shape.rows, shape.cols, factor};
   }
   [[nodiscard]] ConstMatrixView inputs() const {
     return {device_x.data(), shape.tokens, shape.cols};
@@ -142,6 +142,9 @@ TEST_F(CudaMatmul, AgreesForOddShapes) {
       {WeightType::q4_k, 224, 256, 512}, {WeightType::q6_k, 32, 5120, 33},
       {WeightType::q6_k, 37, 5120, 1},   {WeightType::q4_0, 1, 64, 1},
       {WeightType::f16, 512, 64, 200},   {WeightType::q4_k, 7, 256, 3},
+      {WeightType::mxfp4, 33, 96, 1},    {WeightType::mxfp4, 160, 32, 2},
+      {WeightType::nvfp4, 37, 64, 1},    {WeightType::iq2_xxs, 5, 5120, 1},
+      {WeightType::iq3_s, 6, 256, 1},    {WeightType::iq1_m, 3, 512, 1},
   };
   for (const Shape& shape : shapes) {
     const Problem p(shape);
@@ -173,6 +176,30 @@ TEST_F(CudaMatmul, AddsBiasAndAccumulates) {
               << ", scale_rows " << scale_rows;
         }
       }
+    }
+  }
+}
+
+TEST_F(CudaMatmul, TheFactorOfWeightsMultipliesTheirProductOnly) {
+  constexpr float kFactor = 0.3F;
+  for (const std::size_t tokens : {1U, 2U, 64U}) {
+    for (const bool scale_rows : {false, true}) {
+      const Problem p({WeightType::nvfp4, 96, 256, tokens});
+      const auto bias = normal_floats(96, 5);
+      const DeviceArray<float> device_bias(bias);
+      const DeviceArray<float> y(normal_floats(tokens * 96, 6));
+      Reference r = reference(p, scale_rows);
+      const auto before = y.get();
+      for (std::size_t i = 0; i < r.y.size(); ++i) {
+        r.y[i] = before[i] + (kFactor * r.y[i] + bias[i % 96]);
+        r.magnitude[i] += 8.0;  // sums of a few unit normals, rounded twice
+      }
+      const DeviceArray<std::byte> scratch(Products::scratch_bytes(96, 256, tokens));
+      products().matmul(p.weights(kFactor), p.inputs(), {y.data(), tokens, 96},
+                        {.bias = device_bias.data(), .accumulate = true, .scale_rows = scale_rows},
+                        {scratch.data(), scratch.size()}, stream);
+      EXPECT_TRUE(close(y.get(), r.y, kTolerance, 96, r.magnitude))
+          << p.text() << ", scale_rows " << scale_rows;
     }
   }
 }

@@ -4,69 +4,21 @@
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 #include <string>
 
+#include "dequantize_vectors.hpp"
 #include "kernel_test_data.hpp"
 #include "kernels/error.hpp"
 
 namespace tensor_pager::kernels::cpu {
 namespace {
 
-struct Vectors {
-  WeightType type;
-  std::vector<std::byte> blocks;
-  std::vector<float> values;
-};
-
-// The layout is described in tests/data/kernels/make_dequantize_vectors.py.
-class VectorFile {
- public:
-  explicit VectorFile(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw std::runtime_error("cannot open " + path);
-    bytes_.assign(std::istreambuf_iterator<char>(file), {});
-  }
-
-  std::vector<Vectors> read() {
-    if (take(8) != "TPDQVEC1") throw std::runtime_error("not a vector file");
-    std::vector<Vectors> all(word());
-    for (Vectors& vectors : all) {
-      vectors.type = weight_type(word()).value();
-      vectors.values.resize(word());
-      vectors.blocks.resize(word());
-      const std::string blocks = take(vectors.blocks.size());
-      std::memcpy(vectors.blocks.data(), blocks.data(), blocks.size());
-      const std::string values = take(vectors.values.size() * sizeof(float));
-      std::memcpy(vectors.values.data(), values.data(), values.size());
-    }
-    return all;
-  }
-
- private:
-  std::string take(std::size_t count) {
-    if (count > bytes_.size() - at_) throw std::runtime_error("vector file is truncated");
-    at_ += count;
-    return bytes_.substr(at_ - count, count);
-  }
-  std::uint32_t word() {
-    std::uint32_t value;
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    return value;
-  }
-
-  std::string bytes_;
-  std::size_t at_ = 0;
-};
-
 class Dequantize : public testing::TestWithParam<InstructionSet> {};
 
 TEST_P(Dequantize, IsBitIdenticalToTheGgufPackage) {
-  const auto all = VectorFile(TEST_DATA_DIR "/kernels/dequantize_vectors.bin").read();
+  const auto all = read_dequantize_vectors();
   ASSERT_EQ(all.size(), all_weight_types().size());
-  for (const Vectors& vectors : all) {
+  for (const DequantizeVectors& vectors : all) {
     ASSERT_EQ(row_bytes(vectors.type, vectors.values.size()), vectors.blocks.size());
     std::vector<float> out(vectors.values.size());
     dequantize(vectors.type, vectors.blocks.data(), out.data(), out.size(), GetParam());

@@ -21,12 +21,17 @@ inline std::vector<float> normal_floats(std::size_t count, std::uint32_t seed) {
 }
 
 /// Blocks of rows * cols finite weights below 2 in scale: with bit 6 of every byte clear, no half,
-/// bfloat or float in them has the large exponents.
+/// bfloat, float or E4M3 in them has the large exponents; the E8M0 of MXFP4 are made 2^-16 to 2^-1.
 inline std::vector<std::byte> finite_blocks(WeightType type, std::size_t rows, std::size_t cols,
                                             std::uint32_t seed) {
   std::vector<std::byte> bytes(rows * row_bytes(type, cols));
   std::mt19937 random(seed);
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() & 0xBFU);
+  if (type == WeightType::mxfp4) {
+    for (std::size_t i = 0; i < bytes.size(); i += block_bytes(type)) {
+      bytes[i] = (bytes[i] & std::byte{0x0F}) | std::byte{0x70};
+    }
+  }
   return bytes;
 }
 

@@ -147,6 +147,27 @@ TEST_P(Matmul, AddsBiasAndAccumulates) {
   }
 }
 
+TEST_P(Matmul, TheFactorOfWeightsMultipliesTheirProductOnly) {
+  for (const std::size_t tokens : {1U, 4U}) {
+    const Problem p(WeightType::nvfp4, 10, 128, tokens);
+    const auto product = p.product(GetParam());
+    const auto bias = normal_floats(p.rows, 5);
+    const auto residual = normal_floats(tokens * p.rows, 6);
+    Weights weights = p.weights();
+    weights.factor = 0.3F;
+    const MatmulOptions options{
+        .bias = bias.data(), .accumulate = true, .instruction_set = GetParam()};
+    auto y = residual;
+    matmul(weights.slice(0, 4), p.inputs(), {y.data(), tokens, 4, p.rows}, options);
+    MatmulOptions rest = options;
+    rest.bias = bias.data() + 4;
+    matmul(weights.slice(4, 6), p.inputs(), {y.data() + 4, tokens, 6, p.rows}, rest);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      EXPECT_EQ(y[i], residual[i] + (0.3F * product[i] + bias[i % p.rows])) << tokens << " " << i;
+    }
+  }
+}
+
 TEST_P(Matmul, HonoursStridesAndLeavesTheGapsAlone) {
   const Problem p(WeightType::f32, 6, 40, 3);
   std::vector<float> wide_x(p.tokens * 50, NAN);

@@ -54,7 +54,13 @@ constexpr Golden kGolden[] = {
     {"qwen2", "iq4_xs", 0x93d7e4f7421a41ba},    {"qwen2", "q4_k_m", 0xa83cb5f240313365},
     {"qwen2", "q5_k_m", 0x4568fdd2c014fcce},    {"qwen3", "f32", 0x7776a24332f0b302},
     {"qwen3", "q4_k_m", 0xf683a9ab5ce87523},    {"qwen2moe", "q4_k_m", 0x37dcdab251312629},
-    {"qwen3moe", "q4_k_m", 0x6a93b8e9f92b90ac},
+    {"qwen3moe", "q4_k_m", 0x6a93b8e9f92b90ac}, {"qwen2", "iq2_xxs", 0x3daa47cfceb14c0e},
+    {"qwen2", "iq2_xs", 0x99641ee6578aaf30},    {"qwen2", "iq2_s", 0xff099fe73084ef41},
+    {"qwen2", "iq3_xxs", 0x47c6630f2c94c9c0},   {"qwen2", "iq3_s", 0xeffa282cb2752ce1},
+    {"qwen2", "iq1_s", 0x1ae5618dc671aded},     {"qwen2", "iq1_m", 0x7ea1bac2bad8a01d},
+    {"qwen2", "tq1_0", 0x6f107a54fedeb55f},     {"qwen2", "tq2_0", 0xb1b5d9c452c9caf3},
+    {"qwen2", "mxfp4", 0x76243c7942fe0a71},     {"qwen2", "nvfp4", 0xe00e4f6435ed6f5b},
+    {"qwen3", "iq2_m", 0xfe9d9bae9e46f60b},     {"qwen3", "iq3_m", 0xe1a3e902a406a49b},
 };
 
 TEST(RandomModelTest, BytesAreThoseOfTheGoldenModels) {

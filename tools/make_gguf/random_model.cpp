@@ -72,8 +72,21 @@ constexpr TypeSpec kTypes[] = {
     uniform("q6_k", TensorType::q6_k),
     uniform("iq4_nl", TensorType::iq4_nl),
     uniform("iq4_xs", TensorType::iq4_xs),
+    uniform("iq2_xxs", TensorType::iq2_xxs),
+    uniform("iq2_xs", TensorType::iq2_xs),
+    uniform("iq2_s", TensorType::iq2_s),
+    uniform("iq3_xxs", TensorType::iq3_xxs),
+    uniform("iq3_s", TensorType::iq3_s),
+    uniform("iq1_s", TensorType::iq1_s),
+    uniform("iq1_m", TensorType::iq1_m),
+    uniform("tq1_0", TensorType::tq1_0),
+    uniform("tq2_0", TensorType::tq2_0),
+    uniform("mxfp4", TensorType::mxfp4),
+    uniform("nvfp4", TensorType::nvfp4),
     {"q4_k_m", TensorType::q4_k, TensorType::q6_k},
     {"q5_k_m", TensorType::q5_k, TensorType::q6_k},
+    {"iq2_m", TensorType::iq2_s, TensorType::iq3_s},
+    {"iq3_m", TensorType::iq3_xxs, TensorType::iq4_xs},
 };
 
 struct PresetSpec {
@@ -278,7 +291,20 @@ class TensorList {
   void matrix(std::string_view name, std::vector<std::uint64_t> ne, TensorType type) {
     const float spread = deviation(ne.front());
     type = type_for(type, ne.front());
+    if (type == TensorType::nvfp4) return scaled_matrix(name, std::move(ne), type, spread);
     tensors_.push_back({prefix_ + std::string(name), std::move(ne), type, 0, spread});
+  }
+  // With a scale of the whole matrix, or of each expert's, which brings the blocks' own into the
+  // middle of their range.
+  void scaled_matrix(std::string_view name, std::vector<std::uint64_t> ne, TensorType type,
+                     float spread) {
+    constexpr float kBlocks = 64;
+    constexpr std::string_view kWeight = ".weight";
+    const std::string base(name.substr(0, name.size() - kWeight.size()));
+    const std::uint64_t scales = ne.size() > 2 ? ne[2] : 1;
+    tensors_.push_back({prefix_ + std::string(name), std::move(ne), type, 0, kBlocks});
+    const float scale = spread / kBlocks;
+    vector(base + ".scale", scales, scale, scale / 10);
   }
   void vector(std::string_view name, std::uint64_t length, float mean, float spread) {
     tensors_.push_back({prefix_ + std::string(name), {length}, TensorType::f32, mean, spread});

@@ -365,7 +365,8 @@ void ForwardPass::norm_heads(const loaders::Step& step, WeightRole role,
 
 kernels::Weights ForwardPass::weights(const loaders::WeightSlice& slice) const {
   const loaders::TensorInfo& tensor = resources_.model.gguf.tensors()[slice.tensor];
-  return {weight_type(resources_.model.gguf, tensor), data(slice), slice.rows, tensor.ne[0]};
+  return {weight_type(resources_.model.gguf, tensor), data(slice), slice.rows, tensor.ne[0],
+          resources_.model.factors.of(slice.tensor)};
 }
 
 const std::byte* ForwardPass::data(const loaders::WeightSlice& slice) const {

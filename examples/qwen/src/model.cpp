@@ -22,12 +22,14 @@ namespace tensor_pager::qwen {
 namespace {
 
 // general.file_type of the GGUF specification: what most matrices of a file are stored as.
-constexpr std::array<std::pair<std::uint32_t, std::string_view>, 24> kFileTypes = {
-    {{0, "F32"},     {1, "F16"},      {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},
-     {8, "Q5_0"},    {9, "Q5_1"},     {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"},
-     {13, "Q3_K_L"}, {14, "Q4_K_S"},  {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"},
-     {18, "Q6_K"},   {19, "IQ2_XXS"}, {20, "IQ2_XS"}, {21, "Q2_K_S"}, {24, "IQ1_S"},
-     {25, "IQ4_NL"}, {26, "IQ3_S"},   {30, "IQ4_XS"}, {32, "BF16"}}};
+constexpr std::array<std::pair<std::uint32_t, std::string_view>, 34> kFileTypes = {
+    {{0, "F32"},      {1, "F16"},      {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},
+     {8, "Q5_0"},     {9, "Q5_1"},     {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"},
+     {13, "Q3_K_L"},  {14, "Q4_K_S"},  {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"},
+     {18, "Q6_K"},    {19, "IQ2_XXS"}, {20, "IQ2_XS"}, {21, "Q2_K_S"}, {22, "IQ3_XS"},
+     {23, "IQ3_XXS"}, {24, "IQ1_S"},   {25, "IQ4_NL"}, {26, "IQ3_S"},  {27, "IQ3_M"},
+     {28, "IQ2_S"},   {29, "IQ2_M"},   {30, "IQ4_XS"}, {31, "IQ1_M"},  {32, "BF16"},
+     {36, "TQ1_0"},   {37, "TQ2_0"},   {38, "MXFP4"},  {39, "NVFP4"}}};
 
 constexpr std::uint32_t kLargestHead = 256;
 constexpr std::uint32_t kHeadGranularity = 8;
@@ -151,6 +153,7 @@ Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides
   require_attention_shape(model.gguf, model.config);
   const loaders::Graph graph = loaders::build_graph(model.gguf);
   require_kernels(model.gguf, graph);
+  model.factors = ProductFactors(model.gguf);
   if (graph.rope_factors) model.rope_factors = read_rope_factors(model.gguf, *graph.rope_factors);
   stretch_positions(model.config, rope);
   read_tokens(model);

@@ -16,6 +16,7 @@ struct Weights {
   const std::byte* data = nullptr;
   std::size_t rows = 0;
   std::size_t cols = 0;
+  float factor = 1.0F;  ///< of every weight; products are multiplied by it
 
   /// Rows [first, first + count). Throws Error if they are not all there.
   [[nodiscard]] TENSOR_PAGER_EXPORT Weights slice(std::size_t first, std::size_t count) const;
@@ -29,9 +30,9 @@ struct MatmulOptions {
   InstructionSet instruction_set = best_instruction_set();
 };
 
-/// y[t, r] = sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]), for x [tokens, w.cols] and y
-/// [tokens, w.rows]. x and y do not overlap. Weights are dequantised to float32 and multiplied in
-/// float32 with fused multiply-adds.
+/// y[t, r] = factor * sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]), for x [tokens,
+/// w.cols] and y [tokens, w.rows]. x and y do not overlap. Weights are dequantised to float32 and
+/// multiplied in float32 with fused multiply-adds.
 ///
 /// Runs on the TBB threads of the caller's arena. The bits of y[t, r] depend on row r, token t and
 /// the instruction set only: not on the number of threads, the tokens multiplied together, or how

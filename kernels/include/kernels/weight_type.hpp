@@ -24,9 +24,20 @@ enum class WeightType : std::uint32_t {
   q4_k = 12,
   q5_k = 13,
   q6_k = 14,
+  iq2_xxs = 16,
+  iq2_xs = 17,
+  iq3_xxs = 18,
+  iq1_s = 19,
   iq4_nl = 20,
+  iq3_s = 21,
+  iq2_s = 22,
   iq4_xs = 23,
+  iq1_m = 29,
   bf16 = 30,
+  tq1_0 = 34,
+  tq2_0 = 35,
+  mxfp4 = 39,
+  nvfp4 = 40,
 };
 
 /// Every WeightType, by ascending number.
@@ -39,7 +50,7 @@ enum class WeightType : std::uint32_t {
 /// functions below.
 [[nodiscard]] TENSOR_PAGER_EXPORT std::string_view name(WeightType type);
 
-/// Elements that share one block: 1, 32 or 256.
+/// Elements that share one block: 1, 32, 64 or 256.
 [[nodiscard]] TENSOR_PAGER_EXPORT std::size_t block_elements(WeightType type);
 
 /// Bytes of one block.

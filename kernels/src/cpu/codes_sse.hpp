@@ -15,6 +15,13 @@ using Codes = __m128i;
 inline Codes load_codes(const std::uint8_t* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
+inline Codes join(std::uint64_t low, std::uint64_t high) {
+  return _mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low));
+}
+inline Codes join(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+  return _mm_setr_epi32(static_cast<int>(a), static_cast<int>(b), static_cast<int>(c),
+                        static_cast<int>(d));
+}
 inline Codes codes(int value) {
   return _mm_set1_epi8(static_cast<char>(value));
 }
@@ -36,6 +43,9 @@ inline Codes shift_left(Codes c, int n) {
 }
 inline Codes where_zero(Codes c, Codes value) {
   return _mm_and_si128(_mm_cmpeq_epi8(c, _mm_setzero_si128()), value);
+}
+inline Codes with_signs(Codes c, Codes signs) {
+  return _mm_sign_epi8(c, signs);
 }
 inline Codes lookup(Codes table, Codes index) {
   return _mm_shuffle_epi8(table, index);

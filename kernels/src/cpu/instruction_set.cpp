@@ -92,6 +92,28 @@ const FormatKernels& format_kernels(const KernelTable& table, WeightType type) {
       return table.iq4_nl;
     case WeightType::iq4_xs:
       return table.iq4_xs;
+    case WeightType::iq2_xxs:
+      return table.low_bit.iq2_xxs;
+    case WeightType::iq2_xs:
+      return table.low_bit.iq2_xs;
+    case WeightType::iq2_s:
+      return table.low_bit.iq2_s;
+    case WeightType::iq3_xxs:
+      return table.low_bit.iq3_xxs;
+    case WeightType::iq3_s:
+      return table.low_bit.iq3_s;
+    case WeightType::iq1_s:
+      return table.low_bit.iq1_s;
+    case WeightType::iq1_m:
+      return table.low_bit.iq1_m;
+    case WeightType::tq1_0:
+      return table.low_bit.tq1_0;
+    case WeightType::tq2_0:
+      return table.low_bit.tq2_0;
+    case WeightType::mxfp4:
+      return table.low_bit.mxfp4;
+    case WeightType::nvfp4:
+      return table.low_bit.nvfp4;
     case WeightType::bf16:
       return table.bf16;
   }

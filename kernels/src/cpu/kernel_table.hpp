@@ -62,21 +62,31 @@ struct AttentionTile {
   float* scratch;  ///< attention_scratch_floats() of them, 64-byte aligned
 };
 
+/// The kernels of the code book, ternary and four-bit float formats.
+struct LowBitKernels {
+  FormatKernels iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s, iq1_s, iq1_m;
+  FormatKernels tq1_0, tq2_0, mxfp4, nvfp4;
+};
+
 /// Everything that is compiled once per instruction set.
 struct KernelTable {
   FormatKernels f32, f16, bf16;
   FormatKernels q4_0, q4_1, q5_0, q5_1, q8_0;
   FormatKernels q2_k, q3_k, q4_k, q5_k, q6_k;
   FormatKernels iq4_nl, iq4_xs;
+  const LowBitKernels& low_bit;
   void (*dot_tile)(const DotTile& tile);
   std::size_t token_tile;
   void (*attention_tile)(const AttentionTile& tile);
   void (*swiglu)(const float* gate, const float* up, float* out, std::size_t n);
 };
 
+extern const LowBitKernels kPortableLowBitKernels;
 extern const KernelTable kPortableKernels;
 #ifdef TENSOR_PAGER_KERNELS_X86
+extern const LowBitKernels kAvx2LowBitKernels;
 extern const KernelTable kAvx2Kernels;
+extern const LowBitKernels kAvx512LowBitKernels;
 extern const KernelTable kAvx512Kernels;
 #endif
 

@@ -74,6 +74,15 @@ inline Codes load_codes(const std::uint8_t* p) {
   std::memcpy(&c, p, sizeof c);
   return c;
 }
+// The bytes of words, the lowest byte of the first word first.
+inline Codes join(std::uint64_t low, std::uint64_t high) {
+  const std::uint64_t words[2] = {low, high};
+  return load_codes(reinterpret_cast<const std::uint8_t*>(words));
+}
+inline Codes join(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+  const std::uint32_t words[4] = {a, b, c, d};
+  return load_codes(reinterpret_cast<const std::uint8_t*>(words));
+}
 inline Codes codes(int value) {
   return Codes{} + static_cast<std::uint8_t>(value);
 }
@@ -106,6 +115,10 @@ inline Codes where_bit(std::uint32_t bits,
   Codes result{};
   for (int i = 0; i < 16; ++i) result[i] = (bits >> i & 1) != 0 ? value[i] : std::uint8_t{0};
   return result;
+}
+inline Codes with_signs(Codes c, Codes signs) {  // times factors of 1 and -1
+  const Codes minus = reinterpret_cast<Codes>(signs == codes(0xFF));
+  return (c ^ minus) - minus;
 }
 inline Vec to_float(Codes c, std::size_t part) {  // signed; vector `part` of the 16 / kLanes
   IntVec v{};

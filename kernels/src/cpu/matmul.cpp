@@ -17,7 +17,7 @@ Weights Weights::slice(std::size_t first, std::size_t count) const {
     throw Error("rows " + std::to_string(first) + " to " + std::to_string(first + count) +
                 " asked of a weight matrix of " + std::to_string(rows) + " rows");
   }
-  return {type, data + first * row_bytes(type, cols), count, cols};
+  return {type, data + first * row_bytes(type, cols), count, cols, factor};
 }
 
 namespace cpu {
@@ -44,6 +44,7 @@ struct RowRange {
 
 void write(const Product& p, std::size_t token, std::size_t row, float total) {
   float* y = p.y.row(token) + row;
+  total *= p.w.factor;
   if (p.options.bias) total += p.options.bias[row];
   *y = p.options.accumulate ? *y + total : total;
 }

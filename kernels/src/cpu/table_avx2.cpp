@@ -5,6 +5,6 @@
 
 namespace tensor_pager::kernels::cpu {
 
-const KernelTable kAvx2Kernels = make_kernel_table();
+const KernelTable kAvx2Kernels = make_kernel_table(kAvx2LowBitKernels);
 
 }  // namespace tensor_pager::kernels::cpu

@@ -5,6 +5,6 @@
 
 namespace tensor_pager::kernels::cpu {
 
-const KernelTable kAvx512Kernels = make_kernel_table();
+const KernelTable kAvx512Kernels = make_kernel_table(kAvx512LowBitKernels);
 
 }  // namespace tensor_pager::kernels::cpu

@@ -5,6 +5,6 @@
 
 namespace tensor_pager::kernels::cpu {
 
-const KernelTable kPortableKernels = make_kernel_table();
+const KernelTable kPortableKernels = make_kernel_table(kPortableLowBitKernels);
 
 }  // namespace tensor_pager::kernels::cpu

@@ -1,7 +1,8 @@
 #include <string>
 
-#include "cuda/formats.cuh"
+#include "cuda/dequantize_units.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/low_bit.hpp"
 #include "cuda/rounding.cuh"
 #include "kernels/cuda/dequantize.hpp"
 
@@ -9,39 +10,6 @@ namespace tensor_pager::kernels::cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
-
-__device__ void store_run(float* out, const float (&v)[8]) {
-  reinterpret_cast<float4*>(out)[0] = {v[0], v[1], v[2], v[3]};
-  reinterpret_cast<float4*>(out)[1] = {v[4], v[5], v[6], v[7]};
-}
-
-template <class Out>
-__device__ void store_run(Out* out, const float (&v)[8]) {
-  store_together<8>(out, v);
-}
-
-// One unit of 16 elements per thread. Threads that follow each other write eight elements that
-// follow each other, so every sector is written as a whole.
-template <class Format, int kAlign, class Out>
-__global__ void __launch_bounds__(kThreads)
-    dequantize_units(const std::uint8_t* __restrict__ blocks, Out* __restrict__ out,
-                     unsigned units) {
-  constexpr unsigned kUnits = Format::kElements / 16;
-  const unsigned i = blockIdx.x * kThreads + threadIdx.x;
-  if (i >= units) return;
-  const std::size_t block = i / kUnits;
-  const int unit = static_cast<int>(i % kUnits);
-  Run runs[2];
-  Format::template decode<kAlign>(blocks + block * Format::kBytes, unit, runs);
-  Out* at = out + block * Format::kElements + Format::first(unit);
-#pragma unroll
-  for (int run = 0; run < 2; ++run) {
-    float values[8];
-#pragma unroll
-    for (int e = 0; e < 8; ++e) values[e] = value<Format>(runs[run], e);
-    store_run(at + run * Format::kSecond, values);
-  }
-}
 
 // A row of unquantised weights, and zeros up to the stride; four elements per thread.
 template <class In, class Out>
@@ -78,19 +46,6 @@ void run_convert(const std::byte* in, Out* out, std::size_t rows, std::size_t co
       reinterpret_cast<const In*>(in), out, cols, stride, total);
 }
 
-template <class Format, class Out>
-void run_units(const std::byte* in, Out* out, std::size_t elements, cudaStream_t stream) {
-  const auto* blocks = reinterpret_cast<const std::uint8_t*>(in);
-  const auto units = static_cast<unsigned>(elements / 16);
-  const unsigned grid = blocks_for(units, kThreads);
-  constexpr int kAlign = kBlockAlignment<Format>;
-  if (reinterpret_cast<std::uintptr_t>(in) % kAlign == 0) {
-    dequantize_units<Format, kAlign><<<grid, kThreads, 0, stream>>>(blocks, out, units);
-  } else {
-    dequantize_units<Format, 2><<<grid, kThreads, 0, stream>>>(blocks, out, units);
-  }
-}
-
 template <class Out>
 void run(const Weights& w, Out* out, std::size_t stride, cudaStream_t stream) {
   const std::size_t elements = w.rows * w.cols;
@@ -102,32 +57,50 @@ void run(const Weights& w, Out* out, std::size_t stride, cudaStream_t stream) {
     case WeightType::bf16:
       return run_convert<__nv_bfloat16>(w.data, out, w.rows, w.cols, stride, stream);
     case WeightType::q4_0:
-      return run_units<Q4_0>(w.data, out, elements, stream);
+      return dequantize_units<Q4_0>(w.data, out, elements, stream);
     case WeightType::q4_1:
-      return run_units<Q4_1>(w.data, out, elements, stream);
+      return dequantize_units<Q4_1>(w.data, out, elements, stream);
     case WeightType::q5_0:
-      return run_units<Q5_0>(w.data, out, elements, stream);
+      return dequantize_units<Q5_0>(w.data, out, elements, stream);
     case WeightType::q5_1:
-      return run_units<Q5_1>(w.data, out, elements, stream);
+      return dequantize_units<Q5_1>(w.data, out, elements, stream);
     case WeightType::q8_0:
-      return run_units<Q8_0>(w.data, out, elements, stream);
+      return dequantize_units<Q8_0>(w.data, out, elements, stream);
     case WeightType::q2_k:
-      return run_units<Q2K>(w.data, out, elements, stream);
+      return dequantize_units<Q2K>(w.data, out, elements, stream);
     case WeightType::q3_k:
-      return run_units<Q3K>(w.data, out, elements, stream);
+      return dequantize_units<Q3K>(w.data, out, elements, stream);
     case WeightType::q4_k:
-      return run_units<Q4K>(w.data, out, elements, stream);
+      return dequantize_units<Q4K>(w.data, out, elements, stream);
     case WeightType::q5_k:
-      return run_units<Q5K>(w.data, out, elements, stream);
+      return dequantize_units<Q5K>(w.data, out, elements, stream);
     case WeightType::q6_k:
-      return run_units<Q6K>(w.data, out, elements, stream);
+      return dequantize_units<Q6K>(w.data, out, elements, stream);
     case WeightType::iq4_nl:
-      return run_units<Iq4Nl>(w.data, out, elements, stream);
+      return dequantize_units<Iq4Nl>(w.data, out, elements, stream);
     case WeightType::iq4_xs:
-      return run_units<Iq4Xs>(w.data, out, elements, stream);
+      return dequantize_units<Iq4Xs>(w.data, out, elements, stream);
+    case WeightType::iq2_xxs:
+    case WeightType::iq2_xs:
+    case WeightType::iq2_s:
+    case WeightType::iq3_xxs:
+    case WeightType::iq3_s:
+    case WeightType::iq1_s:
+    case WeightType::iq1_m:
+    case WeightType::tq1_0:
+    case WeightType::tq2_0:
+    case WeightType::mxfp4:
+    case WeightType::nvfp4:
+      return dequantize_low_bit(w.type, w.data, out, elements, stream);
   }
   throw Error("cuda dequantize: weight type " + std::to_string(static_cast<std::uint32_t>(w.type)) +
               " has no kernels");
+}
+
+// What the address of blocks must be a multiple of. Those of MXFP4 have 17 bytes.
+std::uintptr_t address_multiple(WeightType type) {
+  if (type == WeightType::f32) return 4;
+  return type == WeightType::mxfp4 ? 1 : 2;
 }
 
 template <class Out>
@@ -135,11 +108,12 @@ void run_checked(const Weights& w, Out* out, std::size_t stride, cudaStream_t st
   static_cast<void>(row_bytes(w.type, w.cols));  // throws if they do not fill whole blocks
   const auto from = reinterpret_cast<std::uintptr_t>(w.data);
   const auto to = reinterpret_cast<std::uintptr_t>(out);
-  if (from % (w.type == WeightType::f32 ? 4 : 2) != 0 || to % 16 != 0) {
-    throw Error("cuda dequantize: " + std::string(name(w.type)) + " blocks at address " +
-                std::to_string(from) + " and output at " + std::to_string(to) +
-                "; blocks must be at an even address (F32: a multiple of 4), output at a "
-                "multiple of 16");
+  if (from % address_multiple(w.type) != 0 || to % 16 != 0) {
+    throw Error(
+        "cuda dequantize: " + std::string(name(w.type)) + " blocks at address " +
+        std::to_string(from) + " and output at " + std::to_string(to) +
+        "; blocks must be at an even address (F32: a multiple of 4, MXFP4: any), output at a "
+        "multiple of 16");
   }
   if (w.rows * w.cols == 0) return;
   run(w, out, stride, stream);

@@ -9,7 +9,7 @@
 // elements: two runs of eight whose codes come from the same bytes. Every element of a run is
 // scale * code + offset, so that a product can apply scale and offset once per run.
 //
-// decode() takes pointers of any even address; kAlign is what the caller can promise beyond that.
+// decode() takes pointers that are multiples of kAlign.
 
 namespace tensor_pager::kernels::cuda {
 
@@ -28,9 +28,12 @@ template <int kAlign>
 __device__ inline std::uint32_t load_word(const std::uint8_t* p) {
   if constexpr (kAlign >= 4) {
     return *reinterpret_cast<const std::uint32_t*>(p);
-  } else {
+  } else if constexpr (kAlign >= 2) {
     const auto* half = reinterpret_cast<const std::uint16_t*>(p);
     return half[0] | static_cast<std::uint32_t>(half[1]) << 16;
+  } else {
+    return p[0] | static_cast<std::uint32_t>(p[1]) << 8 | static_cast<std::uint32_t>(p[2]) << 16 |
+           static_cast<std::uint32_t>(p[3]) << 24;
   }
 }
 
@@ -89,28 +92,40 @@ __device__ inline Codes spread_bits(std::uint32_t eight) {
   return {(eight & 0x0FU) * kCopies & kFirst, (eight >> 4 & 0x0FU) * kCopies & kFirst};
 }
 
-// The values of the eight nibbles of a word in the tables of the IQ4 formats, plus 128: those of
-// the low nibbles in `low`, of the high ones in `high`.
-__device__ inline Codes lookup_iq4(std::uint32_t nibbles) {
-  std::uint32_t found[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const std::uint32_t four = nibbles >> 16 * i;
-    const std::uint32_t index = four & 0x7777U;
-    const std::uint32_t lower = __byte_perm(0x3F2D1801U, 0x766A5D4FU, index);
-    const std::uint32_t upper = __byte_perm(0xA6998D81U, 0xF1D9C5B5U, index);
-    found[i] = __byte_perm(lower, upper, 0x3210U + ((four & 0x8888U) >> 1));
-  }
-  return {__byte_perm(found[0], found[1], 0x6420U), __byte_perm(found[0], found[1], 0x7531U)};
-}
+// Sixteen bytes that nibbles stand for.
+struct NibbleValues {
+  std::uint32_t words[4];
 
-__device__ inline void decode_iq4(Codes q, float scale, Run (&runs)[2]) {
-  const Codes a = lookup_iq4(q.low);
-  const Codes b = lookup_iq4(q.high);
+  // Those of the low four nibbles, in order.
+  __device__ std::uint32_t of_four(std::uint32_t nibbles) const {
+    const std::uint32_t index = nibbles & 0x7777U;
+    const std::uint32_t lower = __byte_perm(words[0], words[1], index);
+    const std::uint32_t upper = __byte_perm(words[2], words[3], index);
+    return __byte_perm(lower, upper, 0x3210U + ((nibbles & 0x8888U) >> 1));
+  }
+
+  // Of all eight: those of the low nibbles of the bytes in `low`, of the high ones in `high`.
+  __device__ Codes of_bytes(std::uint32_t nibbles) const {
+    const std::uint32_t first = of_four(nibbles);
+    const std::uint32_t second = of_four(nibbles >> 16);
+    return {__byte_perm(first, second, 0x6420U), __byte_perm(first, second, 0x7531U)};
+  }
+};
+
+// Eight bytes: the first run in their low nibbles, the second in the high ones. `values` are biased
+// by 128.
+__device__ inline void decode_nibbles(Codes q, const NibbleValues& values, float scale,
+                                      Run (&runs)[2]) {
+  const Codes a = values.of_bytes(q.low);
+  const Codes b = values.of_bytes(q.high);
   to_floats<128>(Codes{a.low, b.low}, runs[0].codes);
   to_floats<128>(Codes{a.high, b.high}, runs[1].codes);
   runs[0].scale = scale;
   runs[1].scale = scale;
+}
+
+__device__ inline void decode_iq4(Codes q, float scale, Run (&runs)[2]) {
+  decode_nibbles(q, {0x3F2D1801U, 0x766A5D4FU, 0xA6998D81U, 0xF1D9C5B5U}, scale, runs);
 }
 
 // Formats of 32 elements: unit u holds elements [8 u, 8 u + 8) and 16 more on.
@@ -354,10 +369,14 @@ __device__ inline float value(const Run& run, int i) {
   return __fmul_rn(run.scale, run.codes[i]);
 }
 
-/// What an address is certain to be a multiple of, as the kAlign of decode().
+/// What the address of a block is certain to be a multiple of, as the kAlign of decode(): where the
+/// first one is, and where it is only even.
 template <class Format>
 constexpr int kBlockAlignment = Format::kBytes % 8 == 0   ? 8
                                 : Format::kBytes % 4 == 0 ? 4
-                                                          : 2;
+                                : Format::kBytes % 2 == 0 ? 2
+                                                          : 1;
+template <class Format>
+constexpr int kLeastAlignment = kBlockAlignment<Format> < 2 ? 1 : 2;
 
 }  // namespace tensor_pager::kernels::cuda

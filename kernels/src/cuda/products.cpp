@@ -80,15 +80,18 @@ class Products::Library {
     }
   }
 
-  /// The product of operands; a bias that cuBLASLt cannot add is added afterwards.
+  /// `factor` times the product of operands; a bias that cuBLASLt cannot add is added afterwards.
   void multiply(const Operand* weights, std::size_t rows, const OperandView& x, const MatrixView& y,
-                const MatmulOptions& options, const Scratch& workspace, cudaStream_t stream) {
+                float factor, const MatmulOptions& options, const Scratch& workspace,
+                cudaStream_t stream) {
     // It reads a bias sixteen bytes at a time.
     const bool fused =
         options.bias == nullptr || reinterpret_cast<std::uintptr_t>(options.bias) % 16 == 0;
-    const GemmOutput whole(y, options.bias, options.accumulate);
+    GemmOutput whole(y, options.bias, options.accumulate);
+    whole.scale = factor;
     if (fused && gemm.multiply({weights, rows, x, whole}, workspace, stream)) return;
-    const GemmOutput without(y, nullptr, options.accumulate);
+    GemmOutput without(y, nullptr, options.accumulate);
+    without.scale = factor;
     gemm.multiply({weights, rows, x, without}, workspace, stream);
     finish_rows(y, nullptr, options.bias, stream);
   }
@@ -119,7 +122,7 @@ void Products::multiply(const Operand* weights, std::size_t rows, const OperandV
                         const MatrixView& y, const MatmulOptions& options, const Scratch& workspace,
                         cudaStream_t stream) {
   require_shape("cuda multiply: y", y, x.rows, rows);
-  library_->multiply(weights, rows, x, y, options, workspace, stream);
+  library_->multiply(weights, rows, x, y, 1.0F, options, workspace, stream);
 }
 
 void Products::matmul(const Weights& w, const OperandView& x, const MatrixView& y,
@@ -134,7 +137,7 @@ void Products::matmul(const Weights& w, const OperandView& x, const MatrixView& 
       w, x, scratch, stream,
       [&](const Operand* weights, std::size_t first, std::size_t rows, const Scratch& workspace) {
         library_->multiply(
-            weights, rows, x, {y.data + first, x.rows, rows, y.stride},
+            weights, rows, x, {y.data + first, x.rows, rows, y.stride}, w.factor,
             {.bias = bias == nullptr ? nullptr : bias + first, .accumulate = options.accumulate},
             workspace, stream);
       });
@@ -152,7 +155,8 @@ void Products::matmul(const Weights& w, const OperandView& x, const OperandView&
   library_->for_pieces(
       w, x, scratch, stream,
       [&](const Operand* weights, std::size_t first, std::size_t rows, const Scratch& workspace) {
-        const GemmOutput out(OperandView{y.data + first, x.rows, rows, y.stride});
+        GemmOutput out(OperandView{y.data + first, x.rows, rows, y.stride});
+        out.scale *= w.factor;
         library_->gemm.multiply({weights, rows, x, out}, workspace, stream);
       });
 }

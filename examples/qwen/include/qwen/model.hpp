@@ -10,6 +10,7 @@
 #include "loaders/gguf.hpp"
 #include "loaders/model_config.hpp"
 #include "loaders/tokenizer.hpp"
+#include "qwen/product_factors.hpp"
 
 namespace tensor_pager::qwen {
 
@@ -28,6 +29,7 @@ struct Model {
   std::vector<loaders::TokenId> ends{};
   /// What the frequency of each rotated pair is divided by (Graph::rope_factors); empty: by 1.
   std::vector<float> rope_factors{};
+  ProductFactors factors{};
 };
 
 /// Opens a model and makes sure that every step of its pass can be run, with `rope` in place of

@@ -42,7 +42,7 @@ class TENSOR_PAGER_EXPORT Products {
   [[nodiscard]] static std::size_t scratch_bytes(std::size_t rows, std::size_t cols,
                                                  std::size_t tokens);
 
-  /// As cpu::matmul: y[t, r] = sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]).
+  /// As cpu::matmul: y[t, r] = factor * sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]).
   ///
   /// One token is multiplied in float32, straight from the weights' blocks. For more, weights and
   /// inputs are rounded to half, and the products summed in float32 by one algorithm for all shapes

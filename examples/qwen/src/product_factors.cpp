@@ -1,0 +1,65 @@
+#include "qwen/product_factors.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <string_view>
+
+namespace tensor_pager::qwen {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+// "NAME.scale" for "NAME.weight"; some converters write "NAME.weight.scale".
+const loaders::TensorInfo* scale_of(const loaders::GgufModel& model, std::string_view weight) {
+  if (!weight.ends_with(kWeight)) return nullptr;
+  const std::string_view name = weight.substr(0, weight.size() - kWeight.size());
+  const loaders::TensorInfo* scale = model.find(fmt::format("{}.scale", name));
+  return scale != nullptr ? scale : model.find(fmt::format("{}.scale", weight));
+}
+
+float read(const loaders::GgufModel& model, const loaders::TensorInfo& tensor) {
+  const loaders::ModelFile& file = model.files().at(tensor.file);
+  std::ifstream in(file.path, std::ios::binary);
+  in.seekg(static_cast<std::streamoff>((tensor.bytes.offset - file.base).count));
+  float value = 0.0F;
+  if (!in.read(reinterpret_cast<char*>(&value), sizeof value)) {
+    throw model.error(tensor, "cannot be read; is the file being changed?");
+  }
+  if (!std::isfinite(value)) {
+    throw model.error(tensor, fmt::format("is {}, but a scale must be finite; the file is damaged "
+                                          "or wrongly converted",
+                                          value));
+  }
+  return value;
+}
+
+void check(const loaders::GgufModel& model, const loaders::TensorInfo& scale,
+           std::string_view weight) {
+  if (weight == "token_embd.weight") {
+    throw model.error(scale,
+                      "scales the token embedding, which is not supported; use another file");
+  }
+  if (scale.type == loaders::TensorType::f32 && scale.ne[0] * scale.rows() == 1) return;
+  throw model.error(
+      scale, fmt::format("has type {} and shape {}, but the scale of {} must be one F32; use "
+                         "another file",
+                         loaders::to_string(scale.type), loaders::shape_to_string(scale), weight));
+}
+
+}  // namespace
+
+ProductFactors::ProductFactors(const loaders::GgufModel& model) {
+  const auto& tensors = model.tensors();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const loaders::TensorInfo* scale = scale_of(model, tensors[i].name);
+    if (scale == nullptr) continue;
+    check(model, *scale, tensors[i].name);
+    factors_.resize(tensors.size(), 1.0F);
+    factors_[i] = read(model, *scale);
+  }
+}
+
+}  // namespace tensor_pager::qwen

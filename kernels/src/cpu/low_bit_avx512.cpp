@@ -1,0 +1,10 @@
+#include "cpu/kernel_table.hpp"
+#include "cpu/lanes_avx512.hpp"
+// The kernels are templates over the names that the header above defines, so it has to come first.
+#include "cpu/low_bit_kernels.hpp"
+
+namespace tensor_pager::kernels::cpu {
+
+const LowBitKernels kAvx512LowBitKernels = make_low_bit_kernels();
+
+}  // namespace tensor_pager::kernels::cpu

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "cuda/matvec.hpp"
+#include "kernels/weight_type.hpp"
+
+// The kernels of the formats in low_bit_formats.cuh; in files of their own, since compiling takes
+// long. Both throw Error for another type.
+
+namespace tensor_pager::kernels::cuda {
+
+/// `Out` is float or __half. `elements` fill whole blocks.
+template <class Out>
+void dequantize_low_bit(WeightType type, const std::byte* blocks, Out* out, std::size_t elements,
+                        cudaStream_t stream);
+
+void matvec_low_bit(WeightType type, const MatvecArguments& p, cudaStream_t stream);
+
+}  // namespace tensor_pager::kernels::cuda
