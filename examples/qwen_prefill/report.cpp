@@ -43,8 +43,9 @@ std::string peculiarities(const qwen::Model& model, const qwen::MemoryPlan& plan
   if (!plan.graph.unused.empty()) {
     Bytes bytes;
     for (const std::uint32_t i : plan.graph.unused) bytes += model.gguf.tensors()[i].bytes.size;
-    text += fmt::format("unused   {} in {} tensors of blocks that predict further tokens ahead\n",
-                        to_string(bytes), plan.graph.unused.size());
+    text += fmt::format(
+        "unused   {} in {} tensors that predict further tokens, or scale rounded inputs\n",
+        to_string(bytes), plan.graph.unused.size());
   }
   return text;
 }

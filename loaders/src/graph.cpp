@@ -238,7 +238,25 @@ class PredictionBlocks {
   std::vector<std::string> prefixes_;
 };
 
-// A tensor that is dropped changes the answer, and nothing would say so.
+// Beside a matrix "NAME.weight": "NAME.scale", or from some converters "NAME.weight.scale".
+bool is_beside_matrix(const GgufModel& model, std::string_view name, std::string_view suffix) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!name.ends_with(suffix)) return false;
+  std::string weight(name.substr(0, name.size() - suffix.size()));
+  if (!weight.ends_with(kWeight)) weight += kWeight;
+  const TensorInfo* matrix = model.find(weight);
+  return matrix != nullptr && matrix->rows() > 1;
+}
+
+// What products with whole matrices are multiplied by is used, although no step reads it.
+void take_scales(const GgufModel& model, Graph& graph) {
+  std::erase_if(graph.unused, [&](std::uint32_t i) {
+    return is_beside_matrix(model, model.tensors()[i].name, ".scale");
+  });
+}
+
+// A tensor that is dropped changes the answer, and nothing would say so. Scales of inputs are for
+// engines that round activations, too.
 void refuse_unused(const GgufModel& model, const Graph& graph) {
   const PredictionBlocks prediction(model, graph.config);
   const TensorInfo* first = nullptr;
@@ -246,6 +264,7 @@ void refuse_unused(const GgufModel& model, const Graph& graph) {
   for (const std::uint32_t i : graph.unused) {
     const TensorInfo& tensor = model.tensors()[i];
     if (prediction.have(tensor.name)) continue;
+    if (is_beside_matrix(model, tensor.name, ".input_scale")) continue;
     if (first == nullptr) first = &tensor;
     ++count;
   }
@@ -295,6 +314,7 @@ Graph build_graph(const GgufModel& model, const GraphOptions& options) {
   }
   slicer.add(describe_output(tensors, graph.config, graph.tied_output));
   graph.unused = tensors.unused();
+  take_scales(model, graph);
   refuse_unused(model, graph);
   return graph;
 }

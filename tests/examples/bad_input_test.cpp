@@ -161,10 +161,10 @@ TEST_F(BadInput, FilesThatAreNoModels) {
 TEST_F(BadInput, ModelsWithMoreThanIsUsed) {
   tests::EditedModel model(good_model());
   const std::vector<float> values(32);
-  model.add("blk.1.ffn_up.scale", {1}, std::span(values).first(1));
+  model.add("blk.1.ffn_norm.scale", {1}, std::span(values).first(1));
   model.add("blk.0.attn_q.weight.lora_a", {32}, values);
   expect_bad_model(model.write(directory_ / "more.gguf"),
-                   {"blk.1.ffn_up.scale", "the first of 2 such tensors"});
+                   {"blk.1.ffn_norm.scale", "the first of 2 such tensors"});
 }
 
 TEST_F(BadInput, NamesAreShownWithoutTheirControlCharacters) {

@@ -296,7 +296,7 @@ TEST_P(RopeKeys, StretchTheContext) {
 TEST_P(ModelFeatures, TensorsWithoutAUseAreErrors) {
   const std::string bare = GetParam();
   const std::vector<std::string> strays = {
-      "blk.0.attn_q.scale",       "blk.1.ffn_down.scale", "blk.0.attn_q.weight.lora_a",
+      "blk.0.attn_norm.scale",    "blk.1.ffn_norm.scale", "blk.0.attn_q.weight.lora_a",
       "blk.2.attn_norm.weight",   "blk.7.attn_q.weight",  "output_norm.bias",
       "rope_factors_long.weight", "blk.0.attn_sinks",     "anything"};
   for (const std::string& name : strays) {
@@ -307,7 +307,7 @@ TEST_P(ModelFeatures, TensorsWithoutAUseAreErrors) {
   }
   EditedModel model = random_model();
   for (const std::string& name : strays) model.add(name, {32}, random_values(32));
-  EXPECT_THAT(error(model), AllOf(HasSubstr("blk.0.attn_q.scale"),
+  EXPECT_THAT(error(model), AllOf(HasSubstr("blk.0.attn_norm.scale"),
                                   HasSubstr("the first of 9 such tensors"), HasSubstr(bare)));
 }
 

@@ -316,11 +316,22 @@ TEST_F(HandMadeModelTest, TensorsThatThePassDoesNotNeedAreListed) {
 TEST_F(HandMadeModelTest, OtherTensorsWithoutAUseAreErrors) {
   for (const std::string architecture : {"qwen2", "qwen3", "qwen2moe", "qwen3moe"}) {
     set_architecture(architecture);
-    add("blk.1.attn_q.scale", {1}, TensorType::f32);
+    add("blk.1.attn_norm.scale", {1}, TensorType::f32);
     add("blk.3.nextn.eh_proj.weight", {512, 256}, TensorType::f16);
-    EXPECT_THAT(error(), AllOf(HasSubstr("blk.1.attn_q.scale"), HasSubstr(architecture + " model"),
-                               HasSubstr("the first of 2 such tensors")));
+    EXPECT_THAT(error(),
+                AllOf(HasSubstr("blk.1.attn_norm.scale"), HasSubstr(architecture + " model"),
+                      HasSubstr("the first of 2 such tensors")));
   }
+}
+
+TEST_F(HandMadeModelTest, ScalesOfMatricesAreUsedThoseOfInputsAreNotNeeded) {
+  add("blk.1.attn_q.scale", {1}, TensorType::f32);
+  add("blk.1.ffn_up.weight.scale", {1}, TensorType::f32);
+  add("blk.1.attn_q.input_scale", {1}, TensorType::f32);
+  const GgufModel model = open();
+  const Graph graph = build_graph(model);
+  ASSERT_EQ(graph.unused.size(), 1U);
+  EXPECT_EQ(model.tensors()[graph.unused.front()].name, "blk.1.attn_q.input_scale");
 }
 
 TEST_F(HandMadeModelTest, RopeFactorsAreNoStepsBusiness) {

@@ -133,7 +133,9 @@ struct Graph {
   /// frequency of each rotated pair is divided. No step reads it: rotations are made on the host.
   std::optional<std::uint32_t> rope_factors;
   /// Indices of tensors that the pass is known to do without: those of the blocks that predict
-  /// tokens beyond the next one (ModelConfig::nextn_predict_layers).
+  /// tokens beyond the next one (ModelConfig::nextn_predict_layers), and scales of inputs that
+  /// engines use which round activations. Scales of whole matrices ("NAME.scale") are not among
+  /// them: products are multiplied by them.
   std::vector<std::uint32_t> unused;
 };
 
