@@ -194,6 +194,24 @@ TEST_F(Generation, WithoutALimitHasRoomForALongText) {
   EXPECT_THAT(result.err, HasSubstr(" for 4128 positions"));  // 6 and 4096, in steps of 32
 }
 
+// Qwen's matrices have more rows than its vocabulary has tokens.
+TEST_F(Generation, NeverGivesARowOfPadding) {
+  const auto file = loaders::GgufModel::open(model());
+  const loaders::StringArray& tokens = file.metadata().strings("tokenizer.ggml.tokens");
+  std::vector<std::string_view> fewer;
+  for (TokenId i = 0; i < kImEnd; ++i) fewer.push_back(tokens[i]);
+  EditedModel edited(model());
+  give_instead(edited, ids({"-n", "5"}).at(4), kImEnd);
+  edited.set_array("tokenizer.ggml.tokens", fewer);
+  edited.set_array("tokenizer.ggml.token_type", std::vector<std::int32_t>(fewer.size(), 1));
+  for (const char* pre : {"qwen2", "nobody-knows"}) {
+    edited.set(kPre, std::string(pre));
+    const ProcessResult result = run(write(edited), {"-n", "12"});
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_THAT(result.out, Not(HasSubstr(" 2047")));
+  }
+}
+
 // DeepSeek-R1-Distill-Qwen: its rule is that of Qwen2 by another name.
 TEST_F(Generation, KnowsTheRuleOfDeepSeekDistillations) {
   EditedModel edited(model());
