@@ -81,7 +81,7 @@ ReplacementFile::~ReplacementFile() {
 void ReplacementFile::require_writable() {
   struct stat status {};
   if (::stat(target_.c_str(), &status) != 0) {
-    if (errno != ENOENT || target_.empty()) fail(errno);
+    if (errno != ENOENT || target_.filename().empty()) fail(errno);
     return require_room_beside();
   }
   if (S_ISDIR(status.st_mode)) fail(EISDIR);

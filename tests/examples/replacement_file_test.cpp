@@ -113,6 +113,7 @@ TEST_F(ReplacementFileTest, GoesOnWhereADescriptorIs) {
 TEST_F(ReplacementFileTest, FailsBeforeAnythingIsWritten) {
   EXPECT_THAT(error_of(directory_ / "no/such/folder/stats"), HasSubstr("No such file"));
   EXPECT_THAT(error_of(directory_ / "."), HasSubstr("Is a directory"));
+  EXPECT_THAT(error_of(directory_ / "new/"), HasSubstr("No such file"));
   EXPECT_THAT(error_of(""), HasSubstr("cannot write"));
   EXPECT_THAT(error_of("/dev/fd/999"), HasSubstr("Bad file descriptor"));
   if (::geteuid() != 0) {  // who may do anything

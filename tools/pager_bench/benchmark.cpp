@@ -106,13 +106,12 @@ std::string Row::doubt() const {
   }
   if (median().usage.was_starved()) {
     reasons.push_back(
-        fmt::format("threads waited {:.2g} s for processors, and had them for {:.2g} s",
+        fmt::format("threads waited {:.2g} s for processors and had them for {:.2g} s",
                     median().usage.waited, median().usage.processor));
   }
   if (limit() == "disk") {
-    reasons.push_back(
-        fmt::format("{} were read from a disk, whose rate is not among those measured",
-                    to_string(median().usage.disk)));
+    reasons.push_back(fmt::format("{} were read from a disk whose rate is not among those measured",
+                                  to_string(median().usage.disk)));
   }
   return fmt::format("{}", fmt::join(reasons, "; "));
 }
