@@ -2,9 +2,11 @@
 # add_subdirectory(tensor-pager) gives an embedder the libraries and nothing else.
 option(BUILD_SHARED_LIBS "Build the layers as shared libraries" OFF)
 option(TENSOR_PAGER_BUILD_PROGRAMS "Build examples/ and tools/" ${PROJECT_IS_TOP_LEVEL})
-option(TENSOR_PAGER_BUILD_TESTS "Build tests/ (needs GoogleTest and the programs)" ${PROJECT_IS_TOP_LEVEL})
+option(TENSOR_PAGER_BUILD_TESTS "Build tests/ (needs GoogleTest and the programs)" ${TENSOR_PAGER_BUILD_PROGRAMS})
 option(TENSOR_PAGER_INSTALL "Generate install rules" ${PROJECT_IS_TOP_LEVEL})
-option(TENSOR_PAGER_WERROR "Treat warnings in our own code as errors" ${PROJECT_IS_TOP_LEVEL})
+option(TENSOR_PAGER_WERROR "Treat warnings in our own code as errors, as the project's own presets do" OFF)
+set(TENSOR_PAGER_COMPONENTS "pager;kernels;loaders" CACHE STRING
+  "Libraries to build; pager alone needs nothing but threads, and hwloc with CUDA")
 set(TENSOR_PAGER_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 set(PAGER_CUDA "AUTO" CACHE STRING "Build the CUDA device and kernels: AUTO (if nvcc is found), ON, OFF")
 set_property(CACHE PAGER_CUDA PROPERTY STRINGS AUTO ON OFF)
@@ -12,8 +14,25 @@ if(NOT PAGER_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "PAGER_CUDA is '${PAGER_CUDA}'; it must be AUTO, ON or OFF.")
 endif()
 
+set(tensor_pager_layers pager kernels loaders)
+foreach(component IN LISTS TENSOR_PAGER_COMPONENTS)
+  if(NOT component IN_LIST tensor_pager_layers)
+    message(FATAL_ERROR "TENSOR_PAGER_COMPONENTS names '${component}'; there are pager, kernels and loaders.")
+  endif()
+endforeach()
+if(TENSOR_PAGER_BUILD_TESTS AND NOT TENSOR_PAGER_BUILD_PROGRAMS)
+  message(FATAL_ERROR "TENSOR_PAGER_BUILD_TESTS=ON needs the programs; add TENSOR_PAGER_BUILD_PROGRAMS=ON, or leave the "
+    "tests out with TENSOR_PAGER_BUILD_TESTS=OFF.")
+endif()
+foreach(layer IN LISTS tensor_pager_layers)
+  if(TENSOR_PAGER_BUILD_PROGRAMS AND NOT layer IN_LIST TENSOR_PAGER_COMPONENTS)
+    message(FATAL_ERROR "Programs need all libraries, and TENSOR_PAGER_COMPONENTS lacks ${layer}; add it, or leave the "
+      "programs and tests out with TENSOR_PAGER_BUILD_PROGRAMS=OFF.")
+  endif()
+endforeach()
+
 if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
-  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
 
 if(TENSOR_PAGER_SANITIZE)

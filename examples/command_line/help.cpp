@@ -72,7 +72,7 @@ std::string help_text(const ProgramDescription& program, const std::vector<Optio
     if (std::ranges::find(groups, option.group) == groups.end()) groups.push_back(option.group);
   }
   // Help itself is declared first, and is what readers of help need least.
-  std::ranges::rotate(groups, groups.begin() + 1);
+  std::rotate(groups.begin(), groups.begin() + 1, groups.end());
   for (const std::string& group : groups) {
     text += "\n" + group + ":\n";
     for (const OptionShape& option : options) {

@@ -80,8 +80,7 @@ std::vector<TokenId> end_of_generation(const Vocabulary& vocabulary) {
     ends.push_back(static_cast<TokenId>(id));
   }
   std::ranges::sort(ends);
-  const auto repeated = std::ranges::unique(ends);
-  ends.erase(repeated.begin(), repeated.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
   return ends;
 }
 

@@ -7,8 +7,9 @@
 #include <array>
 #include <cstdint>
 #include <new>
-#include <ranges>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "loaders/tokenizer.hpp"
 #include "tokenizer_quoted.hpp"
@@ -60,10 +61,12 @@ constexpr std::array<PreTokenizer, 6> kPreTokenizers{{
 const PreTokenizer& find_pre_tokenizer(std::string_view name) {
   const auto found = std::ranges::find(kPreTokenizers, name, &PreTokenizer::name);
   if (found != kPreTokenizers.end()) return *found;
-  throw TokenizerError(fmt::format(
-      "unknown pre-tokeniser {} (tokenizer.ggml.pre); supported: {}; give token "
-      "ids instead of text",
-      quoted(name), fmt::join(kPreTokenizers | std::views::transform(&PreTokenizer::name), ", ")));
+  std::vector<std::string_view> names;
+  for (const PreTokenizer& known : kPreTokenizers) names.push_back(known.name);
+  throw TokenizerError(
+      fmt::format("unknown pre-tokeniser {} (tokenizer.ggml.pre); supported: {}; give token "
+                  "ids instead of text",
+                  quoted(name), fmt::join(names, ", ")));
 }
 
 std::string pcre2_message(int error) {

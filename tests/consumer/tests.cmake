@@ -2,6 +2,8 @@
 #   consumer.find_package        against this build, installed to a prefix of its own (static libraries, as configured)
 #   consumer.add_subdirectory    from source, with shared libraries
 #   consumer.find_package_shared against those shared libraries, installed
+#   consumer.pager_alone         the pager of that installation, where nothing can be found that it does not need
+#   consumer.pager_alone_source  the same, embedded
 #   consumer.exports             looks at what those export
 # The embedded build is unoptimised, without debug information: it asks whether things fit together, not how fast.
 set(consumer_dir ${PROJECT_BINARY_DIR}/consumer)
@@ -29,6 +31,14 @@ endfunction()
 consumer_install(find_package ${PROJECT_BINARY_DIR} ${consumer_dir}/prefix)
 consumer_test(find_package -DCMAKE_PREFIX_PATH=${consumer_dir}/prefix)
 set_tests_properties(consumer.find_package PROPERTIES FIXTURES_REQUIRED consumer_find_package)
+
+set(pager_alone -DCONSUMER_COMPONENTS=pager)
+foreach(package IN ITEMS PCRE2 UTF8PROC TBB fmt)
+  list(APPEND pager_alone -DCMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
+endforeach()
+consumer_test(pager_alone -DCMAKE_PREFIX_PATH=${consumer_dir}/prefix ${pager_alone})
+set_tests_properties(consumer.pager_alone PROPERTIES FIXTURES_REQUIRED consumer_find_package)
+consumer_test(pager_alone_source -DTENSOR_PAGER_SOURCE=${PROJECT_SOURCE_DIR} -DPAGER_CUDA=OFF ${pager_alone})
 
 # What was installed completes: bash and zsh find the scripts in these folders by the programs' names.
 add_test(NAME consumer.completion COMMAND ${CMAKE_COMMAND} -E cat
