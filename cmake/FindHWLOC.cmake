@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Portable Hardware Locality. Defines HWLOC_FOUND, HWLOC_VERSION and the imported target HWLOC::hwloc.
 # hwloc installs a pkg-config file, but no CMake package.
 find_package(PkgConfig QUIET)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Perl-compatible regular expressions, 8-bit code units. Defines PCRE2_FOUND, PCRE2_VERSION and the imported target
 # PCRE2::8BIT, named as in PCRE2's own CMake package, which Debian and Ubuntu do not ship.
 find_package(PkgConfig QUIET)

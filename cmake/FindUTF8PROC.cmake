@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Unicode normalisation. Defines UTF8PROC_FOUND, UTF8PROC_VERSION and the imported target UTF8PROC::utf8proc.
 # utf8proc installs a pkg-config file, but on Debian and Ubuntu no CMake package.
 find_package(PkgConfig QUIET)

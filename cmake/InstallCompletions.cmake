@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Run by cmake --install: writes what ${program} prints as its completions to the files ${bash} and ${zsh}.
 foreach(shell IN ITEMS bash zsh)
   cmake_path(GET ${shell} PARENT_PATH folder)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The installed package: find_package(tensor_pager 0.1 [COMPONENTS pager kernels loaders]) defines tensor_pager::pager,
 # ::kernels and ::loaders; what a component does not need is not looked for.
 include(CMakePackageConfigHelpers)

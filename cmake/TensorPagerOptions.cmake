@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Options of the build. Programs, tests and install rules default to on only when this is the top-level project, so that
 # add_subdirectory(tensor-pager) gives an embedder the libraries and nothing else.
 option(BUILD_SHARED_LIBS "Build the layers as shared libraries" OFF)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # tensor_pager_warnings(TARGET): the warnings that all of our own code compiles with.
 function(tensor_pager_warnings target)
   set(warnings -Wall -Wextra -Wconversion -Wshadow)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The tokenizer: PCRE2 for the pre-tokeniser, utf8proc for NFC.
 find_package(PCRE2 REQUIRED)
 find_package(UTF8PROC REQUIRED)

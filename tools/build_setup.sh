@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by tools/test.sh, tools/demo.sh and .ci/run: installs the packages that the build needs, configures, builds.
 # The sourcing script sets -euo pipefail and `repository`, the root of the working tree.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what the build needs (apt, only what is missing), builds qwen_prefill, and lets a small trained model continue
 # a prompt while only a quarter of its weights fits in the arena.
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Collects what tools/gpu_check.sh runs in a folder, for a machine with a GPU and without this project's packages: programs
 # and tests without debug information, and the libraries that they need beside CUDA's and the system's own.
 set -euo pipefail

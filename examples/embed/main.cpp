@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pages matrices of one's own: no model file, no transformer. A chain of 64 matrices is multiplied
 // through an arena that holds a quarter of them.
 #include <cstdio>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "prefill_progress.hpp"
 
 namespace tensor_pager::qwen_prefill {

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes code_books.hpp: the code books of the IQ formats, from the `gguf` Python package (PyPI), where they are facts of the format.
 
     pip install gguf && python3 make_code_books.py > code_books.hpp
@@ -9,7 +10,8 @@ from gguf import quants
 BOOKS = [("kIq2XxsBook", quants.IQ2_XXS), ("kIq2XsBook", quants.IQ2_XS), ("kIq2SBook", quants.IQ2_S),
          ("kIq3XxsBook", quants.IQ3_XXS), ("kIq3SBook", quants.IQ3_S), ("kIq1Book", quants.IQ1_S)]
 
-HEADER = """#pragma once
+HEADER = """// SPDX-License-Identifier: Apache-2.0
+#pragma once
 
 #include <array>
 #include <cstddef>

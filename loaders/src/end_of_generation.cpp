@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "loaders/end_of_generation.hpp"
 
 #include <algorithm>

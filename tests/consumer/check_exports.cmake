@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # cmake -DNM=nm -DFOLDER=folder -P check_exports.cmake: the shared libraries in a folder export symbols of namespace
 # tensor_pager (functions, typeinfo and its names, vtables) and no others.
 file(GLOB libraries ${FOLDER}/libtensor_pager_*.so)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Uses every layer that it was given through its public headers, and catches an exception that
 // another library threw.
 #include <cstddef>

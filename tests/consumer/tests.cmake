@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Builds the project in this folder the two ways an embedder can, and runs it:
 #   consumer.find_package        against this build, installed to a prefix of its own (static libraries, as configured)
 #   consumer.add_subdirectory    from source, with shared libraries

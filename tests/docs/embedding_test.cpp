@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The snippets of docs/embedding.md, compiled and run. What lies between "// [name]" and "// [end]"
 // is in the document word for word, but for its indentation; the last test sees to that.
 #include <gtest/gtest.h>

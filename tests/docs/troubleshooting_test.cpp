@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // docs/troubleshooting.md has every message that the sources can give, word for word.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Qwen models on a GPU: the logits are right, and paging does not change them.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Files that are damaged in every place: the program ends by itself with 0 or 1, says why in one
 // line, and leaves nothing behind. Each runs in this process, since thousands of them do.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What users of qwen_prefill expect of generation: where it ends, how tokens are chosen, where
 // prompts come from, and models whose text is not understood.
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // --help of each program, held against its sources and against what the program accepts.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ctrl-C: what was done by then is reported, and files of earlier runs are replaced or left alone.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

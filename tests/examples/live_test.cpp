@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_stats --pid over pagers of this process, which stand still, and over programs that run.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

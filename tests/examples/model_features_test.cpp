@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a file may have beyond the plainest Qwen: each is either part of the answer, which is held
 // against a pass in float64 that shares no code, or an error.
 #include <gmock/gmock.h>

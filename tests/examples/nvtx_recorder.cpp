@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A profiler for tests: an injection library, as NVTX loads from NVTX_INJECTION64_PATH, that writes
 // a line for each span that begins ("+id domain/name") or ends ("-id") to the file that
 // NVTX_RECORD_TO names.

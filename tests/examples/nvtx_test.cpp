@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a profiler sees of a run.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_bench as its users run it, on the host device.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

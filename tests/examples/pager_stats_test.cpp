@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_stats over a file that qwen_prefill wrote.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

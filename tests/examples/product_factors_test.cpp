@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "qwen/product_factors.hpp"
 
 #include <gmock/gmock.h>

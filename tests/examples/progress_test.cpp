@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Progress bars, as users see them: on a terminal, and nowhere else.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_stats --html over the files of a run: the page is opened in a browser, and its figures are
 // those of the files.
 #include <gmock/gmock.h>

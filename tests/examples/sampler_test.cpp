@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sampler against the definitions of its steps, written out here once more.
 #include "qwen/sampler.hpp"
 

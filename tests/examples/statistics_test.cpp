@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // docs/statistics.md names what is in a statistics file, all of it and nothing else.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Traces keep the rules by which Perfetto shows them. The checks read the file as it would.
 #include "pager/trace.hpp"
 

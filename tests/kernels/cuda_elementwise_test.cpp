@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "cuda_test_device.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/cuda/activation.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Times the CUDA kernels on matrices of Qwen2.5-32B and prints one table; arguments name the
 // kernels (dequantize, products, one_token, attention, elementwise), default all. Operands are
 // larger than the second-level cache, or it is overwritten between runs.

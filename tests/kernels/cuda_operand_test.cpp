@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Matrices as products take and leave them: each kernel that writes operands leaves what its
 // float32 counterpart does, rounded once.
 #include <optional>

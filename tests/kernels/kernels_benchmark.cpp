@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rates of the CPU kernels beside the processor's peak. Not a test: run it on an otherwise idle
 // machine.
 

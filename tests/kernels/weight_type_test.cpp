@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/weight_type.hpp"
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fuzz target of the GGUF reader and of the graph walker behind it: whatever the bytes, the result
 // is a model or a GgufError.
 #include <cstddef>

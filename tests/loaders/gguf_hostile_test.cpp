@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Files that are damaged, or made to do damage: each must end in an error that says where and what.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

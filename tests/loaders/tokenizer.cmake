@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 find_package(nlohmann_json REQUIRED)
 
 # The vocabulary is 1.7 MB of text, and a third of that in the repository.

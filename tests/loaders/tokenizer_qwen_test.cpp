@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tokenizer with the whole vocabulary of Qwen2.5.
 
 #include <gmock/gmock.h>

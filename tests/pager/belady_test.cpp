@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Promise 4: bytes copied are optimal. The core is held against an oracle that shares no code with
 // it.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // core_simulator: runs the core, or the driver with it, against a simulated device for many seeds,
 // and stops at the first violation.
 #include <charconv>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the core decides in situations that are worth naming. Everything else is the simulator's.
 #include "core/core.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a program that uses CUDA itself sees of the pager: nothing. Its device, its last error, its
 // captures and its forked children are what they would be without one. The caller's side is the
 // CUDA runtime, which the pager does not use.

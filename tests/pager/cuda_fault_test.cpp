@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the CUDA device does when calls of the driver fail, on a driver that fails when it is told
 // to. Needs no GPU.
 #include <gmock/gmock.h>

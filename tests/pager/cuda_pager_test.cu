@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The pager on a GPU: kernels in the caller's stream check the pages that they read.
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>

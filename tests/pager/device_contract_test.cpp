@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every device promises. A new device joins by adding itself to the list at the end.
 #include <gtest/gtest.h>
 #include <sys/resource.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The driver and the core together, with threads, streams and faults in any order.
 #include <algorithm>
 #include <map>

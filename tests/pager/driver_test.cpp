@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the driver promises and its simulator does not look at.
 #include "driver/driver.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A walk along everything that can fail: a small run of a pager is repeated, and each time the next
 // call of its device, or of its store, fails. Each run ends, and no bytes are wrong that no call
 // has reported.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Breaks the core and the driver on purpose, one line at a time, and expects the simulator to notice each time: a test of the simulator.
 # usage: mutations.sh SOURCE_DIR WORK_DIR COMPILER SIMULATOR_MAIN SIMULATOR_LIBRARY PAGER_LIBRARY
 set -euo pipefail

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an acquire costs, with and without other processes being able to watch. The host device, one
 // thread, everything resident: all that is left is bookkeeping.
 #include <benchmark/benchmark.h>

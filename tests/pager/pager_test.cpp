@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The pager with real threads, real remapping and a host stream that runs asynchronously.
 #include "pager/pager.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which pages leave, and in which order.
 #include "core/policy.hpp"
 

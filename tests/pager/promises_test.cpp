@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What holds when something fails or is used unusually, with real threads: each was once broken.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

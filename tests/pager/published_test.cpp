@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a pager shows to other processes: read in this process, whose memory is as good as
 // another's.
 #include "pager/published.hpp"

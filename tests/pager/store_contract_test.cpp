@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every backing store promises, and what files add.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

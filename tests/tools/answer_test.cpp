@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sentence with which a report begins.
 #include "report/answer.hpp"
 

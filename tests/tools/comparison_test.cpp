@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Predictions of pager_sim against prefills that pager_bench measured.
 #include "comparison.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What pager_sim predicts, against what must be and against a pager that really copies.
 #include "prediction.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Trace files as pager_stats reads them: what a Trace wrote comes back, and what it did not write
 // is refused.
 #include "report/recording.hpp"

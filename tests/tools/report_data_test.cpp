@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the report computes from a recording, against what can be counted by hand.
 #include "report/report_data.hpp"
 

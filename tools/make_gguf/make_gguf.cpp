@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // make_gguf ARCH TYPE OUT: writes a valid GGUF model with random weights of real shapes, for tests
 // and measurements.
 #include <fmt/format.h>

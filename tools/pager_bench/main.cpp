@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_bench: prefill and generation of a paged model, measured against what the machine allows.
 #include <fmt/format.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_link: how full the pager alone keeps the link to a GPU, or to several at once. Reads a
 // whole file through arenas of several sizes, with no kernels, beside the best pinned copy of the
 // same run.

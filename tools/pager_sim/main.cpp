@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_sim: what a prefill would take with another arena, link, processor or policy.
 #include <fmt/format.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pager_stats: what a run's statistics say, or what a running pager does, for people, scripts and
 // Prometheus.
 #include <fmt/format.h>

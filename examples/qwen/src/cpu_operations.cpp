@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "qwen/cpu_operations.hpp"
 
 #include <algorithm>

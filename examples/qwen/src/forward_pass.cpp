@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "qwen/forward_pass.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "qwen/kv_cache.hpp"
 
 namespace tensor_pager::qwen {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/dequantize.hpp"
 
 #include "cpu/kernel_table.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // Included after a lanes_*.hpp, which defines Vec; see kernels.hpp.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "cpu/kernel_table.hpp"
 #include "cpu/lanes_portable.hpp"
 // The kernels are templates over the names that the header above defines, so it has to come first.

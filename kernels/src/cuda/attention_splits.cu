@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "cuda/attention_kernels.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/rounding.cuh"

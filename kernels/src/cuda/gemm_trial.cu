@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "cuda/gemm_trial.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/rounding.cuh"

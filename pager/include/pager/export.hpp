@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the library exports. Shared, it hides everything else; static, it leaves it to whoever

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The part of Core that gives every page of a plan a frame of its own or a slot of a ring, so that
 // a pass that repeats changes no mappings.
 #include <algorithm>

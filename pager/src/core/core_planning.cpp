@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The half of Core that decides which page goes to which frame, and turns decisions into commands.
 #include <algorithm>
 #include <utility>

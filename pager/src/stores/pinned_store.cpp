@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "pager/pinned_store.hpp"
 
 #include <hwloc.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes dequantize_vectors.bin: blocks of every weight type and what they stand for.
 
 The expected values come from gguf.quants of the `gguf` Python package, an implementation independent of ours. The tests

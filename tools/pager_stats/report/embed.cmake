@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Run as a script: writes OUT, a header with the contents of FILES as strings, each named after its file.
 #   cmake -DOUT=... -DFILES=a.js|b.css -P embed.cmake
 string(REPLACE "|" ";" files "${FILES}")

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "devices/host/address_range.hpp"
 
 #include <fcntl.h>

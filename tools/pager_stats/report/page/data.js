@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What pager_stats computed. Times are in nanoseconds since the trace began.
 const report = JSON.parse(byId("report-data").textContent);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 function showTimeButtons() {
   const add = (text, what, action) => {
     const button = make("button", { type: "button", "aria-label": what }, text);

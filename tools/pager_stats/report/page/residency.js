@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pages over time. A row of pixels may stand for several pages and a page for several rows: each pixel gets the share
 // of its pages and its time that was resident.
 const kTop = 18;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The head of the page, the headline figures and the table of all statistics.
 function statistic(field) {
   const [section, name] = field.split(".");

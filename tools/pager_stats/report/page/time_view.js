@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The part of the run that timeline and residency map show, and how it is moved.
 const kGutter = 96; // CSS pixels left of the drawing, for labels
 

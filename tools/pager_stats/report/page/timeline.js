@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Copies, steps and stalls over time, and how busy link and arithmetic were.
 const kBin = 3; // CSS pixels that a share is taken over
 

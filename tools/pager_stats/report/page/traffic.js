@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bytes copied, by layer as bars and by tensor as a table.
 const laterName = report.plans.length === 2 ? "generation" : "later plans";
 const firstName = report.plans.length <= 2 ? "prefill" : "first plan";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Predicted throughput against the size of the arena, with the run's own beside it.
 function showWhatIf() {
   const first = report.what_if[0];
