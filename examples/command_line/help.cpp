@@ -79,7 +79,9 @@ std::string help_text(const ProgramDescription& program, const std::vector<Optio
       if (option.group == group) text += entry(option);
     }
   }
-  text += "\nExit status: 0 done; 1 failed; 2 wrong usage; 130 interrupted. Failures are one line on stderr.\n";
+  text +=
+      "\nExit status: 0 done; 1 failed; 2 wrong usage; 130 interrupted. Failures are one line on "
+      "stderr.\n";
   text += "\nExamples:\n";
   for (const std::string& example : program.examples) {
     text += fmt::format("  {} {}\n", program.name, example);

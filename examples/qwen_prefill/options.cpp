@@ -31,7 +31,8 @@ void add_input(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("FILE");
   app.add_option("-p,--prompt", typed.text, "Prompt")->type_name("TEXT");
   app.add_option("-f,--file", typed.file, "Text file with the prompt")->type_name("FILE");
-  app.add_option("--tokens", typed.tokens, "File with the prompt as token ids between blanks, as \"seq 1 512\" writes")
+  app.add_option("--tokens", typed.tokens,
+                 "File with the prompt as token ids between blanks, as \"seq 1 512\" writes")
       ->type_name("FILE");
   app.add_option("-n,--predict", options.predict, "Tokens to generate after the prompt")
       ->capture_default_str()

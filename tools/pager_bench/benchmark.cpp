@@ -110,9 +110,8 @@ std::string Row::doubt() const {
                     median().usage.waited, median().usage.processor));
   }
   if (limit() == "disk") {
-    reasons.push_back(
-        fmt::format("{} were read from a disk whose rate is not among those measured",
-                    to_string(median().usage.disk)));
+    reasons.push_back(fmt::format("{} were read from a disk whose rate is not among those measured",
+                                  to_string(median().usage.disk)));
   }
   return fmt::format("{}", fmt::join(reasons, "; "));
 }
