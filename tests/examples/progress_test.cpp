@@ -180,12 +180,11 @@ TEST_F(ProgressTest, PipesGetNone) {
 TEST_F(ProgressTest, ErrorsStandAlone) {
   const auto run =
       tests::run_on_terminal(PAGER_BENCH, with(slow_bench(), {"--arena", "1MiB,1KiB"}));
-  EXPECT_EQ(run.status, 1);
+  EXPECT_EQ(run.status, 0);
   EXPECT_THAT(run.written, ContainsRegex("1 of 2: pp16 " + bar_of("token")));
-  const std::vector<std::string> lines = screen(run.written);
-  ASSERT_GE(lines.size(), 2U);
-  EXPECT_THAT(lines[lines.size() - 2], testing::StartsWith("pager_bench: "));
-  EXPECT_EQ(lines.back(), "");
+  EXPECT_THAT(
+      screen(run.written),
+      testing::Contains(testing::StartsWith("pager_bench: pp16 with --arena 1024 is left out: ")));
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 
 namespace tensor_pager::kernels::cuda {
 
-/// y[r] = factor * w[r] . x (+ bias[r]) (+ y[r]) for one token, in float32. The bits of y[r] depend on row r
-/// only. Throws Error if x is not aligned as the weights need it or the launch fails.
+/// y[r] = factor * w[r] . x (+ bias[r]) (+ y[r]) for one token, in float32. The bits of y[r] depend
+/// on row r only. Throws Error if x is not aligned as the weights need it or the launch fails.
 void matvec(const Weights& w, const float* x, float* y, const float* bias, bool accumulate,
             cudaStream_t stream);
 
