@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+set(TENSOR_PAGER_FALSE_WARNINGS "")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  set(TENSOR_PAGER_FALSE_WARNINGS -Wno-restrict)  # at -O3 it takes "text" + std::string for an overlap (bug 105651)
+endif()
+
 # tensor_pager_warnings(TARGET): the warnings that all of our own code compiles with.
 function(tensor_pager_warnings target)
   set(warnings -Wall -Wextra -Wconversion -Wshadow)
   if(TENSOR_PAGER_WERROR)
     list(APPEND warnings -Werror)
   endif()
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    list(APPEND warnings -Wno-restrict)  # at -O3 it takes "text" + std::string for an overlap (bug 105651)
-  endif()
+  list(APPEND warnings ${TENSOR_PAGER_FALSE_WARNINGS})
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${warnings}>)
 endfunction()
 
