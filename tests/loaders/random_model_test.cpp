@@ -127,6 +127,16 @@ TEST(RandomModelTest, RowsThatAreNoWholeBlocksGetAnotherType) {
   EXPECT_EQ(types["blk.0.ffn_down.weight"], loaders::TensorType::q6_k);  // 4864 is 19 blocks
 }
 
+TEST(RandomModelTest, EveryTypeHasAnotherForSuchRows) {
+  for (const std::string& type : type_names()) {
+    for (const RandomTensor& tensor :
+         random_model_tensors({.architecture = "qwen2", .type = type, .preset = "0.5b"})) {
+      EXPECT_EQ(tensor.ne[0] % loaders::traits(tensor.type).block_elements, 0U)
+          << type << ": " << tensor.name;
+    }
+  }
+}
+
 TEST(RandomModelTest, VocabulariesTakeText) {
   const TemporaryDirectory directory;
   const std::string trained = std::string(TEST_DATA_DIR) + "/models/tiny-qwen2-q4_k_m.gguf";

@@ -199,8 +199,18 @@ TensorType type_for(TensorType type, std::uint64_t row) {
   switch (type) {
     case TensorType::q2_k:
     case TensorType::q3_k:
+    case TensorType::iq1_s:
+    case TensorType::iq1_m:
+    case TensorType::iq2_xxs:
+    case TensorType::iq2_xs:
+    case TensorType::iq2_s:
+    case TensorType::iq3_xxs:
+    case TensorType::iq3_s:
     case TensorType::iq4_xs:
       return TensorType::iq4_nl;
+    case TensorType::tq1_0:
+    case TensorType::tq2_0:
+      return TensorType::q4_0;
     case TensorType::q4_k:
       return TensorType::q5_0;
     case TensorType::q5_k:
