@@ -304,9 +304,9 @@ Options parse_options(int argc, const char* const* argv) {
   Options options;
   command_line::Parser parser({
       .name = "pager_link",
-      .purpose =
-          "Reads a file through arenas of GPU memory, with no kernels, and prints how full the "
-          "link was: to one GPU, or to several at once.",
+      .purpose = "Reads a file through arenas of GPU memory, with no kernels: how full is the "
+                 "link? To one "
+                 "GPU, or several at once.",
       .usage = "FILE [OPTION...]",
       .examples = {"model.gguf", "model.gguf --arena 10,50 --page 32 --passes 5",
                    "model.gguf --gpu 0,1"},
