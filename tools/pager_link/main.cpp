@@ -304,9 +304,8 @@ Options parse_options(int argc, const char* const* argv) {
   Options options;
   command_line::Parser parser({
       .name = "pager_link",
-      .purpose = "Reads a file through arenas of GPU memory, with no kernels: how full is the "
-                 "link? To one "
-                 "GPU, or several at once.",
+      .purpose = "Reads a file through arenas of GPU memory, and prints how full its link was, or "
+                 "their links.",
       .usage = "FILE [OPTION...]",
       .examples = {"model.gguf", "model.gguf --arena 10,50 --page 32 --passes 5",
                    "model.gguf --gpu 0,1"},
