@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "command_line/completion.hpp"
+#include "pager/version.hpp"
 
 namespace tensor_pager::command_line {
 
@@ -17,7 +18,7 @@ Parser::Parser(ProgramDescription program)
   app_.set_help_flag("-h,--help", "Print this help")->group("Help");
   group("Help").add_flag_callback(
       "--version",
-      [this] { throw TextRequest(program_.name + " (tensor-pager) " TENSOR_PAGER_VERSION "\n"); },
+      [this] { throw TextRequest(program_.name + " (tensor-pager) " + version() + "\n"); },
       "Print the version");
   app_.add_option_function<std::string>(
           "--completion", [this](const std::string& shell) { answer_completion(shell); },

@@ -19,6 +19,7 @@
 #include "pager/memory_store.hpp"
 #include "pager/pager.hpp"
 #include "pager/types.hpp"
+#include "pager/version.hpp"
 
 namespace {
 
@@ -60,6 +61,13 @@ bool agree() {
 }  // namespace
 
 int main() {
+#ifdef PACKAGE_VERSION
+  if (std::strcmp(tensor_pager::version(), PACKAGE_VERSION) != 0) {
+    std::fprintf(stderr, "consumer: the package is %s, the library %s\n", PACKAGE_VERSION,
+                 tensor_pager::version());
+    return 1;
+  }
+#endif
   if (!agree()) {
     std::fprintf(stderr, "consumer: loaders and kernels disagree on the size of a Q4_K row\n");
     return 1;
