@@ -169,9 +169,9 @@ TEST_F(PromisesTest, DestructionEndsCallsThatWait) {
   auto pager = make(1);
   const Lease held = acquire(*pager, 0);
   std::atomic<bool> refused = false;
-  std::thread waiting([&] {
+  std::thread waiting([&refused, &waited = *pager] {
     try {
-      acquire(*pager, 1);
+      acquire(waited, 1);
     } catch (const Error&) {
       refused = true;
     }
