@@ -45,10 +45,9 @@ __global__ void __launch_bounds__(kUnitThreads)
     Out* at = out + block * Format::kElements + Format::first(unit);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
-      float values[8];
-#pragma unroll
-      for (int e = 0; e < 8; ++e) values[e] = value<Format>(runs[run], e);
-      store_run(at + run * Format::kSecond, values);
+      float eight[8];
+      values<Format>(runs[run], eight);
+      store_run(at + run * Format::kSecond, eight);
     }
   }
 }

@@ -8,21 +8,23 @@
 
 // The quantised formats, as src/cpu/formats.hpp describes them. A thread decodes a unit of 16
 // elements: two runs of eight whose codes come from the same bytes. Every element of a run is
-// scale * code + offset, so that a product can apply scale and offset once per run.
+// scale * (code - kBias) + offset, with codes of one byte, so that a product can apply scale and
+// offset once per run. kUnitsPerScale units that follow each other, from a multiple of it on, have
+// the same scales.
 //
 // decode() takes pointers that are multiples of kAlign.
 
 namespace tensor_pager::kernels::cuda {
 
-struct Run {
-  float codes[8];
-  float scale;
-  float offset;  // of affine formats
-};
-
 // Two words of four codes each, one code per byte.
 struct Codes {
   std::uint32_t low, high;
+};
+
+struct Run {
+  Codes codes;
+  float scale;
+  float offset;  // of affine formats
 };
 
 template <int kAlign>
@@ -119,8 +121,8 @@ __device__ inline void decode_nibbles(Codes q, const NibbleValues& values, float
                                       Run (&runs)[2]) {
   const Codes a = values.of_bytes(q.low);
   const Codes b = values.of_bytes(q.high);
-  to_floats<128>(Codes{a.low, b.low}, runs[0].codes);
-  to_floats<128>(Codes{a.high, b.high}, runs[1].codes);
+  runs[0].codes = Codes{a.low, b.low};
+  runs[1].codes = Codes{a.high, b.high};
   runs[0].scale = scale;
   runs[1].scale = scale;
 }
@@ -133,17 +135,19 @@ __device__ inline void decode_iq4(Codes q, float scale, Run (&runs)[2]) {
 struct Block32 {
   static constexpr int kElements = 32;
   static constexpr int kSecond = 16;  // from the first run to the second, in elements
+  static constexpr int kUnitsPerScale = 2;
   __device__ static int first(int unit) { return 8 * unit; }
 };
 
 struct Q4_0 : Block32 {
   static constexpr int kBytes = 18;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 8;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const Codes q = load_codes<2>(block + 2 + 8 * unit);
-    to_floats<8>(low_nibbles(q), runs[0].codes);
-    to_floats<8>(high_nibbles(q), runs[1].codes);
+    runs[0].codes = low_nibbles(q);
+    runs[1].codes = high_nibbles(q);
     runs[0].scale = runs[1].scale = load_half(block);
   }
 };
@@ -151,11 +155,12 @@ struct Q4_0 : Block32 {
 struct Q4_1 : Block32 {
   static constexpr int kBytes = 20;
   static constexpr bool kAffine = true;
+  static constexpr int kBias = 0;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const Codes q = load_codes < kAlign < 4 ? kAlign : 4 > (block + 4 + 8 * unit);
-    to_floats<0>(low_nibbles(q), runs[0].codes);
-    to_floats<0>(high_nibbles(q), runs[1].codes);
+    runs[0].codes = low_nibbles(q);
+    runs[1].codes = high_nibbles(q);
     runs[0].scale = runs[1].scale = load_half(block);
     runs[0].offset = runs[1].offset = load_half(block + 2);
   }
@@ -164,12 +169,13 @@ struct Q4_1 : Block32 {
 struct Q5_0 : Block32 {
   static constexpr int kBytes = 22;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 16;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const std::uint32_t fifth = load_word<2>(block + 2) >> 8 * unit;
     const Codes q = load_codes<2>(block + 6 + 8 * unit);
-    to_floats<16>(join(low_nibbles(q), spread_bits(fifth), 4), runs[0].codes);
-    to_floats<16>(join(high_nibbles(q), spread_bits(fifth >> 16), 4), runs[1].codes);
+    runs[0].codes = join(low_nibbles(q), spread_bits(fifth), 4);
+    runs[1].codes = join(high_nibbles(q), spread_bits(fifth >> 16), 4);
     runs[0].scale = runs[1].scale = load_half(block);
   }
 };
@@ -177,12 +183,13 @@ struct Q5_0 : Block32 {
 struct Q5_1 : Block32 {
   static constexpr int kBytes = 24;
   static constexpr bool kAffine = true;
+  static constexpr int kBias = 0;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const std::uint32_t fifth = load_word<kAlign>(block + 4) >> 8 * unit;
     const Codes q = load_codes<kAlign>(block + 8 + 8 * unit);
-    to_floats<0>(join(low_nibbles(q), spread_bits(fifth), 4), runs[0].codes);
-    to_floats<0>(join(high_nibbles(q), spread_bits(fifth >> 16), 4), runs[1].codes);
+    runs[0].codes = join(low_nibbles(q), spread_bits(fifth), 4);
+    runs[1].codes = join(high_nibbles(q), spread_bits(fifth >> 16), 4);
     runs[0].scale = runs[1].scale = load_half(block);
     runs[0].offset = runs[1].offset = load_half(block + 2);
   }
@@ -191,13 +198,14 @@ struct Q5_1 : Block32 {
 struct Q8_0 : Block32 {
   static constexpr int kBytes = 34;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 128;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     constexpr std::uint32_t kSign = 0x80808080U;
     const Codes a = load_codes<2>(block + 2 + 8 * unit);
     const Codes b = load_codes<2>(block + 18 + 8 * unit);
-    to_floats<128>(Codes{a.low ^ kSign, a.high ^ kSign}, runs[0].codes);
-    to_floats<128>(Codes{b.low ^ kSign, b.high ^ kSign}, runs[1].codes);
+    runs[0].codes = Codes{a.low ^ kSign, a.high ^ kSign};
+    runs[1].codes = Codes{b.low ^ kSign, b.high ^ kSign};
     runs[0].scale = runs[1].scale = load_half(block);
   }
 };
@@ -205,6 +213,7 @@ struct Q8_0 : Block32 {
 struct Iq4Nl : Block32 {
   static constexpr int kBytes = 18;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 128;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     decode_iq4(load_codes<2>(block + 2 + 8 * unit), load_half(block), runs);
@@ -214,6 +223,8 @@ struct Iq4Nl : Block32 {
 struct Iq4Xs {
   static constexpr int kElements = 256, kBytes = 136, kSecond = 16;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 128;
+  static constexpr int kUnitsPerScale = 2;
   __device__ static int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
@@ -230,6 +241,7 @@ struct Iq4Xs {
 // Two-bit formats: unit = half (1 bit), pair of shifts (1), eight bytes of 32 (2).
 struct TwoBits {
   static constexpr int kElements = 256, kSecond = 32;
+  static constexpr int kUnitsPerScale = 2;
   __device__ static int first(int unit) {
     return 128 * (unit >> 3) + 64 * (unit >> 2 & 1) + 8 * (unit & 3);
   }
@@ -241,6 +253,7 @@ struct TwoBits {
 struct Q2K : TwoBits {
   static constexpr int kBytes = 84;
   static constexpr bool kAffine = true;
+  static constexpr int kBias = 0;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     constexpr int kWord = kAlign < 4 ? kAlign : 4;
@@ -250,7 +263,7 @@ struct Q2K : TwoBits {
     const int shift = 4 * (unit >> 2 & 1);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
-      to_floats<0>(bits(q, shift + 2 * run, 0x03030303U), runs[run].codes);
+      runs[run].codes = bits(q, shift + 2 * run, 0x03030303U);
       const int packed = block[group(unit, run)];
       runs[run].scale = __fmul_rn(d, static_cast<float>(packed & 15));
       runs[run].offset = -__fmul_rn(d_minimum, static_cast<float>(packed >> 4));
@@ -261,6 +274,7 @@ struct Q2K : TwoBits {
 struct Q3K : TwoBits {
   static constexpr int kBytes = 110;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 4;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const int half = unit >> 3;
@@ -272,7 +286,7 @@ struct Q3K : TwoBits {
     for (int run = 0; run < 2; ++run) {
       const int j = 2 * pair + run;
       const Codes third = bits(high, 4 * half + j, 0x01010101U);
-      to_floats<4>(join(bits(q, 2 * j, 0x03030303U), third, 2), runs[run].codes);
+      runs[run].codes = join(bits(q, 2 * j, 0x03030303U), third, 2);
       const int s = group(unit, run);
       const int lower = block[96 + s % 8] >> 4 * (s / 8) & 15;
       const int upper = block[104 + s % 4] >> 2 * (s / 4) & 3;
@@ -285,6 +299,8 @@ struct Q3K : TwoBits {
 struct SixBitScales {
   static constexpr int kElements = 256, kSecond = 32;
   static constexpr bool kAffine = true;
+  static constexpr int kBias = 0;
+  static constexpr int kUnitsPerScale = 4;
   __device__ static int first(int unit) { return 64 * (unit >> 2) + 8 * (unit & 3); }
 
   template <int kAlign>
@@ -315,8 +331,8 @@ struct Q4K : SixBitScales {
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const Codes q = load_codes<kAlign>(block + 16 + 8 * unit);
-    to_floats<0>(low_nibbles(q), runs[0].codes);
-    to_floats<0>(high_nibbles(q), runs[1].codes);
+    runs[0].codes = low_nibbles(q);
+    runs[1].codes = high_nibbles(q);
     scales<kAlign>(block, unit, runs);
   }
 };
@@ -330,8 +346,8 @@ struct Q5K : SixBitScales {
     const Codes q = load_codes<kAlign>(block + 48 + 8 * unit);
     const Codes low = join(low_nibbles(q), bits(fifth, shift, 0x01010101U), 4);
     const Codes high = join(high_nibbles(q), bits(fifth, shift + 1, 0x01010101U), 4);
-    to_floats<0>(low, runs[0].codes);
-    to_floats<0>(high, runs[1].codes);
+    runs[0].codes = low;
+    runs[1].codes = high;
     scales<kAlign>(block, unit, runs);
   }
 };
@@ -340,6 +356,8 @@ struct Q5K : SixBitScales {
 struct Q6K {
   static constexpr int kElements = 256, kBytes = 210, kSecond = 64;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 32;
+  static constexpr int kUnitsPerScale = 2;
   __device__ static int first(int unit) {
     return 128 * (unit >> 3) + 32 * (unit >> 2 & 1) + 8 * (unit & 3);
   }
@@ -355,19 +373,23 @@ struct Q6K {
     for (int run = 0; run < 2; ++run) {
       const Codes nibbles = run == 0 ? low_nibbles(q) : high_nibbles(q);
       const int r = p + 2 * run;
-      to_floats<32>(join(nibbles, bits(upper, 2 * r, 0x03030303U), 4), runs[run].codes);
+      runs[run].codes = join(nibbles, bits(upper, 2 * r, 0x03030303U), 4);
       const int group = 8 * half + 2 * r + (unit >> 1 & 1);
       runs[run].scale = __fmul_rn(d, static_cast<float>(scales[group]));
     }
   }
 };
 
-/// scale * code + offset with the roundings of the formats' definition. Fused, since the product is
-/// exact where there is an offset: a scale has at most 17 bits, half times six, and a code five.
+/// scale * (code - kBias) + offset with the roundings of the formats' definition. Fused, since the
+/// product is exact where there is an offset: a scale has at most 17 bits, half times six, and a
+/// code five.
 template <class Format>
-__device__ inline float value(const Run& run, int i) {
-  if constexpr (Format::kAffine) return __fmaf_rn(run.scale, run.codes[i], run.offset);
-  return __fmul_rn(run.scale, run.codes[i]);
+__device__ inline void values(const Run& run, float (&out)[8]) {
+  to_floats<Format::kBias>(run.codes, out);
+#pragma unroll
+  for (float& v : out) {
+    v = Format::kAffine ? __fmaf_rn(run.scale, v, run.offset) : __fmul_rn(run.scale, v);
+  }
 }
 
 /// What the address of a block is certain to be a multiple of, as the kAlign of decode(): where the

@@ -72,19 +72,21 @@ __device__ inline float odd_multiple(float d, std::uint32_t n) {
 struct Octets {
   static constexpr int kElements = 256, kSecond = 16;
   static constexpr bool kAffine = false;
+  static constexpr int kUnitsPerScale = 2;
   __device__ static int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
   __device__ static int group(int unit) { return unit >> 1; }
   __device__ static int octet(int unit, int run) { return (unit & 1) + 2 * run; }
 };
 
 struct Iq2 : Octets {
+  static constexpr int kBias = 128;
   // Digits 8, 25 and 43, negative ones from nibble 4 on; biased by 128.
   __device__ static void decode(std::uint32_t nibbles, float scale, Run& run) {
     constexpr std::uint32_t kPositive = 0x00AB9988U;
     constexpr std::uint32_t kNegative = 0x00556778U;
     const Codes values{__byte_perm(kPositive, kNegative, nibbles),
                        __byte_perm(kPositive, kNegative, nibbles >> 16)};
-    to_floats<128>(values, run.codes);
+    run.codes = values;
     run.scale = scale;
   }
 };
@@ -146,6 +148,7 @@ struct Iq2S : Iq2 {
 };
 
 struct Iq3Xxs : Octets {
+  static constexpr int kBias = 128;
   static constexpr int kBytes = 98;
   __device__ static const auto& book() { return books::kIq3Xxs; }
   template <int kAlign, class Book>
@@ -162,14 +165,14 @@ struct Iq3Xxs : Octets {
       const std::uint32_t selected = nibbles | book.signs[word >> 7 * j & 127U];
       // 4, 12, ... 52 and 62, then their negatives; biased by 128.
       const NibbleValues values{0x9C948C84U, 0xBEB4ACA4U, 0x646C747CU, 0x424C545CU};
-      to_floats<128>(Codes{values.of_four(selected), values.of_four(selected >> 16)},
-                     runs[run].codes);
+      runs[run].codes = Codes{values.of_four(selected), values.of_four(selected >> 16)};
       runs[run].scale = scale;
     }
   }
 };
 
 struct Iq3S : Octets {
+  static constexpr int kBias = 15;
   static constexpr int kBytes = 110;
   __device__ static const auto& book() { return books::kIq3S; }
   template <int kAlign, class Book>
@@ -186,27 +189,22 @@ struct Iq3S : Octets {
       const std::uint32_t bits = upper >> 2 * j;
       const std::uint32_t first = book.entries[lower[0] | (bits & 1U) << 8];
       const std::uint32_t second = book.entries[lower[1] | (bits >> 1 & 1U) << 8];
-      odd_integers((first | second << 16) ^ book.signs[signs[j]], runs[run].codes);
+      runs[run].codes = odd_integers((first | second << 16) ^ book.signs[signs[j]]);
       runs[run].scale = scale;
     }
   }
 
-  // 2 n - 15 for each nibble n. The digits 0 to 7 of an entry stand for 1, 3, ... 15; with 8 added
-  // they give these, and taken from 7 their negatives.
-  __device__ static void odd_integers(std::uint32_t nibbles, float (&out)[8]) {
-    float even[4];
-    float odd[4];
-    to_floats<15>(nibbles << 1 & 0x1E1E1E1EU, even);
-    to_floats<15>(nibbles >> 3 & 0x1E1E1E1EU, odd);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      out[2 * i] = even[i];
-      out[2 * i + 1] = odd[i];
-    }
+  // 2 n for each nibble n; biased by 15. The digits 0 to 7 of an entry stand for 1, 3, ... 15; with
+  // 8 added they give these, and taken from 7 their negatives.
+  __device__ static Codes odd_integers(std::uint32_t nibbles) {
+    const std::uint32_t even = nibbles << 1 & 0x1E1E1E1EU;
+    const std::uint32_t odd = nibbles >> 3 & 0x1E1E1E1EU;
+    return {__byte_perm(even, odd, 0x5140U), __byte_perm(even, odd, 0x7362U)};
   }
 };
 
 struct Iq1 : Octets {
+  static constexpr int kBias = 16;
   __device__ static const auto& book() { return books::kIq1; }
   // Eighths: digits -8, 0 and 8 with one added, or taken from nibble 4 on; biased by 16.
   __device__ static void decode(std::uint32_t digits, bool down, float scale, Run& run) {
@@ -214,7 +212,7 @@ struct Iq1 : Octets {
     constexpr std::uint32_t kDown = 0x00170F07U;
     const std::uint32_t nibbles = digits | (down ? 0x44444444U : 0U);
     const Codes values{__byte_perm(kUp, kDown, nibbles), __byte_perm(kUp, kDown, nibbles >> 16)};
-    to_floats<16>(values, run.codes);
+    run.codes = values;
     run.scale = scale;
   }
 };
@@ -267,6 +265,7 @@ __device__ inline NibbleValues twice_e2m1() {
 struct Mxfp4 : Block32 {
   static constexpr int kBytes = 17;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 128;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const std::uint32_t e = block[0];
@@ -278,6 +277,8 @@ struct Mxfp4 : Block32 {
 struct Nvfp4 {
   static constexpr int kElements = 64, kBytes = 36, kSecond = 8;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 128;
+  static constexpr int kUnitsPerScale = 1;
   __device__ static int first(int unit) { return 16 * unit; }
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
@@ -298,33 +299,43 @@ struct Nvfp4 {
 struct Tq1_0 {
   static constexpr int kElements = 256, kBytes = 54, kSecond = 8;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 1;
+  static constexpr int kUnitsPerScale = 4;
   __device__ static int first(int unit) { return 16 * unit; }
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const float d = load_half(block + 52);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
-#pragma unroll
-      for (int e = 0; e < 8; ++e) runs[run].codes[e] = value(block, 16 * unit + 8 * run + e);
+      const int first = 16 * unit + 8 * run;
+      runs[run].codes = {four(block, first), four(block, first + 4)};
       runs[run].scale = d;
     }
   }
 
-  __device__ static float value(const std::uint8_t* block, int element) {
+  __device__ static std::uint32_t four(const std::uint8_t* block, int first) {
+    std::uint32_t word = 0;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) word |= code(block, first + e) << 8 * e;
+    return word;
+  }
+  __device__ static std::uint32_t code(const std::uint8_t* block, int element) {
     if (element < 160) return digit(block[element % 32], element / 32);
     if (element < 240) return digit(block[32 + element % 16], (element - 160) / 16);
     return digit(block[48 + element % 4], (element - 240) / 4);
   }
-  __device__ static float digit(std::uint32_t byte, int n) {
+  __device__ static std::uint32_t digit(std::uint32_t byte, int n) {
     const auto power = static_cast<std::uint32_t>(0x511B090301ULL >> 8 * n) & 255U;  // 3^n
     const std::uint32_t fraction = byte * power & 255U;
-    return static_cast<float>(static_cast<int>(fraction * 3U >> 8) - 1);
+    return fraction * 3U >> 8;
   }
 };
 
 struct Tq2_0 : TwoBits {
   static constexpr int kBytes = 66;
   static constexpr bool kAffine = false;
+  static constexpr int kBias = 1;
+  static constexpr int kUnitsPerScale = 4;
   template <int kAlign>
   __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
     const Codes q = load_codes<2>(block + 32 * (unit >> 3) + 8 * (unit & 3));
@@ -332,7 +343,7 @@ struct Tq2_0 : TwoBits {
     const float d = load_half(block + 64);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
-      to_floats<1>(bits(q, shift + 2 * run, 0x03030303U), runs[run].codes);
+      runs[run].codes = bits(q, shift + 2 * run, 0x03030303U);
       runs[run].scale = d;
     }
   }

@@ -81,9 +81,11 @@ __global__ void __launch_bounds__(kThreads) unit_product(const MatvecArguments p
                                   unit, book, runs);
 #pragma unroll
       for (int run = 0; run < 2; ++run) {
+        float codes[8];
+        to_floats<Format::kBias>(runs[run].codes, codes);
         float dot = 0.0F;
 #pragma unroll
-        for (int e = 0; e < 8; ++e) dot += runs[run].codes[e] * inputs[run][e];
+        for (int e = 0; e < 8; ++e) dot += codes[e] * inputs[run][e];
         sums[r] += runs[run].scale * dot;
         if constexpr (Format::kAffine) sums[r] += runs[run].offset * input_sums[run];
       }
