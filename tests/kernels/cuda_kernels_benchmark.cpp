@@ -147,24 +147,34 @@ void dequantize_types(Bench& bench) {
   }
 }
 
-void one_token(Bench& bench) {
+void few_tokens(Bench& bench) {
   Products products;
-  DeviceMemory x(kCols * sizeof(float));
-  DeviceMemory y(kRows * sizeof(float));
-  fill_normal(x);
+  DeviceMemory x(kMostFewTokens * kRows * sizeof(float));
+  DeviceMemory y(kMostFewTokens * kRows * sizeof(float));
+  DeviceMemory floats(kMostFewTokens * kRows * sizeof(float));
+  fill_normal(floats);
+  struct Shape {
+    std::size_t rows, cols, tokens;
+  };
+  const Shape all[] = {{kRows, kCols, 1}, {kRows, kCols, 8}, {kCols, kCols, 1}, {kCols, kRows, 1}};
   for (const WeightType type : all_weight_types()) {
     const std::size_t size = kRows * row_bytes(type, kCols);
     DeviceMemory weights(size);
     fill_blocks(weights, type);
-    for (const std::size_t rows : {kRows, std::size_t{5120}}) {
-      if (rows != kRows && type != WeightType::q4_k && type != WeightType::q6_k) continue;
-      const std::string what =
-          "one token " + std::string(name(type)) + " " + std::to_string(rows) + "x5120";
-      bench.bytes(
-          what, static_cast<double>(rows * row_bytes(type, kCols)), [&](cudaStream_t stream) {
-            products.matmul({type, weights.as<std::byte>(), rows, kCols}, {x.as<float>(), 1, kCols},
-                            {y.as<float>(), 1, rows}, {}, {}, stream);
-          });
+    for (const auto& [rows, cols, tokens] : all) {
+      const bool common = type == WeightType::q4_k || type == WeightType::q6_k;
+      if (!common && (rows != kRows || tokens != 1)) continue;
+      const DigitsView digits{x.as<std::byte>(), tokens, cols};
+      split_digits({floats.as<float>(), tokens, cols}, digits, nullptr);
+      require(cudaDeviceSynchronize(), "split_digits");
+      const std::string what = std::to_string(tokens) + (tokens == 1 ? " token " : " tokens ") +
+                               std::string(name(type)) + " " + std::to_string(rows) + "x" +
+                               std::to_string(cols);
+      bench.bytes(what, static_cast<double>(rows * row_bytes(type, cols)),
+                  [&](cudaStream_t stream) {
+                    products.matmul({type, weights.as<std::byte>(), rows, cols}, digits,
+                                    {y.as<float>(), tokens, rows}, {}, stream);
+                  });
     }
   }
 }
@@ -336,7 +346,7 @@ void run(const std::vector<std::string_view>& names) {
   Bench bench;
   if (wanted("dequantize")) dequantize_types(bench);
   if (wanted("products")) products(bench);
-  if (wanted("one_token")) one_token(bench);
+  if (wanted("few_tokens")) few_tokens(bench);
   if (wanted("attention")) attention_shapes(bench);
   if (wanted("elementwise")) elementwise(bench);
 }

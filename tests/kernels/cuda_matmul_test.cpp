@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <limits>
 #include <optional>
 
 #include "cuda_test_device.hpp"
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "kernels/cuda/operand.hpp"
 #include "kernels/dequantize.hpp"
@@ -63,13 +66,17 @@ float row_scale(const float* x, std::size_t cols) {
   return std::ldexp(1.0F, -std::ilogb(largest));
 }
 
-Reference reference(const Problem& p, bool scale_rows = false) {
+enum class Inputs { rounded_to_operands, as_they_are };
+
+Reference reference(const Problem& p, bool scale_rows = false,
+                    Inputs inputs = Inputs::rounded_to_operands) {
   const Shape& s = p.shape;
   std::vector<float> w(s.rows * s.cols);
   cpu::dequantize(s.type, p.blocks.data(), w.data(), w.size());
   std::vector<double> weights(w.begin(), w.end());
   std::vector<double> x(p.x.begin(), p.x.end());
-  if (s.tokens > 1) {  // a single token is multiplied in float32
+  // A single token is multiplied as digits.
+  if (s.tokens > 1 && inputs == Inputs::rounded_to_operands) {
     for (std::size_t i = 0; i < w.size(); ++i) weights[i] = rounded(w[i], 1.0F);
     for (std::size_t t = 0; t < s.tokens; ++t) {
       const float scale = scale_rows ? row_scale(p.x.data() + t * s.cols, s.cols) : 1.0F;
@@ -130,6 +137,94 @@ TEST_F(CudaMatmul, AgreesForEveryType) {
       const Problem p({type, 96, 768, tokens});
       const Reference r = reference(p);
       EXPECT_TRUE(close(product(p), r.y, kTolerance, 96, r.magnitude)) << p.text();
+    }
+  }
+}
+
+class CudaFewTokens : public CudaMatmul {
+ protected:
+  // Tokens as digits, by rows [first, first + count) of the weights.
+  std::vector<float> few(const Problem& p, std::size_t first, std::size_t count,
+                         const MatmulOptions& options = {}, const std::vector<float>& before = {}) {
+    const Shape& s = p.shape;
+    const DeviceArray<std::byte> memory(s.tokens * digits_stride(s.cols) * sizeof(float));
+    const DigitsView digits{memory.data(), s.tokens, s.cols};
+    split_digits(p.inputs(), digits, stream);
+    DeviceArray<float> y(s.tokens * count);
+    if (!before.empty()) y.set(before);
+    products().matmul(p.weights().slice(first, count), digits, {y.data(), s.tokens, count}, options,
+                      stream);
+    return y.get();
+  }
+};
+
+TEST_F(CudaFewTokens, AreMultipliedAsExactlyAsInFloat32ForEveryType) {
+  for (const WeightType type : all_weight_types()) {
+    for (const std::size_t tokens : {1U, 2U, 3U, 5U, 8U}) {
+      for (const std::size_t cols : {256U, 768U, 5120U}) {
+        const Problem p({type, 37, cols, tokens});
+        const Reference r = reference(p, false, Inputs::as_they_are);
+        EXPECT_TRUE(close(few(p, 0, 37), r.y, 0x1p-21, 37, r.magnitude)) << p.text();
+      }
+    }
+  }
+}
+
+TEST_F(CudaFewTokens, MayHaveMagnitudesFarApart) {
+  const Shape shape{WeightType::q4_k, 48, 1024, 2};
+  std::vector<float> x = normal_floats(shape.tokens * shape.cols, 9);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x[i] *= std::ldexp(1.0F, static_cast<int>(i / 256) * 9);
+  const Problem p(shape, x);
+  const Reference r = reference(p, false, Inputs::as_they_are);
+  EXPECT_TRUE(close(few(p, 0, 48), r.y, 0x1p-21, 48, r.magnitude));
+}
+
+TEST_F(CudaFewTokens, HaveTheSameBitsHoweverTheyAreTakenTogether) {
+  for (const WeightType type :
+       {WeightType::q4_k, WeightType::q6_k, WeightType::q8_0, WeightType::f16, WeightType::iq3_s}) {
+    const std::size_t rows = 67;
+    const std::size_t cols = 2048;
+    const Problem together({type, rows, cols, 8});
+    const std::vector<float> all = few(together, 0, rows);
+    const std::vector<float> part = few(together, 19, 21);
+    for (std::size_t t = 0; t < 8; ++t) {
+      const std::vector<float> x(together.x.begin() + static_cast<std::ptrdiff_t>(t * cols),
+                                 together.x.begin() + static_cast<std::ptrdiff_t>((t + 1) * cols));
+      const std::vector<float> alone = few(Problem({type, rows, cols, 1}, x), 0, rows);
+      for (std::size_t r = 0; r < rows; ++r) {
+        EXPECT_EQ(all[t * rows + r], alone[r]) << name(type) << " token " << t << " row " << r;
+      }
+      for (std::size_t r = 0; r < 21; ++r) {
+        EXPECT_EQ(part[t * 21 + r], all[t * rows + 19 + r]) << name(type) << " token " << t;
+      }
+    }
+  }
+}
+
+TEST_F(CudaFewTokens, AddTheirBiasAndAccumulate) {
+  const Problem p({WeightType::q6_k, 40, 512, 3});
+  const Reference r = reference(p, false, Inputs::as_they_are);
+  const std::vector<float> bias = normal_floats(40, 5);
+  const std::vector<float> before = normal_floats(3 * 40, 6);
+  const DeviceArray<float> device_bias(bias);
+  std::vector<float> expected = r.y;
+  for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += bias[i % 40] + before[i];
+  EXPECT_TRUE(close(few(p, 0, 40, {.bias = device_bias.data(), .accumulate = true}, before),
+                    expected, 0x1p-19, 40, r.magnitude));
+}
+
+TEST_F(CudaFewTokens, ThatAreNotNumbersGiveNone) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (const WeightType type : {WeightType::q4_k, WeightType::q8_0, WeightType::f16}) {
+      std::vector<float> x = normal_floats(2 * 512, 4);
+      x[512 + 300] = bad;
+      const std::vector<float> y = few(Problem({type, 16, 512, 2}, x), 0, 16);
+      for (std::size_t r = 0; r < 16; ++r) {
+        EXPECT_TRUE(std::isfinite(y[r])) << name(type);
+        EXPECT_FALSE(std::isfinite(y[16 + r])) << name(type);
+      }
     }
   }
 }

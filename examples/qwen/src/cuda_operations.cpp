@@ -11,6 +11,7 @@
 #include "kernels/cuda/activation.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/dequantize.hpp"
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/kv_cache.hpp"
 #include "kernels/cuda/norm.hpp"
 #include "qwen/error.hpp"
@@ -62,9 +63,13 @@ kernels::cuda::HalfMatrixView halves_within(const kernels::ConstMatrixView& q) {
   return {reinterpret_cast<__half*>(const_cast<float*>(q.data)), q.rows, q.cols, 2 * q.stride};
 }
 
-// Activations of one token.
+// Activations of one token: what products take are digits; what they leave for swiglu, and what
+// attention leaves at first, are floats in the same places.
+kernels::cuda::DigitsView digits(const ActivationView& a) {
+  return {a.data, a.rows, a.cols};
+}
 kernels::MatrixView floats(const ActivationView& a) {
-  return {reinterpret_cast<float*>(a.data), a.rows, a.cols, a.cols};
+  return {reinterpret_cast<float*>(a.data), a.rows, a.cols, kernels::cuda::digits_stride(a.cols)};
 }
 
 }  // namespace
@@ -174,7 +179,7 @@ StreamRef CudaOperations::stream() const {
 }
 
 Bytes CudaOperations::activation_bytes(std::size_t rows, std::size_t cols) const {
-  if (rows == 1) return {aligned(cols * sizeof(float))};
+  if (rows == 1) return {aligned(kernels::cuda::digits_stride(cols) * sizeof(float))};
   return {halves_bytes(rows, cols) + aligned(rows * sizeof(float))};
 }
 
@@ -251,7 +256,7 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
   const kernels::cuda::MatmulOptions cuda_options{.bias = options.bias,
                                                   .accumulate = options.accumulate};
   if (x.rows == 1) {
-    products_.matmul(w, floats(x), y, cuda_options, scratch_, cuda(stream()));
+    products_.matmul(w, digits(x), y, cuda_options, cuda(stream()));
   } else {
     products_.matmul(w, options.any_range ? with_factors(x) : operand(x), y, cuda_options, scratch_,
                      cuda(stream()));
@@ -261,8 +266,8 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
 void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
                             const ActivationView& y, std::size_t first_col, const float* bias) {
   if (x.rows == 1) {
-    products_.matmul(w, floats(x), {floats(y).data + first_col, 1, w.rows}, {.bias = bias},
-                     scratch_, cuda(stream()));
+    products_.matmul(w, digits(x), {floats(y).data + first_col, 1, w.rows}, {.bias = bias},
+                     cuda(stream()));
     return;
   }
   kernels::cuda::OperandView columns = operand(y);
@@ -280,7 +285,8 @@ void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* we
 void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,
                               const NormOptions& options, const ActivationView& out) {
   if (out.rows == 1) {
-    rms_norm(x, weight, options, floats(out));
+    kernels::cuda::rms_norm(x, weight, options.epsilon, digits(out), cuda(stream()),
+                            noting(options));
   } else {
     kernels::cuda::rms_norm(x, weight, options.epsilon, operand(out), cuda(stream()),
                             noting(options));
@@ -297,9 +303,7 @@ void CudaOperations::convert(const kernels::ConstMatrixView& x, const Activation
     kernels::cuda::round_rows(x, operand(out), cuda(stream()));
     return;
   }
-  check(cudaMemcpyAsync(out.data, x.data, x.cols * sizeof(float), cudaMemcpyDeviceToDevice,
-                        cuda(stream())),
-        "cudaMemcpyAsync on the device", x.cols * sizeof(float));
+  kernels::cuda::split_digits(x, digits(out), cuda(stream()));
 }
 
 // Queries of several tokens become halves, at the beginning of their rows.
@@ -336,6 +340,7 @@ void CudaOperations::attention(const kernels::AttentionShape& shape,
                                const ActivationView& out) {
   if (out.rows == 1) {
     kernels::cuda::attention(shape, q, cache, floats(out), scratch_, cuda(stream()));
+    kernels::cuda::split_digits(floats(out), digits(out), cuda(stream()));
   } else {
     const kernels::cuda::OperandView result = operand(out);
     kernels::cuda::attention(
@@ -348,7 +353,7 @@ void CudaOperations::attention(const kernels::AttentionShape& shape,
 void CudaOperations::swiglu(const ActivationView& gate, const ActivationView& up,
                             const ActivationView& out) {
   if (out.rows == 1) {
-    kernels::cuda::swiglu(floats(gate), floats(up), floats(out), cuda(stream()));
+    kernels::cuda::swiglu(floats(gate), floats(up), digits(out), cuda(stream()));
   } else {
     kernels::cuda::swiglu(operand(gate), operand(up), with_factors(out), cuda(stream()));
   }

@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-#include "cuda/matvec.hpp"
+#include "cuda/few_tokens.hpp"
 #include "kernels/weight_type.hpp"
 
 // The kernels of the formats in low_bit_formats.cuh; in files of their own, since compiling takes
@@ -18,6 +18,6 @@ template <class Out>
 void dequantize_low_bit(WeightType type, const std::byte* blocks, Out* out, std::size_t elements,
                         cudaStream_t stream);
 
-void matvec_low_bit(WeightType type, const MatvecArguments& p, cudaStream_t stream);
+void multiply_few_low_bit(WeightType type, const FewTokens& p, cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "cuda/digits.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/operand_rows.hpp"
 #include "cuda/rounding.cuh"
@@ -155,6 +156,25 @@ __global__ void __launch_bounds__(kMostThreads) norm_by_block_of_fours(const Nor
   }
 }
 
+// To digits, whose rows are few: a block for each. `out` is its records.
+__global__ void __launch_bounds__(kMostThreads) norm_to_digits(const Norm<DigitRecord> p) {
+  const float* x = p.x + blockIdx.x * p.x_stride;
+  float own = 0.0F;
+  for (unsigned i = threadIdx.x; i < p.cols; i += blockDim.x) own += x[i] * x[i];
+  const float scale = row_scale(p, block_sum(own));
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned groups = (p.cols + kGroup - 1) / kGroup;
+  for (unsigned group = threadIdx.x / 32; group < groups; group += blockDim.x / 32) {
+    float v[8];
+#pragma unroll
+    for (unsigned e = 0; e < 8; ++e) {
+      const unsigned col = group * kGroup + 8 * lane + e;
+      v[e] = col < p.cols ? x[col] * scale * p.weight[col] : 0.0F;
+    }
+    store_digits(v, p.out + std::size_t{blockIdx.x} * groups + group, lane);
+  }
+}
+
 template <bool kFour, class Out>
 void run(const Norm<Out>& p, cudaStream_t stream) {
   if (p.cols <= kWarpRow) {
@@ -209,6 +229,19 @@ void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, cons
               Norm<Operand>{x.data, weight, out.data, x.stride, out.stride, x.rows, cols, stride,
                             epsilon, not_finite},
               true, stream);
+}
+
+void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, const DigitsView& out,
+              cudaStream_t stream, const NotFinite& not_finite) {
+  require_shape("cuda rms_norm: x", x, out.rows, out.cols);
+  if (x.rows * x.cols == 0) return;
+  const auto cols = static_cast<unsigned>(x.cols);
+  const Norm<DigitRecord> p{
+      x.data,  weight,    reinterpret_cast<DigitRecord*>(out.data), x.stride, 0, x.rows, cols, cols,
+      epsilon, not_finite};
+  const unsigned warps = std::clamp(blocks_for(cols, kGroup), 1U, kMostThreads / 32);
+  norm_to_digits<<<static_cast<unsigned>(x.rows), 32 * warps, 0, stream>>>(p);
+  check_launch("rms_norm", {x.rows, x.cols});
 }
 
 }  // namespace tensor_pager::kernels::cuda

@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <string>
 
+#include "cuda/few_tokens.hpp"
 #include "cuda/gemm.hpp"
 #include "cuda/gemm_trial.hpp"
 #include "cuda/launch.hpp"
-#include "cuda/matvec.hpp"
 #include "cuda/operand_rows.hpp"
 #include "cuda/shapes.hpp"
 #include "kernels/cuda/dequantize.hpp"
@@ -20,6 +20,10 @@ constexpr std::size_t kFewestRows = 64;  // multiplied together when the scratch
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+std::size_t digits_bytes(std::size_t cols, std::size_t tokens) {
+  return aligned(tokens * digits_stride(cols) * sizeof(float));
 }
 
 std::size_t input_bytes(std::size_t cols, std::size_t tokens) {
@@ -107,6 +111,7 @@ Products::Products(Products&&) noexcept = default;
 Products& Products::operator=(Products&&) noexcept = default;
 
 std::size_t Products::scratch_bytes(std::size_t rows, std::size_t cols, std::size_t tokens) {
+  if (tokens == 1) return digits_bytes(cols, tokens);
   return aligned(input_bytes(cols, tokens) + operand_scratch_bytes(rows, cols));
 }
 
@@ -167,7 +172,12 @@ void Products::matmul(const Weights& w, const ConstMatrixView& x, const MatrixVi
   require_shape("cuda matmul: x", x, x.rows, w.cols);
   require_shape("cuda matmul: y", y, x.rows, w.rows);
   if (x.rows == 0 || w.rows == 0) return;
-  if (x.rows == 1) return matvec(w, x.data, y.data, options.bias, options.accumulate, stream);
+  if (x.rows == 1) {
+    require_scratch(scratch, digits_bytes(w.cols, 1), w.rows, w.cols, 1);
+    const DigitsView digits{scratch.data, 1, w.cols};
+    split_digits(x, digits, stream);
+    return matmul(w, digits, y, options, stream);
+  }
 
   const std::size_t inputs = input_bytes(w.cols, x.rows);
   const std::size_t least =
@@ -180,6 +190,20 @@ void Products::matmul(const Weights& w, const ConstMatrixView& x, const MatrixVi
   if (options.scale_rows) rounded.factors = reinterpret_cast<float*>(scratch.data);
   round_rows(x, rounded, stream);
   matmul(w, rounded, y, options, {scratch.data + inputs, scratch.bytes - inputs}, stream);
+}
+
+void Products::matmul(const Weights& w, const DigitsView& x, const MatrixView& y,
+                      const MatmulOptions& options, cudaStream_t stream) {
+  require_shape("cuda matmul: y", y, x.rows, w.rows);
+  if (x.cols != w.cols || x.rows > kMostFewTokens ||
+      reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0) {
+    throw Error("cuda matmul: digits [" + std::to_string(x.rows) + ", " + std::to_string(x.cols) +
+                "] for [" + std::to_string(w.rows) + ", " + std::to_string(w.cols) +
+                "]; they must have its columns, at most " + std::to_string(kMostFewTokens) +
+                " rows, and begin at a multiple of 16");
+  }
+  if (x.rows == 0 || w.rows == 0) return;
+  multiply_few(w, x, y, options.bias, options.accumulate, stream);
 }
 
 }  // namespace tensor_pager::kernels::cuda

@@ -13,7 +13,7 @@
 namespace tensor_pager::qwen {
 
 /// Operations on an NVIDIA GPU, in a stream of their own; for the CUDA device. Keys and values are
-/// halves, and so are activations, unless they are those of one token, which stay float32. Only
+/// halves, and so are activations, unless they are those of one token, which are digits. Only
 /// download waits for the stream's work; upload waits at most for earlier uploads, in
 /// order to reuse their staging memory.
 ///

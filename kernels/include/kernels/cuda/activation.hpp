@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/operand.hpp"
 #include "kernels/export.hpp"
 #include "kernels/matrix_view.hpp"
@@ -13,6 +14,10 @@ namespace tensor_pager::kernels::cuda {
 /// agree or the launch fails, as does the function below.
 TENSOR_PAGER_EXPORT void swiglu(const ConstMatrixView& gate, const ConstMatrixView& up,
                                 const MatrixView& out, cudaStream_t stream);
+
+/// The same as digits, which may take gate's place if its stride is theirs.
+TENSOR_PAGER_EXPORT void swiglu(const ConstMatrixView& gate, const ConstMatrixView& up,
+                                const DigitsView& out, cudaStream_t stream);
 
 /// The same for products that were kept as operands, times kProductScale; the result is an operand
 /// with factors, and may take gate's place. exp is the GPU's fast one, within 2^-21.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/operand.hpp"
 #include "kernels/export.hpp"
 #include "kernels/matmul.hpp"
@@ -45,17 +46,22 @@ class TENSOR_PAGER_EXPORT Products {
 
   /// As cpu::matmul: y[t, r] = factor * sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]).
   ///
-  /// One token is multiplied in float32, straight from the weights' blocks. For more, weights and
-  /// inputs are rounded to half, and the products summed in float32 by one algorithm for all shapes
-  /// with the same number of columns, or by others that give its bits (rehearse), so that the bits
-  /// of y[t, r] depend neither on the tokens multiplied together nor on how the rows are sliced
-  /// into calls. (A y whose rows are not at multiples of 16 bytes gets another algorithm, chosen
-  /// for its shape.)
+  /// One token is multiplied as digits (below). For more, weights and inputs are rounded to half,
+  /// and the products summed in float32 by one algorithm for all shapes with the same number of
+  /// columns, or by others that give its bits (rehearse), so that the bits of y[t, r] depend
+  /// neither on the tokens multiplied together nor on how the rows are sliced into calls. (A y
+  /// whose rows are not at multiples of 16 bytes gets another algorithm, chosen for its shape.)
   ///
   /// Throws Error if the shapes do not agree, if the scratch is too small (naming the minimum), or
   /// if a call fails.
   void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
               const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream);
+
+  /// The same for up to kMostFewTokens tokens as digits: straight from the weights' blocks, with
+  /// nothing rounded to less than float32. The bits of y[t, r] depend on row r and token t only.
+  /// options.scale_rows has no effect.
+  void matmul(const Weights& w, const DigitsView& x, const MatrixView& y,
+              const MatmulOptions& options, cudaStream_t stream);
 
   /// Between on and off, products choose the fastest algorithm for their shape among those that
   /// give the same bits. Their results are of no use then, their inputs that are operands are

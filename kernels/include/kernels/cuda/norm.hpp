@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/operand.hpp"
 #include "kernels/export.hpp"
 #include "kernels/matrix_view.hpp"
@@ -26,6 +27,11 @@ TENSOR_PAGER_EXPORT void rms_norm(const ConstMatrixView& x, const float* weight,
 /// The same as the operand of a product; out.factors are not used: what a norm leaves is in range.
 TENSOR_PAGER_EXPORT void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon,
                                   const OperandView& out, cudaStream_t stream,
+                                  const NotFinite& not_finite = {});
+
+/// The same as digits.
+TENSOR_PAGER_EXPORT void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon,
+                                  const DigitsView& out, cudaStream_t stream,
                                   const NotFinite& not_finite = {});
 
 }  // namespace tensor_pager::kernels::cuda

@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <string>
 
+#include "cuda/few_tokens.cuh"
 #include "cuda/low_bit.hpp"
 #include "cuda/low_bit_formats.cuh"
-#include "cuda/matvec_units.cuh"
 
 namespace tensor_pager::kernels::cuda {
 
-void matvec_low_bit(WeightType type, const MatvecArguments& p, cudaStream_t stream) {
+void multiply_few_low_bit(WeightType type, const FewTokens& p, cudaStream_t stream) {
   switch (type) {
     case WeightType::iq2_xxs:
-      return matvec_units<Iq2Xxs>(p, stream);
+      return multiply_units<Iq2Xxs>(p, stream);
     case WeightType::iq2_xs:
-      return matvec_units<Iq2Xs>(p, stream);
+      return multiply_units<Iq2Xs>(p, stream);
     case WeightType::iq2_s:
-      return matvec_units<Iq2S>(p, stream);
+      return multiply_units<Iq2S>(p, stream);
     case WeightType::iq3_xxs:
-      return matvec_units<Iq3Xxs>(p, stream);
+      return multiply_units<Iq3Xxs>(p, stream);
     case WeightType::iq3_s:
-      return matvec_units<Iq3S>(p, stream);
+      return multiply_units<Iq3S>(p, stream);
     case WeightType::iq1_s:
-      return matvec_units<Iq1S>(p, stream);
+      return multiply_units<Iq1S>(p, stream);
     case WeightType::iq1_m:
-      return matvec_units<Iq1M>(p, stream);
+      return multiply_units<Iq1M>(p, stream);
     case WeightType::tq1_0:
-      return matvec_units<Tq1_0>(p, stream);
+      return multiply_units<Tq1_0>(p, stream);
     case WeightType::tq2_0:
-      return matvec_units<Tq2_0>(p, stream);
+      return multiply_units<Tq2_0>(p, stream);
     case WeightType::mxfp4:
-      return matvec_units<Mxfp4>(p, stream);
+      return multiply_units<Mxfp4>(p, stream);
     case WeightType::nvfp4:
-      return matvec_units<Nvfp4>(p, stream);
+      return multiply_units<Nvfp4>(p, stream);
     default:
       throw Error("cuda matmul: weight type " + std::to_string(static_cast<std::uint32_t>(type)) +
                   " has no kernels");

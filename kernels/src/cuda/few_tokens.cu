@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_bf16.h>
+
+#include <string>
+
+#include "cuda/few_tokens.cuh"
+#include "cuda/low_bit.hpp"
+#include "cuda/rounding.cuh"
+#include "cuda/shapes.hpp"
+
+namespace tensor_pager::kernels::cuda {
+namespace {
+
+// Unquantised weights, kVector of them at a time: in float32, with one token after the other. A
+// block's threads share the columns of kTogether rows, so that inputs are put together once for all
+// of them.
+constexpr unsigned kValueThreads = 128;
+constexpr unsigned kTogether = 4;
+
+// Adds up the threads' sums in a fixed order and writes them. All threads take part.
+__device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[kTogether]) {
+  __shared__ float warps[kValueThreads / 32][kTogether];
+#pragma unroll
+  for (unsigned r = 0; r < kTogether; ++r) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+      sums[r] += __shfl_xor_sync(0xFFFFFFFFU, sums[r], distance);
+    }
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32][r] = sums[r];
+  }
+  __syncthreads();
+  const unsigned row = blockIdx.x * kTogether + threadIdx.x;
+  if (threadIdx.x < kTogether && row < p.rows) {
+    float total = 0.0F;
+#pragma unroll
+    for (unsigned i = 0; i < kValueThreads / 32; ++i) total += warps[i][threadIdx.x];
+    total *= p.factor;
+    if (p.bias != nullptr) total += p.bias[row];
+    float* y = p.y + token * p.y_stride + row;
+    *y = p.accumulate ? *y + total : total;
+  }
+  __syncthreads();
+}
+
+template <class T, unsigned kVector>
+__global__ void __launch_bounds__(kValueThreads) multiply_values(const FewTokens p) {
+  struct alignas(kVector * sizeof(T) <= 16 ? kVector * sizeof(T) : 16) Vector {
+    T v[kVector];
+  };
+  const unsigned first_row = blockIdx.x * kTogether;
+  const unsigned records = (p.cols + kGroup - 1) / kGroup;
+  for (unsigned token = 0; token < p.tokens; ++token) {
+    const auto* x = reinterpret_cast<const DigitRecord*>(p.x) + token * records;
+    float sums[kTogether] = {};
+    for (unsigned i = threadIdx.x; i < p.cols / kVector; i += kValueThreads) {
+      float inputs[kVector];
+#pragma unroll
+      for (unsigned e = 0; e < kVector; ++e) {
+        const unsigned col = i * kVector + e;
+        inputs[e] = digits_value(x[col / kGroup], col % kGroup);
+      }
+#pragma unroll
+      for (unsigned r = 0; r < kTogether; ++r) {
+        const Vector weights = reinterpret_cast<const Vector*>(row_at(p, first_row + r))[i];
+#pragma unroll
+        for (unsigned e = 0; e < kVector; ++e) sums[r] += to_float(weights.v[e]) * inputs[e];
+      }
+    }
+    finish_values(p, token, sums);
+  }
+}
+
+template <class T>
+void multiply_values(const FewTokens& p, cudaStream_t stream) {
+  const unsigned grid = blocks_for(p.rows, kTogether);
+  if (p.cols % 8 == 0 && aligned(p.w, 16)) {
+    multiply_values<T, 8><<<grid, kValueThreads, 0, stream>>>(p);
+  } else {
+    multiply_values<T, 1><<<grid, kValueThreads, 0, stream>>>(p);
+  }
+}
+
+void run(WeightType type, const FewTokens& p, cudaStream_t stream) {
+  switch (type) {
+    case WeightType::f32:
+      return multiply_values<float>(p, stream);
+    case WeightType::f16:
+      return multiply_values<__half>(p, stream);
+    case WeightType::bf16:
+      return multiply_values<__nv_bfloat16>(p, stream);
+    case WeightType::q4_0:
+      return multiply_units<Q4_0>(p, stream);
+    case WeightType::q4_1:
+      return multiply_units<Q4_1>(p, stream);
+    case WeightType::q5_0:
+      return multiply_units<Q5_0>(p, stream);
+    case WeightType::q5_1:
+      return multiply_units<Q5_1>(p, stream);
+    case WeightType::q8_0:
+      return multiply_units<Q8_0>(p, stream);
+    case WeightType::q2_k:
+      return multiply_units<Q2K>(p, stream);
+    case WeightType::q3_k:
+      return multiply_units<Q3K>(p, stream);
+    case WeightType::q4_k:
+      return multiply_units<Q4K>(p, stream);
+    case WeightType::q5_k:
+      return multiply_units<Q5K>(p, stream);
+    case WeightType::q6_k:
+      return multiply_units<Q6K>(p, stream);
+    case WeightType::iq4_nl:
+      return multiply_units<Iq4Nl>(p, stream);
+    case WeightType::iq4_xs:
+      return multiply_units<Iq4Xs>(p, stream);
+    case WeightType::iq2_xxs:
+    case WeightType::iq2_xs:
+    case WeightType::iq2_s:
+    case WeightType::iq3_xxs:
+    case WeightType::iq3_s:
+    case WeightType::iq1_s:
+    case WeightType::iq1_m:
+    case WeightType::tq1_0:
+    case WeightType::tq2_0:
+    case WeightType::mxfp4:
+    case WeightType::nvfp4:
+      return multiply_few_low_bit(type, p, stream);
+  }
+  throw Error("cuda matmul: weight type " + std::to_string(static_cast<std::uint32_t>(type)) +
+              " has no kernels");
+}
+
+}  // namespace
+
+void multiply_few(const Weights& w, const DigitsView& x, const MatrixView& y, const float* bias,
+                  bool accumulate, cudaStream_t stream) {
+  const FewTokens p{reinterpret_cast<const std::uint8_t*>(w.data),
+                    row_bytes(w.type, w.cols),
+                    x.data,
+                    y.data,
+                    y.stride,
+                    bias,
+                    static_cast<unsigned>(w.rows),
+                    static_cast<unsigned>(w.cols),
+                    static_cast<unsigned>(x.rows),
+                    w.factor,
+                    accumulate};
+  run(w.type, p, stream);
+  check_launch("matmul of a few tokens", {w.rows, w.cols, x.rows});
+}
+
+}  // namespace tensor_pager::kernels::cuda
