@@ -33,7 +33,7 @@ template <class Format, int kAlign, class Out>
 __global__ void __launch_bounds__(kUnitThreads)
     unit_kernel(const std::uint8_t* __restrict__ blocks, Out* __restrict__ out, unsigned units) {
   constexpr unsigned kUnits = Format::kElements / 16;
-  const auto& book = shared_book<Format, kUnitThreads>();
+  const auto& book = shared_book<Format>();
   unsigned i = blockIdx.x * kUnitThreads * kUnitsPerThread<Format> + threadIdx.x;
 #pragma unroll
   for (unsigned n = 0; n < kUnitsPerThread<Format>; ++n, i += kUnitThreads) {

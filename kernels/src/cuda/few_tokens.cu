@@ -17,6 +17,10 @@ namespace {
 constexpr unsigned kValueThreads = 128;
 constexpr unsigned kTogether = 4;
 
+__device__ const std::uint8_t* row_at(const FewTokens& p, unsigned row) {
+  return p.w + (row < p.rows ? row : p.rows - 1) * p.row_bytes;
+}
+
 // Adds up the threads' sums in a fixed order and writes them. All threads take part.
 __device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[kTogether]) {
   __shared__ float warps[kValueThreads / 32][kTogether];
@@ -129,6 +133,15 @@ void run(WeightType type, const FewTokens& p, cudaStream_t stream) {
               " has no kernels");
 }
 
+unsigned multiprocessors() {
+  int device = 0;
+  int count = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice", {});
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute", {});
+  return static_cast<unsigned>(count);
+}
+
 }  // namespace
 
 void multiply_few(const Weights& w, const DigitsView& x, const MatrixView& y, const float* bias,
@@ -143,7 +156,8 @@ void multiply_few(const Weights& w, const DigitsView& x, const MatrixView& y, co
                     static_cast<unsigned>(w.cols),
                     static_cast<unsigned>(x.rows),
                     w.factor,
-                    accumulate};
+                    accumulate,
+                    multiprocessors()};
   run(w.type, p, stream);
   check_launch("matmul of a few tokens", {w.rows, w.cols, x.rows});
 }

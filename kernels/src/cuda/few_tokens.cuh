@@ -6,6 +6,7 @@
 
 #include "cuda/digits.cuh"
 #include "cuda/few_tokens.hpp"
+#include "cuda/hopper.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/units.cuh"
 #include "kernels/error.hpp"
@@ -17,17 +18,32 @@
 namespace tensor_pager::kernels::cuda {
 namespace {
 
-// A block's warps share sixteen rows: each takes groups of 256 columns in turn. How many there are
-// is part of the definition of a product's bits.
-constexpr unsigned kWarps = 8;
-constexpr unsigned kThreads = 32 * kWarps;
+// A tile is sixteen rows. A block's warps share one, each taking groups of 256 columns in turn, and
+// go on to the block's next. What a warp reads, it has copied to shared memory before.
 constexpr unsigned kRows = 16;
+constexpr unsigned kMostWarps = 5;
+constexpr unsigned kBlocksPerMultiprocessor = 4;
 
+// Threads of a quad whose units have scales of their own have columns of their own: a part. A token
+// has four columns in each, of which the last is the fourth digit of sums, or nothing.
+template <class Format>
+constexpr unsigned kParts = 4 / Format::kUnitsPerScale;
 // Of eight columns.
-template <unsigned kTokens>
-constexpr unsigned kTiles = (kDigits * kTokens + 7) / 8;
+template <class Format, unsigned kTokens>
+constexpr unsigned kTiles = (4 * kParts<Format> * kTokens + 7) / 8;
 
-// The sum of two integers below 2^22 and this, as a float, is the float 1.5 * 2^23 and their sum.
+// How many warps share a block's rows: one less where that leaves fewer of them without work in the
+// last round. Part of the definition of a product's bits: it depends on the columns only.
+constexpr unsigned warps_for(unsigned groups) {
+  if (groups <= kMostWarps) return groups;
+  const auto idle = [&](unsigned warps) { return (warps - groups % warps) % warps * kMostWarps; };
+  const unsigned rounds = (groups + kMostWarps - 1) / kMostWarps;
+  return idle(kMostWarps) > rounds * kMostWarps / 2 && idle(kMostWarps - 1) < idle(kMostWarps)
+             ? kMostWarps - 1
+             : kMostWarps;
+}
+
+// The sum of an integer below 2^22 and this, as a float, is 1.5 * 2^23 and the integer.
 constexpr int kIntegerAsFloat = 0x4B400000;
 constexpr float kShift = 12582912.0F;
 
@@ -42,6 +58,10 @@ __device__ inline void multiply_bytes(const std::uint32_t (&a)[4], uint2 b, int 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(kIntegerAsFloat));
 }
 
+__device__ inline float as_float(int c) {
+  return __int_as_float(c) - kShift;
+}
+
 // Code - kBias of four bytes, signed.
 template <int kBias>
 __device__ inline std::uint32_t signed_bytes(std::uint32_t codes) {
@@ -50,36 +70,45 @@ __device__ inline std::uint32_t signed_bytes(std::uint32_t codes) {
   return (codes + kUp) ^ 0x80808080U;
 }
 
-template <class Format>
-__device__ void signed_codes(const Run& run, std::uint32_t& low, std::uint32_t& high) {
-  low = signed_bytes<Format::kBias>(run.codes.low);
-  high = signed_bytes<Format::kBias>(run.codes.high);
+__device__ inline unsigned lane() {
+  return threadIdx.x % 32;
+}
+__device__ inline unsigned quad() {
+  return threadIdx.x % 4;
 }
 
+// Offsets are a block's minima, which are multiplied like codes, or are added up in float32.
+template <class Format>
+constexpr bool kHasMinima = Format::kAffine&& kHasHeader<Format>;
+template <class Format>
+constexpr bool kHasOffsets = Format::kAffine && !kHasMinima<Format>;
+
 // What a thread sums up: of its columns of each tile, and for its own units of each token.
-template <unsigned kTokens>
+template <class Format, unsigned kTokens>
 struct Sums {
-  float columns[kTiles<kTokens>][4] = {};
+  float columns[kTiles<Format, kTokens>][4] = {};
   float offsets[kTokens][2] = {};
 };
 
-// Adds the columns of all warps, the most significant digit first, and writes the rows. All threads
-// take part.
-template <unsigned kTokens, bool kAffine>
-__device__ void finish(const FewTokens& p, const Sums<kTokens>& sums) {
-  constexpr unsigned kColumns = 8 * kTiles<kTokens>;
-  __shared__ float columns[kWarps][kRows][kColumns];
-  __shared__ float offsets[kWarps][kRows][kTokens];
-  const unsigned warp = threadIdx.x / 32;
-  const unsigned lane = threadIdx.x % 32;
+// A warp's sums of a tile.
+template <class Format, unsigned kTokens>
+struct Partial {
+  float pairs[4 * kTiles<Format, kTokens>][kRows];  // of columns
+  float offsets[kTokens][kRows];
+};
+
+// Leaves a warp's sums for the one that finishes the tile.
+template <class Format, unsigned kTokens>
+__device__ void leave(const Sums<Format, kTokens>& sums, Partial<Format, kTokens>& partial) {
 #pragma unroll
-  for (unsigned i = 0; i < kTiles<kTokens>; ++i) {
+  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
 #pragma unroll
-    for (unsigned e = 0; e < 4; ++e) {
-      columns[warp][lane / 4 + e / 2 * 8][8 * i + 2 * (lane % 4) + e % 2] = sums.columns[i][e];
+    for (unsigned r = 0; r < 2; ++r) {
+      partial.pairs[4 * i + quad()][lane() / 4 + 8 * r] =
+          sums.columns[i][2 * r + 1] + sums.columns[i][2 * r];
     }
   }
-  if constexpr (kAffine) {
+  if constexpr (kHasOffsets<Format>) {
 #pragma unroll
     for (unsigned t = 0; t < kTokens; ++t) {
 #pragma unroll
@@ -87,178 +116,377 @@ __device__ void finish(const FewTokens& p, const Sums<kTokens>& sums) {
         float sum = sums.offsets[t][r];
         sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
         sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
-        if (lane % 4 == 0) offsets[warp][lane / 4 + 8 * r][t] = sum;
+        if (quad() == 0) partial.offsets[t][lane() / 4 + 8 * r] = sum;
       }
     }
   }
-  __syncthreads();
-  const unsigned row = blockIdx.x * kRows + threadIdx.x % kRows;
-  const unsigned token = threadIdx.x / kRows;
-  if (token >= p.tokens || row >= p.rows) return;
-  float total = 0.0F;
-  for (unsigned w = 0; w < kWarps; ++w) {
-    const float* own = columns[w][threadIdx.x % kRows] + kDigits * token;
-    total += own[2] + (own[1] + own[0]);
-    if constexpr (kAffine) total += offsets[w][threadIdx.x % kRows][token];
+}
+
+// Adds what all warps have left, in order, and writes the rows of the tile.
+template <class Format, unsigned kTokens>
+__device__ void finish(const FewTokens& p, unsigned tile,
+                       const Partial<Format, kTokens> (&partials)[kMostWarps]) {
+  constexpr unsigned kPairs = 2 * kParts<Format>;  // of a token
+  const unsigned in_tile = lane() % kRows;
+  const unsigned row = tile * kRows + in_tile;
+  for (unsigned token = lane() / kRows; token < p.tokens; token += 32 / kRows) {
+    float total = 0.0F;
+    for (unsigned w = 0; w < blockDim.x / 32; ++w) {
+#pragma unroll
+      for (unsigned k = 0; k < kPairs; ++k) {
+        total += partials[w].pairs[token * kPairs + k][in_tile];
+      }
+      if constexpr (kHasOffsets<Format>) total += partials[w].offsets[token][in_tile];
+    }
+    if (row >= p.rows) continue;
+    total *= p.factor;
+    if (p.bias != nullptr) total += p.bias[row];
+    float* y = p.y + token * p.y_stride + row;
+    *y = p.accumulate ? *y + total : total;
   }
-  total *= p.factor;
-  if (p.bias != nullptr) total += p.bias[row];
-  float* y = p.y + token * p.y_stride + row;
-  *y = p.accumulate ? *y + total : total;
 }
 
-// The row of the group, or the last one again where there are no more.
-__device__ const std::uint8_t* row_at(const FewTokens& p, unsigned row) {
-  return p.w + (row < p.rows ? row : p.rows - 1) * p.row_bytes;
-}
-
-// What a thread needs to find the digits of its column of each tile.
-template <unsigned kTokens>
+// Which digits a thread multiplies with, and what its sums stand for.
+template <class Format, unsigned kTokens>
 struct Columns {
-  const std::int8_t* digits[kTiles<kTokens>];  // of group 0; null beyond the last token
-  const float* factors[kTiles<kTokens>][2];    // of the columns whose sums it has
-  float powers[kTiles<kTokens>][2];            // of 256; zero beyond the last token
+  const DigitRecord* records[kTiles<Format, kTokens>];  // of the token of the column in b
+  bool used[kTiles<Format, kTokens>];                   // if it has digits for this thread's units
+  const DigitRecord* sums[kTiles<Format, kTokens>];     // of the token of the columns in c
+  unsigned digit;                                       // of the column in b
+  float powers[2];                                      // of 256, of the columns in c
 
   __device__ explicit Columns(const FewTokens& p) {
-    const unsigned lane = threadIdx.x % 32;
-    const unsigned records = (p.cols + kGroup - 1) / kGroup;
+    const unsigned groups = (p.cols + kGroup - 1) / kGroup;
     const auto* first = reinterpret_cast<const DigitRecord*>(p.x);
+    const auto of_token = [&](unsigned token) {
+      return first + (token < p.tokens ? token : 0) * groups;
+    };
+    digit = lane() / 4 % 4;
+    powers[0] = quad() % 2 == 0 ? 1.0F : 0x1p16F;
+    powers[1] = quad() % 2 == 0 ? 0x1p8F : 0x1p24F;
 #pragma unroll
-    for (unsigned i = 0; i < kTiles<kTokens>; ++i) {
-      const unsigned column = 8 * i + lane / 4;
-      const unsigned token = column / kDigits;
-      digits[i] = token < p.tokens ? first[token * records].digits[column % kDigits] : nullptr;
-#pragma unroll
-      for (unsigned k = 0; k < 2; ++k) {
-        const unsigned own = 8 * i + 2 * (lane % 4) + k;
-        const unsigned of = own / kDigits < p.tokens ? own / kDigits : 0;
-        factors[i][k] = &first[of * records].factor;
-        const float power = own % kDigits == 0 ? 1.0F : own % kDigits == 1 ? 256.0F : 65536.0F;
-        powers[i][k] = own / kDigits < p.tokens ? power : 0.0F;
-      }
+    for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+      const unsigned four = 2 * i + lane() / 16;
+      const unsigned token = four / kParts<Format>;
+      records[i] = of_token(token);
+      used[i] = token < p.tokens && four % kParts<Format> == quad() / Format::kUnitsPerScale;
+      sums[i] = of_token((2 * i + quad() / 2) / kParts<Format>);
     }
   }
 };
 
-// Sixteen rows times the run of every thread's unit. Threads of a quad whose units have scales of
-// their own are multiplied one after the other, the others' activations being zero.
+// The scale of the units whose sums a thread has in a tile.
+template <class Format>
+__device__ float scale_of_columns(float own, unsigned tile) {
+  if constexpr (kParts<Format> < 4) return own;
+  return __shfl_sync(0xFFFFFFFFU, own, static_cast<int>((2 * tile + quad() / 2) % 4), 4);
+}
+
+// Sixteen rows times the run of every thread's unit.
 template <class Format, unsigned kTokens>
-__device__ void add_run(const Run& upper, const Run& lower, const Columns<kTokens>& columns,
-                        std::size_t element, float (&sums)[kTiles<kTokens>][4]) {
-  constexpr unsigned kSame = Format::kUnitsPerScale;
-  const unsigned lane = threadIdx.x % 32;
-  std::uint32_t a[4];
-  signed_codes<Format>(upper, a[0], a[2]);
-  signed_codes<Format>(lower, a[1], a[3]);
-  uint2 b[kTiles<kTokens>];
+__device__ void add_run(const Run& upper, const Run& lower, const Columns<Format, kTokens>& columns,
+                        unsigned group, unsigned element,
+                        float (&sums)[kTiles<Format, kTokens>][4]) {
+  const std::uint32_t a[4] = {
+      signed_bytes<Format::kBias>(upper.codes.low), signed_bytes<Format::kBias>(lower.codes.low),
+      signed_bytes<Format::kBias>(upper.codes.high), signed_bytes<Format::kBias>(lower.codes.high)};
 #pragma unroll
-  for (unsigned i = 0; i < kTiles<kTokens>; ++i) {
-    b[i] = {0, 0};
-    if (columns.digits[i] != nullptr) {
-      b[i] = __ldg(reinterpret_cast<const uint2*>(columns.digits[i] + element));
+  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+    uint2 b{0, 0};
+    if (columns.used[i] && columns.digit < kDigits) {
+      const std::int8_t* digits = columns.records[i][group].digits[columns.digit];
+      b = __ldg(reinterpret_cast<const uint2*>(digits + element));
     }
-  }
+    const float scales[2] = {scale_of_columns<Format>(upper.scale, i),
+                             scale_of_columns<Format>(lower.scale, i)};
+    int c[4];
+    multiply_bytes(a, b, c);
 #pragma unroll
-  for (unsigned same = 0; same < 4 / kSame; ++same) {
-    float scales[2] = {upper.scale, lower.scale};
-    if constexpr (kSame < 4) {
-#pragma unroll
-      for (float& scale : scales) {
-        scale = __shfl_sync(0xFFFFFFFFU, scale, static_cast<int>(same * kSame), 4);
-      }
-    }
-    const bool own = kSame == 4 || lane % 4 / kSame == same;
-#pragma unroll
-    for (unsigned i = 0; i < kTiles<kTokens>; ++i) {
-      int c[4];
-      multiply_bytes(a, own ? b[i] : uint2{0, 0}, c);
-#pragma unroll
-      for (unsigned e = 0; e < 4; ++e) {
-        sums[i][e] += (__int_as_float(c[e]) - kShift) * scales[e / 2];
-      }
-    }
+    for (unsigned e = 0; e < 4; ++e) sums[i][e] += as_float(c[e]) * scales[e / 2];
   }
 }
 
-// The 256 columns of a group.
+// A block's eight minima times the sums of the inputs that they are taken from.
+template <class Format, unsigned kTokens, class Header>
+__device__ void subtract_minima(const Header (&headers)[2], const Columns<Format, kTokens>& columns,
+                                unsigned group, float (&sums)[kTiles<Format, kTokens>][4]) {
+  std::uint32_t a[4] = {};
+#pragma unroll
+  for (unsigned r = 0; r < 2; ++r) {
+    if (quad() < 2) a[r] = quad() == 0 ? headers[r].minima[0] : headers[r].minima[1];
+  }
+#pragma unroll
+  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+    uint2 b{0, 0};
+    if (columns.used[i] && quad() < 2) {
+      const std::int8_t* digits = columns.records[i][group].sum_digits[columns.digit];
+      b.x = __ldg(reinterpret_cast<const std::uint32_t*>(digits) + quad());
+    }
+    int c[4];
+    multiply_bytes(a, b, c);
+#pragma unroll
+    for (unsigned e = 0; e < 4; ++e) sums[i][e] -= as_float(c[e]) * headers[e / 2].d_minimum;
+  }
+}
+
+template <class Format, unsigned kTokens>
+__device__ void add_offsets(const FewTokens& p, const Run& upper, const Run& lower, unsigned group,
+                            unsigned element, Sums<Format, kTokens>& sums) {
+  const unsigned groups = (p.cols + kGroup - 1) / kGroup;
+#pragma unroll
+  for (unsigned t = 0; t < kTokens; ++t) {
+    if (kTokens > 1 && t >= p.tokens) break;
+    const auto* x = reinterpret_cast<const DigitRecord*>(p.x) + t * groups + group;
+    const float sum = __ldg(x->sums + element / 8);
+    sums.offsets[t][0] += upper.offset * sum;
+    sums.offsets[t][1] += lower.offset * sum;
+  }
+}
+
+// The 256 columns of a group; `rows` begin with it.
 template <class Format, int kAlign, unsigned kTokens, class Book>
 __device__ void add_group(const FewTokens& p, const std::uint8_t* const (&rows)[2], unsigned group,
-                          const Columns<kTokens>& columns, const Book& book, Sums<kTokens>& sums) {
+                          const Columns<Format, kTokens>& columns, const Book& book,
+                          Sums<Format, kTokens>& sums) {
   constexpr unsigned kUnits = Format::kElements / 16;
-  const unsigned blocks = p.cols / Format::kElements;
-  const unsigned quad = threadIdx.x % 4;
-  const std::size_t record = std::size_t{group} * sizeof(DigitRecord);
-  float scaled[kTiles<kTokens>][4] = {};
+  float scaled[kTiles<Format, kTokens>][4] = {};
+  using Header = decltype(block_header<Format, kAlign>(nullptr));
+  Header headers[2];
+  if constexpr (kHasHeader<Format>) {
+#pragma unroll
+    for (unsigned r = 0; r < 2; ++r) headers[r] = block_header<Format, kAlign>(rows[r]);
+  }
 #pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
-    const unsigned in_group = (4 * i + quad) / kUnits;
-    const int unit = static_cast<int>((4 * i + quad) % kUnits);
+    // Fours of units do not cross blocks of 256 elements: what follows from i is known here.
+    const unsigned in_group = kUnits == 16 ? 0 : (4 * i + quad()) / kUnits;
+    const int unit = static_cast<int>(4 * i + quad() - in_group * kUnits);
     // Beyond the end of a row, digits are zero: any block will do.
-    const unsigned wanted = group * (kGroup / Format::kElements) + in_group;
-    const std::size_t block = wanted < blocks ? wanted : blocks - 1;
+    const unsigned left = p.cols / Format::kElements - group * (kGroup / Format::kElements);
+    const unsigned block = in_group < left ? in_group : 0;
     Run runs[2][2];
 #pragma unroll
     for (unsigned r = 0; r < 2; ++r) {
-      decode_unit<Format, kAlign>(rows[r] + block * Format::kBytes, unit, book, runs[r]);
+      decode_unit<Format, kAlign>(rows[r] + block * Format::kBytes, unit, book, headers[r],
+                                  runs[r]);
     }
     const unsigned first =
         in_group * Format::kElements + static_cast<unsigned>(Format::first(unit));
 #pragma unroll
     for (unsigned run = 0; run < 2; ++run) {
       const unsigned element = first + run * Format::kSecond;
-      add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, record + element, scaled);
-      if constexpr (Format::kAffine) {
-        const unsigned records = (p.cols + kGroup - 1) / kGroup;
-#pragma unroll
-        for (unsigned t = 0; t < kTokens; ++t) {
-          if (kTokens > 1 && t >= p.tokens) break;
-          const auto* x = reinterpret_cast<const DigitRecord*>(p.x) + t * records + group;
-          const float sum = __ldg(x->sums + element / 8);
-          sums.offsets[t][0] += runs[0][run].offset * sum;
-          sums.offsets[t][1] += runs[1][run].offset * sum;
-        }
+      add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, group, element, scaled);
+      if constexpr (kHasOffsets<Format>) {
+        add_offsets(p, runs[0][run], runs[1][run], group, element, sums);
       }
     }
   }
+  if constexpr (kHasMinima<Format>) {
+    subtract_minima<Format, kTokens>(headers, columns, group, scaled);
+  }
 #pragma unroll
-  for (unsigned i = 0; i < kTiles<kTokens>; ++i) {
-    float factors[2];
+  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+    const float factor = __ldg(&columns.sums[i][group].factor);
 #pragma unroll
-    for (unsigned k = 0; k < 2; ++k) {
-      const auto* at = reinterpret_cast<const std::byte*>(columns.factors[i][k]) + record;
-      factors[k] = columns.powers[i][k] * __ldg(reinterpret_cast<const float*>(at));
+    for (unsigned e = 0; e < 4; ++e) {
+      sums.columns[i][e] += scaled[i][e] * (factor * columns.powers[e % 2]);
     }
+  }
+}
+
+// Sixteen rows of a group on their way through shared memory: as many bytes from one to the next as
+// lets eight rows be read together, four times eight bytes of each.
+template <class Format, int kAlign>
+struct Stage {
+  static constexpr unsigned kBytes = kGroup / Format::kElements * Format::kBytes;
+  static constexpr unsigned kLead = kAlign >= 16 ? 0 : 16 - kAlign;  // before the first, at most
+  static constexpr unsigned kChunks = (kLead + kBytes + 15) / 16;
+  static constexpr unsigned kOver = 16 * kChunks % 128;
+  static constexpr unsigned kPadding = (kOver <= 32 ? 32 : kOver <= 96 ? 96 : 160) - kOver;
+  static constexpr unsigned kStride = 16 * kChunks + kPadding;
+  std::uint8_t rows[kRows][kStride];
+};
+
+template <class Format, int kAlign>
+constexpr unsigned kStages = sizeof(Stage<Format, kAlign>) <= 3600 ? 3 : 2;
+
+// What a warp works on, one after the other: its groups of a tile, then of the block's next tile.
+// Places are offsets from the first weight: a matrix has less than 4 GiB (multiply_few).
+template <class Format>
+struct Cursor {
+  static constexpr unsigned kBytes = kGroup / Format::kElements * Format::kBytes;
+  unsigned tile, group, place;
+
+  __device__ explicit Cursor(const FewTokens& p) : tile(blockIdx.x) { begin(p); }
+  __device__ void begin(const FewTokens& p) {
+    group = threadIdx.x / 32;
+    place = tile * kRows * static_cast<unsigned>(p.row_bytes) + group * kBytes;
+  }
+  /// True if a tile has ended.
+  __device__ bool advance(const FewTokens& p) {
+    group += blockDim.x / 32;
+    place += blockDim.x / 32 * kBytes;
+    if (group * kGroup < p.cols) return false;
+    tile += gridDim.x;
+    begin(p);
+    return true;
+  }
+  __device__ bool ended(const FewTokens& p) const { return tile * kRows >= p.rows; }
+};
+
+__device__ inline void copy_sixteen(std::uint32_t to, const std::uint8_t* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(from) : "memory");
+}
+
+// How far into sixteen bytes a place is.
+__device__ inline unsigned lead(const FewTokens& p, unsigned place) {
+  return (static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(p.w)) + place) & 15U;
+}
+
+// A warp's copies to its stages.
+template <class Format, int kAlign>
+class Copies {
+ public:
+  using S = Stage<Format, kAlign>;
+
+  __device__ Copies(const FewTokens& p, const S* stages)
+      : stages_(static_cast<std::uint32_t>(__cvta_generic_to_shared(stages))) {
 #pragma unroll
-    for (unsigned e = 0; e < 4; ++e) sums.columns[i][e] += scaled[i][e] * factors[e % 2];
+    for (unsigned i = 0; i < kEach; ++i) {
+      const unsigned chunk = 32 * i + lane();
+      row_[i] = chunk / S::kChunks;
+      from_[i] = row_[i] * static_cast<unsigned>(p.row_bytes) + chunk % S::kChunks * 16;
+      to_[i] = row_[i] * S::kStride + chunk % S::kChunks * 16;
+    }
+  }
+
+  // Asks for what is at the cursor; the copies are a group, be there any or not. Sixteen bytes at a
+  // multiple of sixteen never leave a page, so what is copied beyond a row's ends is there.
+  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
+    if (!cursor.ended(p)) {
+      // What is left of the row, if that is less than a group.
+      const unsigned left = static_cast<unsigned>(p.row_bytes) - cursor.group * S::kBytes;
+      const unsigned bytes = left < S::kBytes ? left : S::kBytes;
+      const unsigned rows = min(kRows, p.rows - cursor.tile * kRows);
+#pragma unroll
+      for (unsigned i = 0; i < kEach; ++i) {
+        const unsigned at = to_[i] - row_[i] * S::kStride;
+        const unsigned place = cursor.place + from_[i];
+        const unsigned before = kAlign >= 16 ? 0 : lead(p, place);
+        if (row_[i] < rows && at < before + bytes) {
+          copy_sixteen(stages_ + slot * sizeof(S) + to_[i], p.w + place - before);
+        }
+      }
+    }
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+  }
+
+ private:
+  static constexpr unsigned kEach = (kRows * S::kChunks + 31) / 32;
+  std::uint32_t stages_;
+  unsigned row_[kEach], from_[kEach], to_[kEach];
+};
+
+constexpr unsigned kBuffers = 2;
+
+template <class Format, int kAlign, unsigned kTokens>
+struct SharedMemory {
+  Stage<Format, kAlign> stages[kMostWarps][kStages<Format, kAlign>];
+  Partial<Format, kTokens> partials[kBuffers][kMostWarps];  // of a tile, and of the next
+};
+
+// The warps of a block finish its tiles in turn; the others leave their sums and go on, until they
+// would have to leave some where those of kBuffers tiles ago have not been read. By named barriers:
+// one for each buffer that has been filled, one for each that has been read.
+template <class Format, unsigned kTokens>
+__device__ void end_tile(const FewTokens& p, unsigned tile, unsigned count,
+                         const Sums<Format, kTokens>& sums,
+                         Partial<Format, kTokens> (&partials)[kBuffers][kMostWarps]) {
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned warps = blockDim.x / 32;
+  const unsigned buffer = count % kBuffers;
+  const unsigned filled = 1 + buffer;
+  const unsigned read = 1 + kBuffers + buffer;
+  if (count >= kBuffers) {
+    // Whoever has read it has passed already.
+    if ((count - kBuffers) % warps != warp) hopper::wait_named(read, blockDim.x);
+  }
+  leave(sums, partials[buffer][warp]);
+  if (count % warps == warp) {
+    hopper::wait_named(filled, blockDim.x);
+    finish(p, tile, partials[buffer]);
+    hopper::pass_named(read, blockDim.x);
+  } else {
+    hopper::pass_named(filled, blockDim.x);
   }
 }
 
 template <class Format, int kAlign, unsigned kTokens>
-__global__ void __launch_bounds__(kThreads) multiply_units(const FewTokens p) {
-  const auto& book = shared_book<Format, kThreads>();
-  const unsigned first = blockIdx.x * kRows + threadIdx.x % 32 / 4;
-  const std::uint8_t* const rows[2] = {row_at(p, first), row_at(p, first + 8)};
-  const Columns<kTokens> columns(p);
-  const unsigned groups = (p.cols + kGroup - 1) / kGroup;
-  Sums<kTokens> sums;
-  for (unsigned group = threadIdx.x / 32; group < groups; group += kWarps) {
-    add_group<Format, kAlign, kTokens>(p, rows, group, columns, book, sums);
+__global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMultiprocessor : 1)
+    multiply_units(const FewTokens p) {
+  extern __shared__ uint4 dynamic[];
+  auto& memory = *reinterpret_cast<SharedMemory<Format, kAlign, kTokens>*>(dynamic);
+  constexpr unsigned kDepth = kStages<Format, kAlign>;
+  auto& stages = memory.stages[threadIdx.x / 32];
+  const auto& book = shared_book<Format>();
+  const Columns<Format, kTokens> columns(p);
+  const Copies<Format, kAlign> copies(p, stages);
+  Cursor<Format> ahead(p);
+#pragma unroll
+  for (unsigned i = 0; i + 1 < kDepth; ++i) {
+    copies.ask(p, ahead, i);
+    ahead.advance(p);
   }
-  finish<kTokens, Format::kAffine>(p, sums);
+  Sums<Format, kTokens> sums;
+  unsigned slot = 0;
+  unsigned count = 0;
+  for (Cursor<Format> at(p); !at.ended(p);) {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(kDepth - 2) : "memory");
+    __syncwarp();  // also: all have read what the next copies overwrite
+    copies.ask(p, ahead, slot == 0 ? kDepth - 1 : slot - 1);
+    ahead.advance(p);
+    const std::uint8_t* rows[2];
+#pragma unroll
+    for (unsigned r = 0; r < 2; ++r) {
+      const unsigned row = lane() / 4 + 8 * r;
+      const unsigned place = at.place + row * static_cast<unsigned>(p.row_bytes);
+      rows[r] = stages[slot].rows[row] + (kAlign >= 16 ? 0 : lead(p, place));
+    }
+    add_group<Format, kAlign, kTokens>(p, rows, at.group, columns, book, sums);
+    slot = slot + 1 == kDepth ? 0 : slot + 1;
+    const unsigned tile = at.tile;
+    if (at.advance(p)) {
+      end_tile(p, tile, count++, sums, memory.partials);
+      sums = Sums<Format, kTokens>();
+    }
+  }
 }
 
 inline bool aligned(const void* p, std::size_t bytes) {
   return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
 }
 
+template <class Format, int kAlign, unsigned kTokens>
+void launch(const FewTokens& p, cudaStream_t stream) {
+  constexpr std::size_t kShared = sizeof(SharedMemory<Format, kAlign, kTokens>);
+  const auto kernel = multiply_units<Format, kAlign, kTokens>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(kShared)),
+        "cudaFuncSetAttribute", {kShared});
+  const unsigned tiles = blocks_for(p.rows, kRows);
+  const unsigned most = p.multiprocessors * (kTokens == 1 ? kBlocksPerMultiprocessor : 1);
+  const unsigned threads = 32 * warps_for(blocks_for(p.cols, kGroup));
+  const unsigned grid = tiles < most ? tiles : most;
+  kernel<<<grid, threads, kShared, stream>>>(p);
+}
+
 template <class Format, unsigned kTokens>
 void multiply_units(const FewTokens& p, cudaStream_t stream) {
-  const unsigned grid = blocks_for(p.rows, kRows);
   constexpr int kAlign = kBlockAlignment<Format>;
   if (aligned(p.w, kAlign)) {
-    multiply_units<Format, kAlign, kTokens><<<grid, kThreads, 0, stream>>>(p);
+    launch<Format, kAlign, kTokens>(p, stream);
   } else {
-    multiply_units<Format, kLeastAlignment<Format>, kTokens><<<grid, kThreads, 0, stream>>>(p);
+    launch<Format, kLeastAlignment<Format>, kTokens>(p, stream);
   }
 }
 

@@ -22,6 +22,7 @@ struct FewTokens {
   unsigned rows, cols, tokens;
   float factor;
   bool accumulate;
+  unsigned multiprocessors;
 };
 
 /// y[t, r] = factor * w[r] . x[t] (+ bias[r]) (+ y[t, r]) for up to kMostFewTokens rows of x. The

@@ -40,11 +40,25 @@ __device__ inline std::uint32_t load_word(const std::uint8_t* p) {
   }
 }
 
+// Two words from an even address on, of the three that hold them. (Pointers stay pointers, so that
+// the compiler knows which memory they are of.)
+__device__ inline std::uint32_t word_around(const std::uint8_t* p) {
+  return *reinterpret_cast<const std::uint32_t*>(p - (reinterpret_cast<std::uintptr_t>(p) & 3U));
+}
+__device__ inline Codes two_words_at_even(const std::uint8_t* p) {
+  const auto shift = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(p) & 2U) * 8U;
+  const std::uint32_t middle = word_around(p + 4);
+  return {__funnelshift_r(word_around(p), middle, shift),
+          __funnelshift_r(middle, word_around(p + 7), shift)};
+}
+
 template <int kAlign>
 __device__ inline Codes load_codes(const std::uint8_t* p) {
   if constexpr (kAlign >= 8) {
     const uint2 words = *reinterpret_cast<const uint2*>(p);
     return {words.x, words.y};
+  } else if constexpr (kAlign == 2) {
+    return two_words_at_even(p);
   } else {
     return {load_word<kAlign>(p), load_word<kAlign>(p + 4)};
   }
@@ -52,6 +66,13 @@ __device__ inline Codes load_codes(const std::uint8_t* p) {
 
 __device__ inline float load_half(const std::uint8_t* p) {
   return __half2float(*reinterpret_cast<const __half*>(p));
+}
+
+// Byte `index` of a word as a float, less a bias: as to_floats does it.
+template <int kBias = 0>
+__device__ inline float byte_to_float(std::uint32_t word, unsigned index) {
+  const float shifted = __uint_as_float(__byte_perm(word, 0x4B000000U, 0x7440U + index));
+  return __fsub_rn(shifted, 8388608.0F + kBias);
 }
 
 // Bits [shift, shift + width of mask) of every byte.
@@ -303,52 +324,70 @@ struct SixBitScales {
   static constexpr int kUnitsPerScale = 4;
   __device__ static int first(int unit) { return 64 * (unit >> 2) + 8 * (unit & 3); }
 
+  // What a block's units share: bytes for its eight groups.
+  struct Header {
+    std::uint32_t scales[2], minima[2];
+    float d, d_minimum;
+  };
+
   template <int kAlign>
-  __device__ static void scales(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  __device__ static Header header(const std::uint8_t* block) {
     constexpr std::uint32_t kSix = 0x3F3F3F3FU;
     constexpr std::uint32_t kNibble = 0x0F0F0F0FU;
     constexpr std::uint32_t kPair = 0x03030303U;
-    const std::uint32_t a = load_word<kAlign>(block + 4);
-    const std::uint32_t b = load_word<kAlign>(block + 8);
-    const std::uint32_t c = load_word<kAlign>(block + 12);
-    const bool late = unit >= 8;  // groups 4 to 7
-    std::uint32_t scales = late ? (c & kNibble) | (a >> 6 & kPair) << 4 : a & kSix;
-    std::uint32_t minima = late ? (c >> 4 & kNibble) | (b >> 6 & kPair) << 4 : b & kSix;
-    const int shift = 16 * (unit >> 2 & 1);
-    scales >>= shift;
-    minima >>= shift;
-    const float d = load_half(block);
-    const float d_minimum = load_half(block + 2);
-    runs[0].scale = __fmul_rn(d, static_cast<float>(scales & 255U));
-    runs[1].scale = __fmul_rn(d, static_cast<float>(scales >> 8 & 255U));
-    runs[0].offset = -__fmul_rn(d_minimum, static_cast<float>(minima & 255U));
-    runs[1].offset = -__fmul_rn(d_minimum, static_cast<float>(minima >> 8 & 255U));
+    std::uint32_t words[4];
+    if constexpr (kAlign >= 16) {
+      const uint4 all = *reinterpret_cast<const uint4*>(block);
+      words[0] = all.x, words[1] = all.y, words[2] = all.z, words[3] = all.w;
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) words[i] = load_word<kAlign>(block + 4 * i);
+    }
+    const float2 halves = __half22float2(*reinterpret_cast<const __half2*>(words));
+    const std::uint32_t a = words[1];
+    const std::uint32_t b = words[2];
+    const std::uint32_t c = words[3];
+    return {{a & kSix, (c & kNibble) | (a >> 6 & kPair) << 4},
+            {b & kSix, (c >> 4 & kNibble) | (b >> 6 & kPair) << 4},
+            halves.x,
+            halves.y};
+  }
+
+  __device__ static void scales(const Header& header, int unit, Run (&runs)[2]) {
+    const std::uint32_t scales = header.scales[unit >> 3];
+    const std::uint32_t minima = header.minima[unit >> 3];
+#pragma unroll
+    for (unsigned run = 0; run < 2; ++run) {
+      const unsigned byte = 2U * (static_cast<unsigned>(unit) >> 2 & 1U) + run;
+      runs[run].scale = __fmul_rn(header.d, byte_to_float(scales, byte));
+      runs[run].offset = -__fmul_rn(header.d_minimum, byte_to_float(minima, byte));
+    }
   }
 };
 
 struct Q4K : SixBitScales {
   static constexpr int kBytes = 144;
   template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  __device__ static void decode(const std::uint8_t* block, int unit, const Header& header,
+                                Run (&runs)[2]) {
     const Codes q = load_codes<kAlign>(block + 16 + 8 * unit);
     runs[0].codes = low_nibbles(q);
     runs[1].codes = high_nibbles(q);
-    scales<kAlign>(block, unit, runs);
+    scales(header, unit, runs);
   }
 };
 
 struct Q5K : SixBitScales {
   static constexpr int kBytes = 176;
   template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  __device__ static void decode(const std::uint8_t* block, int unit, const Header& header,
+                                Run (&runs)[2]) {
     const int shift = 2 * (unit >> 2);
     const Codes fifth = load_codes<kAlign>(block + 16 + 8 * (unit & 3));
     const Codes q = load_codes<kAlign>(block + 48 + 8 * unit);
-    const Codes low = join(low_nibbles(q), bits(fifth, shift, 0x01010101U), 4);
-    const Codes high = join(high_nibbles(q), bits(fifth, shift + 1, 0x01010101U), 4);
-    runs[0].codes = low;
-    runs[1].codes = high;
-    scales<kAlign>(block, unit, runs);
+    runs[0].codes = join(low_nibbles(q), bits(fifth, shift, 0x01010101U), 4);
+    runs[1].codes = join(high_nibbles(q), bits(fifth, shift + 1, 0x01010101U), 4);
+    scales(header, unit, runs);
   }
 };
 
@@ -361,21 +400,36 @@ struct Q6K {
   __device__ static int first(int unit) {
     return 128 * (unit >> 3) + 32 * (unit >> 2 & 1) + 8 * (unit & 3);
   }
+
+  struct Header {
+    std::uint32_t scales[4];  // of sixteen groups; biased by 128
+    float d;
+  };
+
   template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  __device__ static Header header(const std::uint8_t* block) {
+    constexpr std::uint32_t kSign = 0x80808080U;
+    const Codes first = load_codes<kAlign>(block + 192);
+    const Codes second = load_codes<kAlign>(block + 200);
+    return {{first.low ^ kSign, first.high ^ kSign, second.low ^ kSign, second.high ^ kSign},
+            load_half(block + 208)};
+  }
+
+  template <int kAlign>
+  __device__ static void decode(const std::uint8_t* block, int unit, const Header& header,
+                                Run (&runs)[2]) {
     const int half = unit >> 3;
     const int p = unit >> 2 & 1;
-    const Codes q = load_codes<2>(block + 8 * unit);
-    const Codes upper = load_codes<2>(block + 128 + 32 * half + 8 * (unit & 3));
-    const float d = load_half(block + 208);
-    const auto* scales = reinterpret_cast<const std::int8_t*>(block + 192);
+    const Codes q = load_codes<kAlign>(block + 8 * unit);
+    const Codes upper = load_codes<kAlign>(block + 128 + 32 * half + 8 * (unit & 3));
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
       const Codes nibbles = run == 0 ? low_nibbles(q) : high_nibbles(q);
       const int r = p + 2 * run;
       runs[run].codes = join(nibbles, bits(upper, 2 * r, 0x03030303U), 4);
-      const int group = 8 * half + 2 * r + (unit >> 1 & 1);
-      runs[run].scale = __fmul_rn(d, static_cast<float>(scales[group]));
+      const unsigned byte = 2U * static_cast<unsigned>(p) + (static_cast<unsigned>(unit) >> 1 & 1U);
+      runs[run].scale =
+          __fmul_rn(header.d, byte_to_float<128>(header.scales[2 * half + run], byte));
     }
   }
 };
@@ -395,7 +449,8 @@ __device__ inline void values(const Run& run, float (&out)[8]) {
 /// What the address of a block is certain to be a multiple of, as the kAlign of decode(): where the
 /// first one is, and where it is only even.
 template <class Format>
-constexpr int kBlockAlignment = Format::kBytes % 8 == 0   ? 8
+constexpr int kBlockAlignment = Format::kBytes % 16 == 0  ? 16
+                                : Format::kBytes % 8 == 0 ? 8
                                 : Format::kBytes % 4 == 0 ? 4
                                 : Format::kBytes % 2 == 0 ? 2
                                                           : 1;

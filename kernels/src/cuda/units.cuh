@@ -19,7 +19,7 @@ constexpr bool kHasBook = requires {
 };
 
 /// The format's code book in shared memory. All threads of the block take part.
-template <class Format, unsigned kThreads>
+template <class Format>
 __device__ decltype(auto) shared_book() {
   if constexpr (kHasBook<Format>) {
     using Book = std::remove_cvref_t<decltype(Format::book())>;
@@ -27,7 +27,8 @@ __device__ decltype(auto) shared_book() {
     __shared__ Book book;
     const auto* from = reinterpret_cast<const uint4*>(&Format::book());
     auto* to = reinterpret_cast<uint4*>(&book);
-    for (unsigned i = threadIdx.x; i < sizeof(Book) / sizeof(uint4); i += kThreads) to[i] = from[i];
+    for (unsigned i = threadIdx.x; i < sizeof(Book) / sizeof(uint4); i += blockDim.x)
+      to[i] = from[i];
     __syncthreads();
     return static_cast<const Book&>(book);
   } else {
@@ -35,13 +36,39 @@ __device__ decltype(auto) shared_book() {
   }
 }
 
-template <class Format, int kAlign, class Book>
-__device__ void decode_unit(const std::uint8_t* block, int unit, const Book& book, Run (&runs)[2]) {
-  if constexpr (kHasBook<Format>) {
+// What all units of a block need, if that is worth taking apart once for all of them.
+struct NoHeader {};
+
+template <class Format>
+constexpr bool kHasHeader = requires {
+  typename Format::Header;
+};
+
+template <class Format, int kAlign>
+__device__ auto block_header(const std::uint8_t* block) {
+  if constexpr (kHasHeader<Format>) {
+    return Format::template header<kAlign>(block);
+  } else {
+    return NoHeader{};
+  }
+}
+
+template <class Format, int kAlign, class Book, class Header>
+__device__ void decode_unit(const std::uint8_t* block, int unit, const Book& book,
+                            const Header& header, Run (&runs)[2]) {
+  if constexpr (kHasHeader<Format>) {
+    Format::template decode<kAlign>(block, unit, header, runs);
+  } else if constexpr (kHasBook<Format>) {
     Format::template decode<kAlign>(block, unit, book, runs);
   } else {
     Format::template decode<kAlign>(block, unit, runs);
   }
+}
+
+/// The same for those who decode one unit of a block.
+template <class Format, int kAlign, class Book>
+__device__ void decode_unit(const std::uint8_t* block, int unit, const Book& book, Run (&runs)[2]) {
+  decode_unit<Format, kAlign>(block, unit, book, block_header<Format, kAlign>(block), runs);
 }
 
 }  // namespace tensor_pager::kernels::cuda
