@@ -22,7 +22,7 @@ namespace {
 // go on to the block's next. What a warp reads, it has copied to shared memory before.
 constexpr unsigned kRows = 16;
 constexpr unsigned kMostWarps = 5;
-constexpr unsigned kBlocksPerMultiprocessor = 4;
+constexpr unsigned kBlocksPerMultiprocessor = 5;
 
 // Threads of a quad whose units have scales of their own have columns of their own: a part. A token
 // has four columns in each, of which the last is the fourth digit of sums, or nothing.
@@ -245,12 +245,12 @@ __device__ void add_offsets(const FewTokens& p, const Run& upper, const Run& low
 
 // The 256 columns of a group; `rows` begin with it.
 template <class Format, int kAlign, unsigned kTokens, class Book>
-__device__ void add_group(const FewTokens& p, const std::uint8_t* const (&rows)[2], unsigned group,
+__device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2], unsigned group,
                           const Columns<Format, kTokens>& columns, const Book& book,
                           Sums<Format, kTokens>& sums) {
   constexpr unsigned kUnits = Format::kElements / 16;
   float scaled[kTiles<Format, kTokens>][4] = {};
-  using Header = decltype(block_header<Format, kAlign>(nullptr));
+  using Header = decltype(block_header<Format, kAlign>(rows[0]));
   Header headers[2];
   if constexpr (kHasHeader<Format>) {
 #pragma unroll
@@ -267,8 +267,8 @@ __device__ void add_group(const FewTokens& p, const std::uint8_t* const (&rows)[
     Run runs[2][2];
 #pragma unroll
     for (unsigned r = 0; r < 2; ++r) {
-      decode_unit<Format, kAlign>(rows[r] + block * Format::kBytes, unit, book, headers[r],
-                                  runs[r]);
+      decode_unit<Format, kAlign>(rows[r] + static_cast<int>(block) * Format::kBytes, unit, book,
+                                  headers[r], runs[r]);
     }
     const unsigned first =
         in_group * Format::kElements + static_cast<unsigned>(Format::first(unit));
@@ -360,6 +360,10 @@ class Copies {
     }
   }
 
+  __device__ std::uint32_t stage(unsigned slot) const {
+    return stages_ + slot * sizeof(S);
+  }
+
   // Asks for what is at the cursor; the copies are a group, be there any or not. Sixteen bytes at a
   // multiple of sixteen never leave a page, so what is copied beyond a row's ends is there.
   __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
@@ -374,7 +378,7 @@ class Copies {
         const unsigned place = cursor.place + from_[i];
         const unsigned before = kAlign >= 16 ? 0 : lead(p, place);
         if (row_[i] < rows && at < before + bytes) {
-          copy_sixteen(stages_ + slot * sizeof(S) + to_[i], p.w + place - before);
+          copy_sixteen(stage(slot) + to_[i], p.w + place - before);
         }
       }
     }
@@ -445,13 +449,12 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
     __syncwarp();  // also: all have read what the next copies overwrite
     copies.ask(p, ahead, slot == 0 ? kDepth - 1 : slot - 1);
     ahead.advance(p);
-    const std::uint8_t* rows[2];
-#pragma unroll
-    for (unsigned r = 0; r < 2; ++r) {
-      const unsigned row = lane() / 4 + 8 * r;
-      const unsigned place = at.place + row * static_cast<unsigned>(p.row_bytes);
-      rows[r] = stages[slot].rows[row] + (kAlign >= 16 ? 0 : lead(p, place));
-    }
+    const auto row = [&](unsigned r) {
+      const unsigned place = at.place + r * static_cast<unsigned>(p.row_bytes);
+      return SharedBytes<kAlign>(copies.stage(slot) + r * Stage<Format, kAlign>::kStride +
+                                 (kAlign >= 16 ? 0 : lead(p, place)));
+    };
+    const SharedBytes<kAlign> rows[2] = {row(lane() / 4), row(lane() / 4 + 8)};
     add_group<Format, kAlign, kTokens>(p, rows, at.group, columns, book, sums);
     slot = slot + 1 == kDepth ? 0 : slot + 1;
     const unsigned tile = at.tile;

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/shared_bytes.cuh"
+
 // The quantised formats, as src/cpu/formats.hpp describes them. A thread decodes a unit of 16
 // elements: two runs of eight whose codes come from the same bytes. Every element of a run is
 // scale * (code - kBias) + offset, with codes of one byte, so that a product can apply scale and
@@ -40,32 +42,49 @@ __device__ inline std::uint32_t load_word(const std::uint8_t* p) {
   }
 }
 
-// Two words from an even address on, of the three that hold them. (Pointers stay pointers, so that
-// the compiler knows which memory they are of.)
-__device__ inline std::uint32_t word_around(const std::uint8_t* p) {
-  return *reinterpret_cast<const std::uint32_t*>(p - (reinterpret_cast<std::uintptr_t>(p) & 3U));
-}
-__device__ inline Codes two_words_at_even(const std::uint8_t* p) {
-  const auto shift = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(p) & 2U) * 8U;
-  const std::uint32_t middle = word_around(p + 4);
-  return {__funnelshift_r(word_around(p), middle, shift),
-          __funnelshift_r(middle, word_around(p + 7), shift)};
-}
-
 template <int kAlign>
 __device__ inline Codes load_codes(const std::uint8_t* p) {
   if constexpr (kAlign >= 8) {
     const uint2 words = *reinterpret_cast<const uint2*>(p);
     return {words.x, words.y};
-  } else if constexpr (kAlign == 2) {
-    return two_words_at_even(p);
   } else {
     return {load_word<kAlign>(p), load_word<kAlign>(p + 4)};
   }
 }
 
-__device__ inline float load_half(const std::uint8_t* p) {
-  return __half2float(*reinterpret_cast<const __half*>(p));
+__device__ inline std::uint32_t load_short(const std::uint8_t* p) {
+  return *reinterpret_cast<const std::uint16_t*>(p);
+}
+
+// The same from shared memory; what kAlign says, the type does.
+template <int kAlign, int kBlock>
+__device__ inline std::uint32_t load_word(const SharedBytes<kBlock>& p) {
+  return p.word();
+}
+template <int kAlign, int kBlock>
+__device__ inline Codes load_codes(const SharedBytes<kBlock>& p) {
+  if constexpr (kAlign >= 8) {
+    const uint2 words = shared::two_words(p.address());
+    return {words.x, words.y};
+  } else {
+    return {p.word(0), p.word(1)};
+  }
+}
+template <int kBlock>
+__device__ inline std::uint32_t load_short(const SharedBytes<kBlock>& p) {
+  return shared::half(p.address());
+}
+
+__device__ inline uint4 load_four_words(const std::uint8_t* p) {
+  return *reinterpret_cast<const uint4*>(p);
+}
+__device__ inline uint4 load_four_words(const SharedBytes<16>& p) {
+  return shared::four_words(p.address());
+}
+
+template <class P>
+__device__ inline float load_half(const P& p) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(load_short(p))));
 }
 
 // Byte `index` of a word as a float, less a bias: as to_floats does it.
@@ -164,8 +183,8 @@ struct Q4_0 : Block32 {
   static constexpr int kBytes = 18;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 8;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const Codes q = load_codes<2>(block + 2 + 8 * unit);
     runs[0].codes = low_nibbles(q);
     runs[1].codes = high_nibbles(q);
@@ -177,8 +196,8 @@ struct Q4_1 : Block32 {
   static constexpr int kBytes = 20;
   static constexpr bool kAffine = true;
   static constexpr int kBias = 0;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const Codes q = load_codes < kAlign < 4 ? kAlign : 4 > (block + 4 + 8 * unit);
     runs[0].codes = low_nibbles(q);
     runs[1].codes = high_nibbles(q);
@@ -191,8 +210,8 @@ struct Q5_0 : Block32 {
   static constexpr int kBytes = 22;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 16;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const std::uint32_t fifth = load_word<2>(block + 2) >> 8 * unit;
     const Codes q = load_codes<2>(block + 6 + 8 * unit);
     runs[0].codes = join(low_nibbles(q), spread_bits(fifth), 4);
@@ -205,8 +224,8 @@ struct Q5_1 : Block32 {
   static constexpr int kBytes = 24;
   static constexpr bool kAffine = true;
   static constexpr int kBias = 0;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const std::uint32_t fifth = load_word<kAlign>(block + 4) >> 8 * unit;
     const Codes q = load_codes<kAlign>(block + 8 + 8 * unit);
     runs[0].codes = join(low_nibbles(q), spread_bits(fifth), 4);
@@ -220,8 +239,8 @@ struct Q8_0 : Block32 {
   static constexpr int kBytes = 34;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 128;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     constexpr std::uint32_t kSign = 0x80808080U;
     const Codes a = load_codes<2>(block + 2 + 8 * unit);
     const Codes b = load_codes<2>(block + 18 + 8 * unit);
@@ -235,8 +254,8 @@ struct Iq4Nl : Block32 {
   static constexpr int kBytes = 18;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 128;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     decode_iq4(load_codes<2>(block + 2 + 8 * unit), load_half(block), runs);
   }
 };
@@ -247,10 +266,10 @@ struct Iq4Xs {
   static constexpr int kBias = 128;
   static constexpr int kUnitsPerScale = 2;
   __device__ static int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const int group = unit >> 1;
-    const std::uint32_t upper = *reinterpret_cast<const std::uint16_t*>(block + 2);
+    const std::uint32_t upper = load_short(block + 2);
     const std::uint32_t lower = load_word<kAlign>(block + 4);
     const std::uint32_t bits = (lower >> 4 * group & 0x0FU) | (upper >> 2 * group & 0x03U) << 4;
     const float scale =
@@ -275,8 +294,8 @@ struct Q2K : TwoBits {
   static constexpr int kBytes = 84;
   static constexpr bool kAffine = true;
   static constexpr int kBias = 0;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     constexpr int kWord = kAlign < 4 ? kAlign : 4;
     const Codes q = load_codes<kWord>(block + 16 + 32 * (unit >> 3) + 8 * (unit & 3));
     const float d = load_half(block + 80);
@@ -285,7 +304,7 @@ struct Q2K : TwoBits {
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
       runs[run].codes = bits(q, shift + 2 * run, 0x03030303U);
-      const int packed = block[group(unit, run)];
+      const auto packed = static_cast<int>(block[group(unit, run)]);
       runs[run].scale = __fmul_rn(d, static_cast<float>(packed & 15));
       runs[run].offset = -__fmul_rn(d_minimum, static_cast<float>(packed >> 4));
     }
@@ -296,8 +315,8 @@ struct Q3K : TwoBits {
   static constexpr int kBytes = 110;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 4;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const int half = unit >> 3;
     const int pair = unit >> 2 & 1;
     const Codes high = load_codes<2>(block + 8 * (unit & 3));
@@ -309,8 +328,8 @@ struct Q3K : TwoBits {
       const Codes third = bits(high, 4 * half + j, 0x01010101U);
       runs[run].codes = join(bits(q, 2 * j, 0x03030303U), third, 2);
       const int s = group(unit, run);
-      const int lower = block[96 + s % 8] >> 4 * (s / 8) & 15;
-      const int upper = block[104 + s % 4] >> 2 * (s / 4) & 3;
+      const auto lower = static_cast<int>(block[96 + s % 8] >> 4 * (s / 8) & 15);
+      const auto upper = static_cast<int>(block[104 + s % 4] >> 2 * (s / 4) & 3);
       runs[run].scale = __fmul_rn(d, static_cast<float>((lower | upper << 4) - 32));
     }
   }
@@ -330,14 +349,14 @@ struct SixBitScales {
     float d, d_minimum;
   };
 
-  template <int kAlign>
-  __device__ static Header header(const std::uint8_t* block) {
+  template <int kAlign, class P>
+  __device__ static Header header(P block) {
     constexpr std::uint32_t kSix = 0x3F3F3F3FU;
     constexpr std::uint32_t kNibble = 0x0F0F0F0FU;
     constexpr std::uint32_t kPair = 0x03030303U;
     std::uint32_t words[4];
     if constexpr (kAlign >= 16) {
-      const uint4 all = *reinterpret_cast<const uint4*>(block);
+      const uint4 all = load_four_words(block);
       words[0] = all.x, words[1] = all.y, words[2] = all.z, words[3] = all.w;
     } else {
 #pragma unroll
@@ -367,9 +386,8 @@ struct SixBitScales {
 
 struct Q4K : SixBitScales {
   static constexpr int kBytes = 144;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Header& header,
-                                Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, const Header& header, Run (&runs)[2]) {
     const Codes q = load_codes<kAlign>(block + 16 + 8 * unit);
     runs[0].codes = low_nibbles(q);
     runs[1].codes = high_nibbles(q);
@@ -379,9 +397,8 @@ struct Q4K : SixBitScales {
 
 struct Q5K : SixBitScales {
   static constexpr int kBytes = 176;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Header& header,
-                                Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, const Header& header, Run (&runs)[2]) {
     const int shift = 2 * (unit >> 2);
     const Codes fifth = load_codes<kAlign>(block + 16 + 8 * (unit & 3));
     const Codes q = load_codes<kAlign>(block + 48 + 8 * unit);
@@ -406,8 +423,8 @@ struct Q6K {
     float d;
   };
 
-  template <int kAlign>
-  __device__ static Header header(const std::uint8_t* block) {
+  template <int kAlign, class P>
+  __device__ static Header header(P block) {
     constexpr std::uint32_t kSign = 0x80808080U;
     const Codes first = load_codes<kAlign>(block + 192);
     const Codes second = load_codes<kAlign>(block + 200);
@@ -415,9 +432,8 @@ struct Q6K {
             load_half(block + 208)};
   }
 
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Header& header,
-                                Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, const Header& header, Run (&runs)[2]) {
     const int half = unit >> 3;
     const int p = unit >> 2 & 1;
     const Codes q = load_codes<kAlign>(block + 8 * unit);

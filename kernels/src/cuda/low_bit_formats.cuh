@@ -94,10 +94,9 @@ struct Iq2 : Octets {
 struct Iq2Xxs : Iq2 {
   static constexpr int kBytes = 66;
   __device__ static const auto& book() { return books::kIq2Xxs; }
-  template <int kAlign, class Book>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Book& book,
-                                Run (&runs)[2]) {
-    const std::uint8_t* at = block + 2 + 8 * group(unit);
+  template <int kAlign, class Book, class P>
+  __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
+    const P at = block + 2 + 8 * group(unit);
     const std::uint32_t word = load_word<2>(at + 4);
     const float scale = odd_multiple(0.125F * load_half(block), word >> 28);
 #pragma unroll
@@ -112,15 +111,14 @@ struct Iq2Xxs : Iq2 {
 struct Iq2Xs : Iq2 {
   static constexpr int kBytes = 74;
   __device__ static const auto& book() { return books::kIq2Xs; }
-  template <int kAlign, class Book>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Book& book,
-                                Run (&runs)[2]) {
+  template <int kAlign, class Book, class P>
+  __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
     const float d = 0.125F * load_half(block);
-    const auto* indices = reinterpret_cast<const std::uint16_t*>(block + 2) + 4 * group(unit);
+    const P indices = block + 2 + 8 * group(unit);
     const std::uint32_t scales = block[66 + group(unit)];
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
-      const std::uint32_t index = indices[octet(unit, run)];
+      const std::uint32_t index = load_short(indices + 2 * octet(unit, run));
       Iq2::decode(book.entries[index & 511U] | book.signs[index >> 9],
                   odd_multiple(d, scales >> 4 * run & 15U), runs[run]);
     }
@@ -130,11 +128,10 @@ struct Iq2Xs : Iq2 {
 struct Iq2S : Iq2 {
   static constexpr int kBytes = 82;
   __device__ static const auto& book() { return books::kIq2S; }
-  template <int kAlign, class Book>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Book& book,
-                                Run (&runs)[2]) {
+  template <int kAlign, class Book, class P>
+  __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
     const float d = 0.125F * load_half(block);
-    const std::uint8_t* lower = block + 2 + 4 * group(unit);
+    const P lower = block + 2 + 4 * group(unit);
     const std::uint32_t upper = block[66 + group(unit)];
     const std::uint32_t scales = block[74 + group(unit)];
 #pragma unroll
@@ -151,15 +148,14 @@ struct Iq3Xxs : Octets {
   static constexpr int kBias = 128;
   static constexpr int kBytes = 98;
   __device__ static const auto& book() { return books::kIq3Xxs; }
-  template <int kAlign, class Book>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Book& book,
-                                Run (&runs)[2]) {
+  template <int kAlign, class Book, class P>
+  __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
     const std::uint32_t word = load_word<2>(block + 66 + 4 * group(unit));
     const float scale = odd_multiple(0.25F * load_half(block), word >> 28);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
       const int j = octet(unit, run);
-      const std::uint8_t* index = block + 2 + 8 * group(unit) + 2 * j;
+      const P index = block + 2 + 8 * group(unit) + 2 * j;
       const std::uint32_t nibbles =
           book.entries[index[0]] | static_cast<std::uint32_t>(book.entries[index[1]]) << 16;
       const std::uint32_t selected = nibbles | book.signs[word >> 7 * j & 127U];
@@ -175,17 +171,16 @@ struct Iq3S : Octets {
   static constexpr int kBias = 15;
   static constexpr int kBytes = 110;
   __device__ static const auto& book() { return books::kIq3S; }
-  template <int kAlign, class Book>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Book& book,
-                                Run (&runs)[2]) {
+  template <int kAlign, class Book, class P>
+  __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
     const std::uint32_t upper = block[66 + group(unit)];
-    const std::uint8_t* signs = block + 74 + 4 * group(unit);
+    const P signs = block + 74 + 4 * group(unit);
     const std::uint32_t scales = block[106 + (group(unit) >> 1)];
     const float scale = odd_multiple(load_half(block), scales >> 4 * (group(unit) & 1) & 15U);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
       const int j = octet(unit, run);
-      const std::uint8_t* lower = block + 2 + 8 * group(unit) + 2 * j;
+      const P lower = block + 2 + 8 * group(unit) + 2 * j;
       const std::uint32_t bits = upper >> 2 * j;
       const std::uint32_t first = book.entries[lower[0] | (bits & 1U) << 8];
       const std::uint32_t second = book.entries[lower[1] | (bits >> 1 & 1U) << 8];
@@ -219,12 +214,10 @@ struct Iq1 : Octets {
 
 struct Iq1S : Iq1 {
   static constexpr int kBytes = 50;
-  template <int kAlign, class Book>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Book& book,
-                                Run (&runs)[2]) {
-    const std::uint8_t* lower = block + 2 + 4 * group(unit);
-    const std::uint32_t upper =
-        *reinterpret_cast<const std::uint16_t*>(block + 34 + 2 * group(unit));
+  template <int kAlign, class Book, class P>
+  __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
+    const P lower = block + 2 + 4 * group(unit);
+    const std::uint32_t upper = load_short(block + 34 + 2 * group(unit));
     const float scale = odd_multiple(0.125F * load_half(block), upper >> 12 & 7U);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
@@ -237,14 +230,15 @@ struct Iq1S : Iq1 {
 
 struct Iq1M : Iq1 {
   static constexpr int kBytes = 56;
-  template <int kAlign, class Book>
-  __device__ static void decode(const std::uint8_t* block, int unit, const Book& book,
-                                Run (&runs)[2]) {
-    const auto* words = reinterpret_cast<const std::uint16_t*>(block + 48);
+  template <int kAlign, class Book, class P>
+  __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
+    std::uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words[i] = load_short(block + 48 + 2 * i);
     const std::uint32_t half =
         words[0] >> 12 | (words[1] >> 12) << 4 | (words[2] >> 12) << 8 | (words[3] >> 12) << 12;
     const float d = 0.125F * __half2float(__ushort_as_half(static_cast<unsigned short>(half)));
-    const std::uint8_t* lower = block + 4 * group(unit);
+    const P lower = block + 4 * group(unit);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
       const int j = octet(unit, run);
@@ -266,8 +260,8 @@ struct Mxfp4 : Block32 {
   static constexpr int kBytes = 17;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 128;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const std::uint32_t e = block[0];
     const float half_scale = __uint_as_float(e < 2U ? 0x00200000U << e : (e - 1U) << 23);
     decode_nibbles(load_codes<1>(block + 1 + 8 * unit), twice_e2m1(), half_scale, runs);
@@ -280,8 +274,8 @@ struct Nvfp4 {
   static constexpr int kBias = 128;
   static constexpr int kUnitsPerScale = 1;
   __device__ static int first(int unit) { return 16 * unit; }
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     constexpr int kWord = kAlign < 4 ? kAlign : 4;
     decode_nibbles(load_codes<kWord>(block + 4 + 8 * unit), twice_e2m1(), half_scale(block[unit]),
                    runs);
@@ -302,8 +296,8 @@ struct Tq1_0 {
   static constexpr int kBias = 1;
   static constexpr int kUnitsPerScale = 4;
   __device__ static int first(int unit) { return 16 * unit; }
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const float d = load_half(block + 52);
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
@@ -313,13 +307,15 @@ struct Tq1_0 {
     }
   }
 
-  __device__ static std::uint32_t four(const std::uint8_t* block, int first) {
+  template <class P>
+  __device__ static std::uint32_t four(const P& block, int first) {
     std::uint32_t word = 0;
 #pragma unroll
     for (int e = 0; e < 4; ++e) word |= code(block, first + e) << 8 * e;
     return word;
   }
-  __device__ static std::uint32_t code(const std::uint8_t* block, int element) {
+  template <class P>
+  __device__ static std::uint32_t code(const P& block, int element) {
     if (element < 160) return digit(block[element % 32], element / 32);
     if (element < 240) return digit(block[32 + element % 16], (element - 160) / 16);
     return digit(block[48 + element % 4], (element - 240) / 4);
@@ -336,8 +332,8 @@ struct Tq2_0 : TwoBits {
   static constexpr bool kAffine = false;
   static constexpr int kBias = 1;
   static constexpr int kUnitsPerScale = 4;
-  template <int kAlign>
-  __device__ static void decode(const std::uint8_t* block, int unit, Run (&runs)[2]) {
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const Codes q = load_codes<2>(block + 32 * (unit >> 3) + 8 * (unit & 3));
     const int shift = 4 * (unit >> 2 & 1);
     const float d = load_half(block + 64);

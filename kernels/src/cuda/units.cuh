@@ -44,8 +44,8 @@ constexpr bool kHasHeader = requires {
   typename Format::Header;
 };
 
-template <class Format, int kAlign>
-__device__ auto block_header(const std::uint8_t* block) {
+template <class Format, int kAlign, class P>
+__device__ auto block_header(const P& block) {
   if constexpr (kHasHeader<Format>) {
     return Format::template header<kAlign>(block);
   } else {
@@ -53,9 +53,9 @@ __device__ auto block_header(const std::uint8_t* block) {
   }
 }
 
-template <class Format, int kAlign, class Book, class Header>
-__device__ void decode_unit(const std::uint8_t* block, int unit, const Book& book,
-                            const Header& header, Run (&runs)[2]) {
+template <class Format, int kAlign, class P, class Book, class Header>
+__device__ void decode_unit(const P& block, int unit, const Book& book, const Header& header,
+                            Run (&runs)[2]) {
   if constexpr (kHasHeader<Format>) {
     Format::template decode<kAlign>(block, unit, header, runs);
   } else if constexpr (kHasBook<Format>) {
@@ -66,8 +66,8 @@ __device__ void decode_unit(const std::uint8_t* block, int unit, const Book& boo
 }
 
 /// The same for those who decode one unit of a block.
-template <class Format, int kAlign, class Book>
-__device__ void decode_unit(const std::uint8_t* block, int unit, const Book& book, Run (&runs)[2]) {
+template <class Format, int kAlign, class P, class Book>
+__device__ void decode_unit(const P& block, int unit, const Book& book, Run (&runs)[2]) {
   decode_unit<Format, kAlign>(block, unit, book, block_header<Format, kAlign>(block), runs);
 }
 
