@@ -22,7 +22,7 @@ namespace {
 // go on to the block's next. What a warp reads, it has copied to shared memory before.
 constexpr unsigned kRows = 16;
 constexpr unsigned kMostWarps = 5;
-constexpr unsigned kBlocksPerMultiprocessor = 5;
+constexpr unsigned kBlocksPerMultiprocessor = 4;
 
 // Threads of a quad whose units have scales of their own have columns of their own: a part. A token
 // has four columns in each, of which the last is the fourth digit of sums, or nothing.
@@ -43,31 +43,40 @@ constexpr unsigned warps_for(unsigned groups) {
              : kMostWarps;
 }
 
-// The sum of an integer below 2^22 and this, as a float, is 1.5 * 2^23 and the integer.
+// c = start + a b: a [16, 32] bytes by row, signed or not, b [32, 8] signed ones by column. Thread
+// l holds of a row l / 4 in words 0 and 2 and row l / 4 + 8 in 1 and 3; of b column l / 4; of c the
+// rows of its a and columns 2 (l % 4) and one more. Which of the 32 its bytes are does not matter,
+// as long as they are the same in a and b. (PTX manual, "Matrix fragments for mma.m16n8k32".)
+template <bool kSigned>
+__device__ inline void multiply_bytes(const std::uint32_t (&a)[4], uint2 b, int start,
+                                      int (&c)[4]) {
+  if constexpr (kSigned) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%10, %10, %10, %10};\n"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(start));
+  } else {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%10, %10, %10, %10};\n"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(start));
+  }
+}
+
+// The sum of this and an integer below 2^22, as a float, is 1.5 * 2^23 and the integer.
 constexpr int kIntegerAsFloat = 0x4B400000;
-constexpr float kShift = 12582912.0F;
-
-// c = kIntegerAsFloat + a b: a [16, 32] bytes by row, b [32, 8] by column. Thread l holds of a row
-// l / 4 in words 0 and 2 and row l / 4 + 8 in 1 and 3; of b column l / 4; of c the rows of its a
-// and columns 2 (l % 4) and one more. Which of the 32 its bytes are does not matter, as long as
-// they are the same in a and b. (PTX manual, "Matrix fragments for mma.m16n8k32".)
-__device__ inline void multiply_bytes(const std::uint32_t (&a)[4], uint2 b, int (&c)[4]) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%10, %10, %10, %10};\n"
-      : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(kIntegerAsFloat));
-}
-
 __device__ inline float as_float(int c) {
-  return __int_as_float(c) - kShift;
+  return __int_as_float(c) - 12582912.0F;
 }
 
-// Code - kBias of four bytes, signed.
-template <int kBias>
-__device__ inline std::uint32_t signed_bytes(std::uint32_t codes) {
-  if constexpr (kBias == 0) return codes;  // below 128
-  constexpr std::uint32_t kUp = (128U - kBias) * 0x01010101U;
-  return (codes + kUp) ^ 0x80808080U;
+// The codes of two rows as they are multiplied. Without a bias they need no sign.
+template <class Format, class AnyRun>
+__device__ void multiply_codes(const AnyRun& upper, const AnyRun& lower, uint2 b, int start,
+                               int (&c)[4]) {
+  const Codes first = signed_codes<Format::kBias>(upper.codes);
+  const Codes second = signed_codes<Format::kBias>(lower.codes);
+  const std::uint32_t a[4] = {first.low, second.low, first.high, second.high};
+  multiply_bytes<Format::kBias != 0>(a, b, start, c);
 }
 
 __device__ inline unsigned lane() {
@@ -146,14 +155,37 @@ __device__ void finish(const FewTokens& p, unsigned tile,
   }
 }
 
-// Which digits a thread multiplies with, and what its sums stand for.
+// The unit that a thread decodes as its i-th of a group, and where its elements begin. Fours of
+// units do not cross blocks of 256 elements: there, what follows from i is known when this is
+// compiled.
+template <class Format>
+struct Unit {
+  static constexpr unsigned kUnits = Format::kElements / 16;
+  unsigned block;
+  int unit;
+
+  __device__ explicit Unit(unsigned i)
+      : block(kUnits == 16 ? 0 : (4 * i + quad()) / kUnits),
+        unit(static_cast<int>(4 * i + quad() - block * kUnits)) {}
+  __device__ unsigned first() const {
+    return block * Format::kElements + static_cast<unsigned>(Format::first(unit));
+  }
+};
+
+__device__ const uint4 kNoDigits[kGroup / sizeof(uint4)] = {};
+
+// Which digits a thread multiplies with, and what its sums stand for. Where a column has none for
+// its units, it reads zeros.
 template <class Format, unsigned kTokens>
 struct Columns {
-  const DigitRecord* records[kTiles<Format, kTokens>];  // of the token of the column in b
-  bool used[kTiles<Format, kTokens>];                   // if it has digits for this thread's units
-  const DigitRecord* sums[kTiles<Format, kTokens>];     // of the token of the columns in c
-  unsigned digit;                                       // of the column in b
+  const std::int8_t* digits[kTiles<Format, kTokens>];      // of group 0, of the column in b
+  const std::int8_t* sum_digits[kTiles<Format, kTokens>];  // likewise, from this thread's word on
+  unsigned step[kTiles<Format, kTokens>];  // from one group to the next; nothing for zeros
+  unsigned sum_step[kTiles<Format, kTokens>];
+  const DigitRecord* records[kTiles<Format, kTokens>];  // of the token of the columns in c
   float powers[2];                                      // of 256, of the columns in c
+  static constexpr bool kAhead = kTiles<Format, kTokens> == 1;
+  uint2 ahead[8];
 
   __device__ explicit Columns(const FewTokens& p) {
     const unsigned groups = (p.cols + kGroup - 1) / kGroup;
@@ -161,17 +193,44 @@ struct Columns {
     const auto of_token = [&](unsigned token) {
       return first + (token < p.tokens ? token : 0) * groups;
     };
-    digit = lane() / 4 % 4;
+    const unsigned digit = lane() / 4 % 4;
     powers[0] = quad() % 2 == 0 ? 1.0F : 0x1p16F;
     powers[1] = quad() % 2 == 0 ? 0x1p8F : 0x1p24F;
 #pragma unroll
     for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
       const unsigned four = 2 * i + lane() / 16;
       const unsigned token = four / kParts<Format>;
-      records[i] = of_token(token);
-      used[i] = token < p.tokens && four % kParts<Format> == quad() / Format::kUnitsPerScale;
-      sums[i] = of_token((2 * i + quad() / 2) / kParts<Format>);
+      const bool used =
+          token < p.tokens && four % kParts<Format> == quad() / Format::kUnitsPerScale;
+      const DigitRecord* record = of_token(token);
+      const auto* none = reinterpret_cast<const std::int8_t*>(kNoDigits);
+      const bool has_digits = used && digit < kDigits;
+      const bool has_sums = used && quad() < 2;
+      digits[i] = has_digits ? record->digits[digit] : none;
+      sum_digits[i] = has_sums ? record->sum_digits[digit] + 4 * quad() : none;
+      step[i] = has_digits ? sizeof(DigitRecord) : 0;
+      sum_step[i] = has_sums ? sizeof(DigitRecord) : 0;
+      records[i] = of_token((2 * i + quad() / 2) / kParts<Format>);
     }
+  }
+
+  // What load() will be asked for of a group, if that is not too much for the registers.
+  __device__ void expect(unsigned group) {
+    if constexpr (kAhead) {
+#pragma unroll
+      for (unsigned i = 0; i < 8; ++i) {
+        const unsigned element = Unit<Format>(i / 2).first() + i % 2 * Format::kSecond;
+        ahead[i] = __ldg(reinterpret_cast<const uint2*>(digits[0] + group * step[0] + element));
+      }
+    }
+  }
+  __device__ uint2 load(unsigned tile, unsigned group, unsigned unit, unsigned run,
+                        unsigned element) const {
+    if constexpr (kAhead) return ahead[2 * unit + run];
+    return __ldg(reinterpret_cast<const uint2*>(digits[tile] + group * step[tile] + element));
+  }
+  __device__ std::uint32_t load_sums(unsigned tile, unsigned group) const {
+    return __ldg(reinterpret_cast<const std::uint32_t*>(sum_digits[tile] + group * sum_step[tile]));
   }
 };
 
@@ -185,24 +244,33 @@ __device__ float scale_of_columns(float own, unsigned tile) {
 // Sixteen rows times the run of every thread's unit.
 template <class Format, unsigned kTokens>
 __device__ void add_run(const Run& upper, const Run& lower, const Columns<Format, kTokens>& columns,
-                        unsigned group, unsigned element,
+                        unsigned group, unsigned unit, unsigned run, unsigned element,
                         float (&sums)[kTiles<Format, kTokens>][4]) {
-  const std::uint32_t a[4] = {
-      signed_bytes<Format::kBias>(upper.codes.low), signed_bytes<Format::kBias>(lower.codes.low),
-      signed_bytes<Format::kBias>(upper.codes.high), signed_bytes<Format::kBias>(lower.codes.high)};
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    uint2 b{0, 0};
-    if (columns.used[i] && columns.digit < kDigits) {
-      const std::int8_t* digits = columns.records[i][group].digits[columns.digit];
-      b = __ldg(reinterpret_cast<const uint2*>(digits + element));
-    }
     const float scales[2] = {scale_of_columns<Format>(upper.scale, i),
                              scale_of_columns<Format>(lower.scale, i)};
     int c[4];
-    multiply_bytes(a, b, c);
+    multiply_codes<Format>(upper, lower, columns.load(i, group, unit, run, element),
+                           kIntegerAsFloat, c);
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) sums[i][e] += as_float(c[e]) * scales[e / 2];
+  }
+}
+
+// The same in integers. A block's sums stay below 2^31: 256 codes times scales times a digit are at
+// most 240 * 63 (Q4_K), 31 * 63 (Q5_K) or 32 * 128 (Q6_K) * 128 * 256 / 2 for each run.
+template <class Format, unsigned kTokens>
+__device__ void add_run(const IntegerRun& upper, const IntegerRun& lower,
+                        const Columns<Format, kTokens>& columns, unsigned group, unsigned unit,
+                        unsigned run, unsigned element, int (&sums)[kTiles<Format, kTokens>][4]) {
+  static_assert(kParts<Format> < 4);
+#pragma unroll
+  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+    int c[4];
+    multiply_codes<Format>(upper, lower, columns.load(i, group, unit, run, element), 0, c);
+#pragma unroll
+    for (unsigned e = 0; e < 4; ++e) sums[i][e] += c[e] * (e < 2 ? upper : lower).scale;
   }
 }
 
@@ -213,17 +281,12 @@ __device__ void subtract_minima(const Header (&headers)[2], const Columns<Format
   std::uint32_t a[4] = {};
 #pragma unroll
   for (unsigned r = 0; r < 2; ++r) {
-    if (quad() < 2) a[r] = quad() == 0 ? headers[r].minima[0] : headers[r].minima[1];
+    a[r] = quad() % 2 == 0 ? headers[r].minima[0] : headers[r].minima[1];
   }
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    uint2 b{0, 0};
-    if (columns.used[i] && quad() < 2) {
-      const std::int8_t* digits = columns.records[i][group].sum_digits[columns.digit];
-      b.x = __ldg(reinterpret_cast<const std::uint32_t*>(digits) + quad());
-    }
     int c[4];
-    multiply_bytes(a, b, c);
+    multiply_bytes<false>(a, {columns.load_sums(i, group), 0}, kIntegerAsFloat, c);
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) sums[i][e] -= as_float(c[e]) * headers[e / 2].d_minimum;
   }
@@ -243,50 +306,89 @@ __device__ void add_offsets(const FewTokens& p, const Run& upper, const Run& low
   }
 }
 
+// What a group comes to, in units of its factor.
+template <class Format, int kAlign, unsigned kTokens, class Book, class Headers>
+__device__ void add_units(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2], unsigned group,
+                          const Columns<Format, kTokens>& columns, const Book& book,
+                          const Headers& headers, Sums<Format, kTokens>& sums,
+                          float (&scaled)[kTiles<Format, kTokens>][4]) {
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i) {
+    const Unit<Format> at(i);
+    // Beyond the end of a row, digits are zero: any block will do.
+    const unsigned left = p.cols / Format::kElements - group * (kGroup / Format::kElements);
+    const auto block = static_cast<int>(at.block < left ? at.block : 0);
+    Run runs[2][2];
+#pragma unroll
+    for (unsigned r = 0; r < 2; ++r) {
+      decode_unit<Format, kAlign>(rows[r] + block * Format::kBytes, at.unit, book, headers[r],
+                                  runs[r]);
+    }
+#pragma unroll
+    for (unsigned run = 0; run < 2; ++run) {
+      const unsigned element = at.first() + run * Format::kSecond;
+      add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, group, i, run, element, scaled);
+      if constexpr (kHasOffsets<Format>) {
+        add_offsets(p, runs[0][run], runs[1][run], group, element, sums);
+      }
+    }
+  }
+}
+
+// The same in integers; a group is a block.
+template <class Format, int kAlign, unsigned kTokens, class Headers>
+__device__ void add_integer_units(const SharedBytes<kAlign> (&rows)[2], unsigned group,
+                                  const Columns<Format, kTokens>& columns, const Headers& headers,
+                                  float (&scaled)[kTiles<Format, kTokens>][4]) {
+  int sums[2][kTiles<Format, kTokens>][4] = {};
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i) {
+    const Unit<Format> at(i);
+    IntegerRun runs[2][2];
+#pragma unroll
+    for (unsigned r = 0; r < 2; ++r) {
+      decode_unit<Format, kAlign>(rows[r], at.unit, NoBook{}, headers[r], runs[r]);
+    }
+#pragma unroll
+    for (unsigned run = 0; run < 2; ++run) {
+      const unsigned element = at.first() + run * Format::kSecond;
+      add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, group, i, run, element,
+                               sums[Format::kSecondFactor == 1 ? 0 : run]);
+    }
+  }
+#pragma unroll
+  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+#pragma unroll
+    for (unsigned e = 0; e < 4; ++e) {
+      float sum = static_cast<float>(sums[0][i][e]);
+      if constexpr (Format::kSecondFactor != 1) {
+        sum += static_cast<float>(sums[1][i][e]) * (1.0F / Format::kSecondFactor);
+      }
+      scaled[i][e] = sum * headers[e / 2].d;
+    }
+  }
+}
+
 // The 256 columns of a group; `rows` begin with it.
 template <class Format, int kAlign, unsigned kTokens, class Book>
 __device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2], unsigned group,
                           const Columns<Format, kTokens>& columns, const Book& book,
                           Sums<Format, kTokens>& sums) {
-  constexpr unsigned kUnits = Format::kElements / 16;
   float scaled[kTiles<Format, kTokens>][4] = {};
   using Header = decltype(block_header<Format, kAlign>(rows[0]));
-  Header headers[2];
-  if constexpr (kHasHeader<Format>) {
-#pragma unroll
-    for (unsigned r = 0; r < 2; ++r) headers[r] = block_header<Format, kAlign>(rows[r]);
-  }
-#pragma unroll
-  for (unsigned i = 0; i < 4; ++i) {
-    // Fours of units do not cross blocks of 256 elements: what follows from i is known here.
-    const unsigned in_group = kUnits == 16 ? 0 : (4 * i + quad()) / kUnits;
-    const int unit = static_cast<int>(4 * i + quad() - in_group * kUnits);
-    // Beyond the end of a row, digits are zero: any block will do.
-    const unsigned left = p.cols / Format::kElements - group * (kGroup / Format::kElements);
-    const unsigned block = in_group < left ? in_group : 0;
-    Run runs[2][2];
-#pragma unroll
-    for (unsigned r = 0; r < 2; ++r) {
-      decode_unit<Format, kAlign>(rows[r] + static_cast<int>(block) * Format::kBytes, unit, book,
-                                  headers[r], runs[r]);
-    }
-    const unsigned first =
-        in_group * Format::kElements + static_cast<unsigned>(Format::first(unit));
-#pragma unroll
-    for (unsigned run = 0; run < 2; ++run) {
-      const unsigned element = first + run * Format::kSecond;
-      add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, group, element, scaled);
-      if constexpr (kHasOffsets<Format>) {
-        add_offsets(p, runs[0][run], runs[1][run], group, element, sums);
-      }
-    }
+  const Header headers[2] = {block_header<Format, kAlign>(rows[0]),
+                             block_header<Format, kAlign>(rows[1])};
+  if constexpr (kHasIntegers<Format>) {
+    add_integer_units<Format, kAlign, kTokens>(rows, group, columns, headers, scaled);
+  } else {
+    add_units<Format, kAlign, kTokens>(p, rows, group, columns, book, headers, sums, scaled);
   }
   if constexpr (kHasMinima<Format>) {
     subtract_minima<Format, kTokens>(headers, columns, group, scaled);
   }
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    const float factor = __ldg(&columns.sums[i][group].factor);
+    const float factor = __ldg(&columns.records[i][group].factor);
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) {
       sums.columns[i][e] += scaled[i][e] * (factor * columns.powers[e % 2]);
@@ -334,61 +436,93 @@ struct Cursor {
   __device__ bool ended(const FewTokens& p) const { return tile * kRows >= p.rows; }
 };
 
-__device__ inline void copy_sixteen(std::uint32_t to, const std::uint8_t* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(from) : "memory");
-}
-
 // How far into sixteen bytes a place is.
 __device__ inline unsigned lead(const FewTokens& p, unsigned place) {
   return (static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(p.w)) + place) & 15U;
 }
 
-// A warp's copies to its stages.
+// What a row's copy is: sixteen bytes at a multiple of sixteen never leave a page, so what is
+// copied beyond its ends is there.
+template <class Format, int kAlign>
+struct RowCopy {
+  const std::uint8_t* from;
+  unsigned bytes;  // none for a row that is not there
+
+  __device__ RowCopy(const FewTokens& p, const Cursor<Format>& cursor, unsigned row) {
+    using S = Stage<Format, kAlign>;
+    const unsigned place = cursor.place + row * static_cast<unsigned>(p.row_bytes);
+    const unsigned before = kAlign >= 16 ? 0 : lead(p, place);
+    // What is left of the row, if that is less than a group.
+    const unsigned left = static_cast<unsigned>(p.row_bytes) - cursor.group * S::kBytes;
+    from = p.w + (place - before);
+    bytes = (before + (left < S::kBytes ? left : S::kBytes) + 15U) / 16 * 16;
+    if (cursor.tile * kRows + row >= p.rows) bytes = 0;
+  }
+};
+
+// A warp's copies to its stages. Those of an item have arrived after as many calls of wait() as
+// there were of ask() before and for it; all threads of the warp call them together.
 template <class Format, int kAlign>
 class Copies {
  public:
   using S = Stage<Format, kAlign>;
+  static constexpr unsigned kDepth = kStages<Format, kAlign>;
 
-  __device__ Copies(const FewTokens& p, const S* stages)
-      : stages_(static_cast<std::uint32_t>(__cvta_generic_to_shared(stages))) {
+#if __CUDA_ARCH__ >= 900
+  // By the copy engine, a row at a time: each of sixteen threads asks for one.
+  __device__ Copies(S* stages, std::uint64_t* barriers)
+      : stages_(address_of(stages)), barriers_(address_of(barriers)) {
+    if (lane() == 0) {
 #pragma unroll
-    for (unsigned i = 0; i < kEach; ++i) {
-      const unsigned chunk = 32 * i + lane();
-      row_[i] = chunk / S::kChunks;
-      from_[i] = row_[i] * static_cast<unsigned>(p.row_bytes) + chunk % S::kChunks * 16;
-      to_[i] = row_[i] * S::kStride + chunk % S::kChunks * 16;
+      for (unsigned i = 0; i < kDepth; ++i) hopper::init_barrier(barriers_ + 8 * i, kRows);
+      hopper::publish_barriers();
     }
+    __syncwarp();
   }
+  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
+    if (cursor.ended(p) || lane() >= kRows) return;
+    const RowCopy<Format, kAlign> copy(p, cursor, lane());
+    const std::uint32_t barrier = barriers_ + 8 * slot;
+    hopper::arrive_and_expect(barrier, copy.bytes);
+    if (copy.bytes == 0) return;
+    hopper::copy_bytes(stage(slot) + lane() * S::kStride, copy.from, copy.bytes, barrier);
+  }
+  __device__ void wait(unsigned slot, unsigned round) const {
+    hopper::wait(barriers_ + 8 * slot, round % 2);
+  }
+#else
+  // Sixteen bytes at a time; the copies of a call are a group, be there any or not.
+  __device__ Copies(S* stages, std::uint64_t* /*barriers*/) : stages_(address_of(stages)) {}
+  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
+    for (unsigned chunk = lane(); chunk < kRows * S::kChunks; chunk += 32) {
+      if (cursor.ended(p)) break;
+      const unsigned row = chunk / S::kChunks;
+      const unsigned at = chunk % S::kChunks * 16;
+      const RowCopy<Format, kAlign> copy(p, cursor, row);
+      if (at >= copy.bytes) continue;
+      asm volatile(
+          "cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(stage(slot) + row * S::kStride + at),
+          "l"(copy.from + at)
+          : "memory");
+    }
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+  }
+  __device__ void wait(unsigned /*slot*/, unsigned /*round*/) const {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(kDepth - 1) : "memory");
+    __syncwarp();
+  }
+#endif
 
   __device__ std::uint32_t stage(unsigned slot) const {
     return stages_ + slot * sizeof(S);
   }
 
-  // Asks for what is at the cursor; the copies are a group, be there any or not. Sixteen bytes at a
-  // multiple of sixteen never leave a page, so what is copied beyond a row's ends is there.
-  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
-    if (!cursor.ended(p)) {
-      // What is left of the row, if that is less than a group.
-      const unsigned left = static_cast<unsigned>(p.row_bytes) - cursor.group * S::kBytes;
-      const unsigned bytes = left < S::kBytes ? left : S::kBytes;
-      const unsigned rows = min(kRows, p.rows - cursor.tile * kRows);
-#pragma unroll
-      for (unsigned i = 0; i < kEach; ++i) {
-        const unsigned at = to_[i] - row_[i] * S::kStride;
-        const unsigned place = cursor.place + from_[i];
-        const unsigned before = kAlign >= 16 ? 0 : lead(p, place);
-        if (row_[i] < rows && at < before + bytes) {
-          copy_sixteen(stage(slot) + to_[i], p.w + place - before);
-        }
-      }
-    }
-    asm volatile("cp.async.commit_group;\n" ::: "memory");
-  }
-
  private:
-  static constexpr unsigned kEach = (kRows * S::kChunks + 31) / 32;
+  __device__ static std::uint32_t address_of(const void* shared) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  }
   std::uint32_t stages_;
-  unsigned row_[kEach], from_[kEach], to_[kEach];
+  [[maybe_unused]] std::uint32_t barriers_ = 0;
 };
 
 constexpr unsigned kBuffers = 2;
@@ -397,6 +531,7 @@ template <class Format, int kAlign, unsigned kTokens>
 struct SharedMemory {
   Stage<Format, kAlign> stages[kMostWarps][kStages<Format, kAlign>];
   Partial<Format, kTokens> partials[kBuffers][kMostWarps];  // of a tile, and of the next
+  std::uint64_t barriers[kMostWarps][kStages<Format, kAlign>];
 };
 
 // The warps of a block finish its tiles in turn; the others leave their sums and go on, until they
@@ -433,8 +568,8 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
   constexpr unsigned kDepth = kStages<Format, kAlign>;
   auto& stages = memory.stages[threadIdx.x / 32];
   const auto& book = shared_book<Format>();
-  const Columns<Format, kTokens> columns(p);
-  const Copies<Format, kAlign> copies(p, stages);
+  Columns<Format, kTokens> columns(p);
+  const Copies<Format, kAlign> copies(stages, memory.barriers[threadIdx.x / 32]);
   Cursor<Format> ahead(p);
 #pragma unroll
   for (unsigned i = 0; i + 1 < kDepth; ++i) {
@@ -443,12 +578,14 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
   }
   Sums<Format, kTokens> sums;
   unsigned slot = 0;
+  unsigned round = 0;
   unsigned count = 0;
   for (Cursor<Format> at(p); !at.ended(p);) {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(kDepth - 2) : "memory");
-    __syncwarp();  // also: all have read what the next copies overwrite
+    columns.expect(at.group);
+    __syncwarp();  // all have read what the next copies overwrite
     copies.ask(p, ahead, slot == 0 ? kDepth - 1 : slot - 1);
     ahead.advance(p);
+    copies.wait(slot, round);
     const auto row = [&](unsigned r) {
       const unsigned place = at.place + r * static_cast<unsigned>(p.row_bytes);
       return SharedBytes<kAlign>(copies.stage(slot) + r * Stage<Format, kAlign>::kStride +
@@ -456,7 +593,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
     };
     const SharedBytes<kAlign> rows[2] = {row(lane() / 4), row(lane() / 4 + 8)};
     add_group<Format, kAlign, kTokens>(p, rows, at.group, columns, book, sums);
-    slot = slot + 1 == kDepth ? 0 : slot + 1;
+    if (++slot == kDepth) slot = 0, ++round;
     const unsigned tile = at.tile;
     if (at.advance(p)) {
       end_tile(p, tile, count++, sums, memory.partials);

@@ -29,6 +29,14 @@ struct Run {
   float offset;  // of affine formats
 };
 
+// The same in integers, where a block has one factor and its groups have integer scales: elements
+// are d * scale * (code - kBias), with offsets -d_minimum * minimum. Codes of the second run are
+// kSecondFactor times as large.
+struct IntegerRun {
+  Codes codes;
+  int scale;
+};
+
 template <int kAlign>
 __device__ inline std::uint32_t load_word(const std::uint8_t* p) {
   if constexpr (kAlign >= 4) {
@@ -92,6 +100,28 @@ template <int kBias = 0>
 __device__ inline float byte_to_float(std::uint32_t word, unsigned index) {
   const float shifted = __uint_as_float(__byte_perm(word, 0x4B000000U, 0x7440U + index));
   return __fsub_rn(shifted, 8388608.0F + kBias);
+}
+
+__device__ inline int byte_of(std::uint32_t word, unsigned index) {
+  return static_cast<int>(__byte_perm(word, 0, 0x4440U + index));
+}
+// The upper bits of a selector, which __byte_perm leaves out, repeat a byte's sign.
+__device__ inline int signed_byte_of(std::uint32_t word, unsigned index) {
+  int byte;
+  asm("prmt.b32 %0, %1, 0, %2;\n" : "=r"(byte) : "r"(word), "r"(0x8880U + 0x1111U * index));
+  return byte;
+}
+
+// Code - kBias of four bytes, signed.
+template <int kBias>
+__device__ inline std::uint32_t signed_bytes(std::uint32_t codes) {
+  if constexpr (kBias == 0) return codes;  // below 128
+  constexpr std::uint32_t kUp = (128U - kBias) * 0x01010101U;
+  return (codes + kUp) ^ 0x80808080U;
+}
+template <int kBias>
+__device__ inline Codes signed_codes(Codes c) {
+  return {signed_bytes<kBias>(c.low), signed_bytes<kBias>(c.high)};
 }
 
 // Bits [shift, shift + width of mask) of every byte.
@@ -372,6 +402,12 @@ struct SixBitScales {
             halves.y};
   }
 
+  __device__ static void scales(const Header& header, int unit, IntegerRun (&runs)[2]) {
+    const unsigned byte = 2U * (static_cast<unsigned>(unit) >> 2 & 1U);
+    runs[0].scale = byte_of(header.scales[unit >> 3], byte);
+    runs[1].scale = byte_of(header.scales[unit >> 3], byte + 1);
+  }
+
   __device__ static void scales(const Header& header, int unit, Run (&runs)[2]) {
     const std::uint32_t scales = header.scales[unit >> 3];
     const std::uint32_t minima = header.minima[unit >> 3];
@@ -386,6 +422,15 @@ struct SixBitScales {
 
 struct Q4K : SixBitScales {
   static constexpr int kBytes = 144;
+  static constexpr int kSecondFactor = 16;
+  // Bytes without a sign: what is in the upper nibble stays there.
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, const Header& header, IntegerRun (&runs)[2]) {
+    const Codes q = load_codes<kAlign>(block + 16 + 8 * unit);
+    runs[0].codes = low_nibbles(q);
+    runs[1].codes = {q.low & 0xF0F0F0F0U, q.high & 0xF0F0F0F0U};
+    scales(header, unit, runs);
+  }
   template <int kAlign, class P>
   __device__ static void decode(P block, int unit, const Header& header, Run (&runs)[2]) {
     const Codes q = load_codes<kAlign>(block + 16 + 8 * unit);
@@ -397,8 +442,9 @@ struct Q4K : SixBitScales {
 
 struct Q5K : SixBitScales {
   static constexpr int kBytes = 176;
-  template <int kAlign, class P>
-  __device__ static void decode(P block, int unit, const Header& header, Run (&runs)[2]) {
+  static constexpr int kSecondFactor = 1;
+  template <int kAlign, class P, class AnyRun>
+  __device__ static void decode(P block, int unit, const Header& header, AnyRun (&runs)[2]) {
     const int shift = 2 * (unit >> 2);
     const Codes fifth = load_codes<kAlign>(block + 16 + 8 * (unit & 3));
     const Codes q = load_codes<kAlign>(block + 48 + 8 * unit);
@@ -419,21 +465,28 @@ struct Q6K {
   }
 
   struct Header {
-    std::uint32_t scales[4];  // of sixteen groups; biased by 128
+    std::uint32_t scales[4];  // of sixteen groups
     float d;
   };
 
   template <int kAlign, class P>
   __device__ static Header header(P block) {
-    constexpr std::uint32_t kSign = 0x80808080U;
     const Codes first = load_codes<kAlign>(block + 192);
     const Codes second = load_codes<kAlign>(block + 200);
-    return {{first.low ^ kSign, first.high ^ kSign, second.low ^ kSign, second.high ^ kSign},
-            load_half(block + 208)};
+    return {{first.low, first.high, second.low, second.high}, load_half(block + 208)};
   }
 
-  template <int kAlign, class P>
-  __device__ static void decode(P block, int unit, const Header& header, Run (&runs)[2]) {
+  __device__ static void scale(const Header& header, int word, unsigned byte, Run& run) {
+    const std::uint32_t biased = header.scales[word] ^ 0x80808080U;
+    run.scale = __fmul_rn(header.d, byte_to_float<128>(biased, byte));
+  }
+  __device__ static void scale(const Header& header, int word, unsigned byte, IntegerRun& run) {
+    run.scale = signed_byte_of(header.scales[word], byte);
+  }
+
+  static constexpr int kSecondFactor = 1;
+  template <int kAlign, class P, class AnyRun>
+  __device__ static void decode(P block, int unit, const Header& header, AnyRun (&runs)[2]) {
     const int half = unit >> 3;
     const int p = unit >> 2 & 1;
     const Codes q = load_codes<kAlign>(block + 8 * unit);
@@ -444,8 +497,7 @@ struct Q6K {
       const int r = p + 2 * run;
       runs[run].codes = join(nibbles, bits(upper, 2 * r, 0x03030303U), 4);
       const unsigned byte = 2U * static_cast<unsigned>(p) + (static_cast<unsigned>(unit) >> 1 & 1U);
-      runs[run].scale =
-          __fmul_rn(header.d, byte_to_float<128>(header.scales[2 * half + run], byte));
+      scale(header, 2 * half + run, byte, runs[run]);
     }
   }
 };

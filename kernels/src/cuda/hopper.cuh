@@ -69,6 +69,16 @@ __device__ inline void copy_panel(std::uint32_t to, const CUtensorMap& map, int 
       : "memory");
 }
 
+/// Copies bytes, a multiple of sixteen from and to multiples of sixteen, to shared memory.
+__device__ inline void copy_bytes(std::uint32_t to, const void* from, std::uint32_t bytes,
+                                  std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
 // Registers: of every thread of a warpgroup.
 
 template <int kRegisters>

@@ -44,6 +44,12 @@ constexpr bool kHasHeader = requires {
   typename Format::Header;
 };
 
+/// Whether it decodes to runs of integers, too.
+template <class Format>
+constexpr bool kHasIntegers = requires {
+  Format::kSecondFactor;
+};
+
 template <class Format, int kAlign, class P>
 __device__ auto block_header(const P& block) {
   if constexpr (kHasHeader<Format>) {
@@ -53,9 +59,9 @@ __device__ auto block_header(const P& block) {
   }
 }
 
-template <class Format, int kAlign, class P, class Book, class Header>
+template <class Format, int kAlign, class P, class Book, class Header, class AnyRun>
 __device__ void decode_unit(const P& block, int unit, const Book& book, const Header& header,
-                            Run (&runs)[2]) {
+                            AnyRun (&runs)[2]) {
   if constexpr (kHasHeader<Format>) {
     Format::template decode<kAlign>(block, unit, header, runs);
   } else if constexpr (kHasBook<Format>) {
