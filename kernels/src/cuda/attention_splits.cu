@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/attention_kernels.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/launch_early.cuh"
 #include "cuda/rounding.cuh"
 
 // Attention of a single token: it reads every key and value once, so what counts is that many
@@ -148,6 +149,7 @@ __device__ void add_values(const Split<Value>& s, const Heads& heads, int first,
 
 template <int kHeadDim, class Value>
 __global__ void __launch_bounds__(kThreads) attention_split(const Split<Value> s) {
+  begin_after_others();
   __shared__ __align__(16) float q[kGroup][kHeadDim];
   __shared__ float scores[kGroup][kKeys];
   const Heads heads = heads_of(s);
@@ -169,6 +171,7 @@ __global__ void __launch_bounds__(kThreads) attention_split(const Split<Value> s
 // out of one head: the ranges' sums, relative to the largest score of all.
 template <int kHeadDim, class Value>
 __global__ void __launch_bounds__(kHeadDim) join_splits(const Split<Value> s) {
+  begin_after_others();
   const int head = static_cast<int>(blockIdx.x);
   const int d = static_cast<int>(threadIdx.x);
   const float* partial =
@@ -192,8 +195,9 @@ template <int kHeadDim, class Value>
 void launch(const Split<Value>& s, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(s.splits),
                   static_cast<unsigned>(s.p.kv_heads * s.group_blocks));
-  attention_split<kHeadDim, Value><<<grid, kThreads, 0, stream>>>(s);
-  join_splits<kHeadDim, Value><<<static_cast<unsigned>(s.p.heads), kHeadDim, 0, stream>>>(s);
+  launch_early(attention_split<kHeadDim, Value>, {grid, kThreads, 0, stream}, s);
+  launch_early(join_splits<kHeadDim, Value>,
+               {static_cast<unsigned>(s.p.heads), kHeadDim, 0, stream}, s);
 }
 
 }  // namespace

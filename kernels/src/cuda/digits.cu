@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/digits.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/launch_early.cuh"
 #include "cuda/shapes.hpp"
 #include "kernels/cuda/activation.hpp"
 #include "kernels/cuda/digits.hpp"
@@ -10,10 +11,12 @@ namespace {
 
 constexpr unsigned kWarps = 4;
 
-struct Source {
+struct Split {
   const float* a;
   const float* b;
   std::size_t a_stride, b_stride;
+  DigitRecord* records;
+  unsigned cols;
 };
 
 struct Identity {
@@ -29,31 +32,37 @@ struct Swiglu {
 
 // A warp for each group: it has read all of it before it writes.
 template <class Function>
-__global__ void __launch_bounds__(32 * kWarps)
-    split(const Source from, DigitRecord* records, unsigned cols) {
+__global__ void __launch_bounds__(32 * kWarps) split(const Split p) {
+  begin_after_others();
   const unsigned lane = threadIdx.x % 32;
-  const unsigned groups = (cols + kGroup - 1) / kGroup;
+  const unsigned groups = (p.cols + kGroup - 1) / kGroup;
   const unsigned group = blockIdx.x * kWarps + threadIdx.x / 32;
   if (group >= groups) return;
-  const float* a = from.a + blockIdx.y * from.a_stride;
-  const float* b = from.b + blockIdx.y * from.b_stride;
+  const float* a = p.a + blockIdx.y * p.a_stride;
+  const float* b = p.b + blockIdx.y * p.b_stride;
   float v[8];
 #pragma unroll
   for (unsigned e = 0; e < 8; ++e) {
     const unsigned col = group * kGroup + 8 * lane + e;
-    const float second = Function::kTwo && col < cols ? b[col] : 0.0F;
-    v[e] = col < cols ? Function{}(a[col], second) : 0.0F;
+    const float second = Function::kTwo && col < p.cols ? b[col] : 0.0F;
+    v[e] = col < p.cols ? Function{}(a[col], second) : 0.0F;
   }
-  store_digits(v, records + std::size_t{blockIdx.y} * groups + group, lane);
+  store_digits(v, p.records + std::size_t{blockIdx.y} * groups + group, lane);
 }
 
 template <class Function>
-void run(const char* what, const Source& from, const DigitsView& out, cudaStream_t stream) {
+void run(const char* what, const ConstMatrixView& a, const ConstMatrixView& b,
+         const DigitsView& out, cudaStream_t stream) {
   if (out.rows * out.cols == 0) return;
-  const unsigned groups = blocks_for(out.cols, kGroup);
-  const dim3 grid(blocks_for(groups, kWarps), static_cast<unsigned>(out.rows));
-  split<Function><<<grid, 32 * kWarps, 0, stream>>>(from, reinterpret_cast<DigitRecord*>(out.data),
-                                                    static_cast<unsigned>(out.cols));
+  const Split p{a.data,
+                b.data,
+                a.stride,
+                b.stride,
+                reinterpret_cast<DigitRecord*>(out.data),
+                static_cast<unsigned>(out.cols)};
+  const dim3 grid(blocks_for(blocks_for(out.cols, kGroup), kWarps),
+                  static_cast<unsigned>(out.rows));
+  launch_early(split<Function>, {grid, 32 * kWarps, 0, stream}, p);
   check_launch(what, {out.rows, out.cols});
 }
 
@@ -61,14 +70,14 @@ void run(const char* what, const Source& from, const DigitsView& out, cudaStream
 
 void split_digits(const ConstMatrixView& x, const DigitsView& out, cudaStream_t stream) {
   require_shape("cuda split_digits: x", x, out.rows, out.cols);
-  run<Identity>("split_digits", {x.data, x.data, x.stride, x.stride}, out, stream);
+  run<Identity>("split_digits", x, x, out, stream);
 }
 
 void swiglu(const ConstMatrixView& gate, const ConstMatrixView& up, const DigitsView& out,
             cudaStream_t stream) {
   require_shape("cuda swiglu: gate", gate, out.rows, out.cols);
   require_shape("cuda swiglu: up", up, out.rows, out.cols);
-  run<Swiglu>("swiglu", {gate.data, up.data, gate.stride, up.stride}, out, stream);
+  run<Swiglu>("swiglu", gate, up, out, stream);
 }
 
 }  // namespace tensor_pager::kernels::cuda

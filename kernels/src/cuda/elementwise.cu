@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/launch.hpp"
+#include "cuda/launch_early.cuh"
 #include "cuda/rounding.cuh"
 #include "cuda/shapes.hpp"
 #include "kernels/cuda/activation.hpp"
@@ -88,6 +89,7 @@ struct Rotation {
 
 // One block per token; a warp's threads rotate neighbouring pairs.
 __global__ void __launch_bounds__(kThreads) rotate(const Rotation p) {
+  begin_after_others();
   for (std::size_t t = blockIdx.x; t < p.tokens; t += gridDim.x) {
     const float* cosines = p.table + t * 2 * p.pairs;
     float* row = p.x + t * p.stride;
@@ -144,6 +146,7 @@ __device__ void load_four(const float* from, float (&v)[4]) {
 
 // One block per token: a row is read as a whole before it is written, which may be where it was.
 __global__ void __launch_bounds__(kMostThreads) rotate_to_half(const RotationToHalf p) {
+  begin_after_others();
   const float* row = p.x + blockIdx.x * p.stride;
   const float* cosines = p.table + std::size_t{blockIdx.x} * 2 * p.pairs;
   float a[kHeld][4];
@@ -189,6 +192,7 @@ struct Rounding {
 };
 
 __global__ void __launch_bounds__(kThreads) round_to_half(const Rounding p) {
+  begin_after_others();
   const std::size_t col = std::size_t{blockIdx.x} * kThreads + threadIdx.x;
   if (col >= p.cols) return;
   for (std::size_t r = blockIdx.y; r < p.rows; r += gridDim.y) {
@@ -198,6 +202,7 @@ __global__ void __launch_bounds__(kThreads) round_to_half(const Rounding p) {
 
 // The same, four columns per thread.
 __global__ void __launch_bounds__(kThreads) round_to_half_four(const Rounding p) {
+  begin_after_others();
   const std::size_t col = (std::size_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (col >= p.cols) return;
   for (std::size_t r = blockIdx.y; r < p.rows; r += gridDim.y) {
@@ -246,7 +251,7 @@ void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
                    static_cast<unsigned>(x.cols / heads),
                    static_cast<unsigned>(table.pairs),
                    table.values + (first_position - table.first_position) * 2 * table.pairs};
-  rotate<<<grid_rows(x.rows), kThreads, 0, stream>>>(p);
+  launch_early(rotate, {grid_rows(x.rows), kThreads, 0, stream}, p);
   check_launch("rope", {x.rows, x.cols, heads});
 }
 
@@ -275,7 +280,7 @@ void rope_to_half(const ConstMatrixView& x, std::size_t heads, std::size_t first
                          table.values + (first_position - table.first_position) * 2 * table.pairs};
   // Two eights per thread where there are threads enough.
   const unsigned warps = std::clamp(blocks_for(p.eights, 64), 1U, kMostThreads / 32);
-  rotate_to_half<<<static_cast<unsigned>(x.rows), 32 * warps, 0, stream>>>(p);
+  launch_early(rotate_to_half, {static_cast<unsigned>(x.rows), 32 * warps, 0, stream}, p);
   check_launch("rope_to_half", {x.rows, x.cols, heads});
 }
 
@@ -289,10 +294,10 @@ void store_as_half(const ConstMatrixView& x, __half* out, std::size_t stride, cu
   const Rounding p{x.data, x.stride, out, stride, x.rows, x.cols};
   if (rows_of_float4(x) && stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(out) % 8 == 0) {
     const dim3 grid(blocks_for(x.cols, 4 * kThreads), grid_rows(x.rows));
-    round_to_half_four<<<grid, kThreads, 0, stream>>>(p);
+    launch_early(round_to_half_four, {grid, kThreads, 0, stream}, p);
   } else {
     const dim3 grid(blocks_for(x.cols, kThreads), grid_rows(x.rows));
-    round_to_half<<<grid, kThreads, 0, stream>>>(p);
+    launch_early(round_to_half, {grid, kThreads, 0, stream}, p);
   }
   check_launch("store_as_half", {x.rows, x.cols});
 }

@@ -12,20 +12,20 @@ namespace tensor_pager::kernels::cuda {
 namespace {
 
 // Unquantised weights, kVector of them at a time: in float32, with one token after the other. A
-// block's threads share the columns of kTogether rows, so that inputs are put together once for all
-// of them.
+// block's threads share the columns of kValueRows rows, so that inputs are put together once for
+// all of them.
 constexpr unsigned kValueThreads = 128;
-constexpr unsigned kTogether = 4;
+constexpr unsigned kValueRows = 4;
 
 __device__ const std::uint8_t* row_at(const FewTokens& p, unsigned row) {
   return p.w + (row < p.rows ? row : p.rows - 1) * p.row_bytes;
 }
 
 // Adds up the threads' sums in a fixed order and writes them. All threads take part.
-__device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[kTogether]) {
-  __shared__ float warps[kValueThreads / 32][kTogether];
+__device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[kValueRows]) {
+  __shared__ float warps[kValueThreads / 32][kValueRows];
 #pragma unroll
-  for (unsigned r = 0; r < kTogether; ++r) {
+  for (unsigned r = 0; r < kValueRows; ++r) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
       sums[r] += __shfl_xor_sync(0xFFFFFFFFU, sums[r], distance);
@@ -33,8 +33,8 @@ __device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32][r] = sums[r];
   }
   __syncthreads();
-  const unsigned row = blockIdx.x * kTogether + threadIdx.x;
-  if (threadIdx.x < kTogether && row < p.rows) {
+  const unsigned row = blockIdx.x * kValueRows + threadIdx.x;
+  if (threadIdx.x < kValueRows && row < p.rows) {
     float total = 0.0F;
 #pragma unroll
     for (unsigned i = 0; i < kValueThreads / 32; ++i) total += warps[i][threadIdx.x];
@@ -48,14 +48,15 @@ __device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[
 
 template <class T, unsigned kVector>
 __global__ void __launch_bounds__(kValueThreads) multiply_values(const FewTokens p) {
+  begin_after_others();
   struct alignas(kVector * sizeof(T) <= 16 ? kVector * sizeof(T) : 16) Vector {
     T v[kVector];
   };
-  const unsigned first_row = blockIdx.x * kTogether;
+  const unsigned first_row = blockIdx.x * kValueRows;
   const unsigned records = (p.cols + kGroup - 1) / kGroup;
   for (unsigned token = 0; token < p.tokens; ++token) {
     const auto* x = reinterpret_cast<const DigitRecord*>(p.x) + token * records;
-    float sums[kTogether] = {};
+    float sums[kValueRows] = {};
     for (unsigned i = threadIdx.x; i < p.cols / kVector; i += kValueThreads) {
       float inputs[kVector];
 #pragma unroll
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(kValueThreads) multiply_values(const FewTokens
         inputs[e] = digits_value(x[col / kGroup], col % kGroup);
       }
 #pragma unroll
-      for (unsigned r = 0; r < kTogether; ++r) {
+      for (unsigned r = 0; r < kValueRows; ++r) {
         const Vector weights = reinterpret_cast<const Vector*>(row_at(p, first_row + r))[i];
 #pragma unroll
         for (unsigned e = 0; e < kVector; ++e) sums[r] += to_float(weights.v[e]) * inputs[e];
@@ -76,11 +77,11 @@ __global__ void __launch_bounds__(kValueThreads) multiply_values(const FewTokens
 
 template <class T>
 void multiply_values(const FewTokens& p, cudaStream_t stream) {
-  const unsigned grid = blocks_for(p.rows, kTogether);
+  const unsigned grid = blocks_for(p.rows, kValueRows);
   if (p.cols % 8 == 0 && aligned(p.w, 16)) {
-    multiply_values<T, 8><<<grid, kValueThreads, 0, stream>>>(p);
+    launch_early(multiply_values<T, 8>, {grid, kValueThreads, 0, stream}, p);
   } else {
-    multiply_values<T, 1><<<grid, kValueThreads, 0, stream>>>(p);
+    launch_early(multiply_values<T, 1>, {grid, kValueThreads, 0, stream}, p);
   }
 }
 

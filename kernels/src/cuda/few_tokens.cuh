@@ -8,6 +8,7 @@
 #include "cuda/few_tokens.hpp"
 #include "cuda/hopper.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/launch_early.cuh"
 #include "cuda/units.cuh"
 #include "kernels/error.hpp"
 
@@ -396,11 +397,17 @@ __device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[
   }
 }
 
-// Sixteen rows of a group on their way through shared memory: as many bytes from one to the next as
-// lets eight rows be read together, four times eight bytes of each.
+template <class Format>
+constexpr unsigned kGroupBytes = kGroup / Format::kElements* Format::kBytes;
+// Groups that are copied together: a copy's cost hardly depends on its size.
+template <class Format>
+constexpr unsigned kTogether = kGroupBytes<Format> <= 176 ? 2 : 1;
+
+// Sixteen rows of some groups on their way through shared memory: as many bytes from one to the
+// next as lets eight rows be read together, four times eight bytes of each.
 template <class Format, int kAlign>
 struct Stage {
-  static constexpr unsigned kBytes = kGroup / Format::kElements * Format::kBytes;
+  static constexpr unsigned kBytes = kTogether<Format> * kGroupBytes<Format>;
   static constexpr unsigned kLead = kAlign >= 16 ? 0 : 16 - kAlign;  // before the first, at most
   static constexpr unsigned kChunks = (kLead + kBytes + 15) / 16;
   static constexpr unsigned kOver = 16 * kChunks % 128;
@@ -416,18 +423,18 @@ constexpr unsigned kStages = sizeof(Stage<Format, kAlign>) <= 3600 ? 3 : 2;
 // Places are offsets from the first weight: a matrix has less than 4 GiB (multiply_few).
 template <class Format>
 struct Cursor {
-  static constexpr unsigned kBytes = kGroup / Format::kElements * Format::kBytes;
+  static constexpr unsigned kGroups = kTogether<Format>;
   unsigned tile, group, place;
 
   __device__ explicit Cursor(const FewTokens& p) : tile(blockIdx.x) { begin(p); }
   __device__ void begin(const FewTokens& p) {
-    group = threadIdx.x / 32;
-    place = tile * kRows * static_cast<unsigned>(p.row_bytes) + group * kBytes;
+    group = threadIdx.x / 32 * kGroups;
+    place = tile * kRows * static_cast<unsigned>(p.row_bytes) + group * kGroupBytes<Format>;
   }
   /// True if a tile has ended.
   __device__ bool advance(const FewTokens& p) {
-    group += blockDim.x / 32;
-    place += blockDim.x / 32 * kBytes;
+    group += blockDim.x / 32 * kGroups;
+    place += blockDim.x / 32 * kGroups * kGroupBytes<Format>;
     if (group * kGroup < p.cols) return false;
     tile += gridDim.x;
     begin(p);
@@ -453,7 +460,7 @@ struct RowCopy {
     const unsigned place = cursor.place + row * static_cast<unsigned>(p.row_bytes);
     const unsigned before = kAlign >= 16 ? 0 : lead(p, place);
     // What is left of the row, if that is less than a group.
-    const unsigned left = static_cast<unsigned>(p.row_bytes) - cursor.group * S::kBytes;
+    const unsigned left = static_cast<unsigned>(p.row_bytes) - cursor.group * kGroupBytes<Format>;
     from = p.w + (place - before);
     bytes = (before + (left < S::kBytes ? left : S::kBytes) + 15U) / 16 * 16;
     if (cursor.tile * kRows + row >= p.rows) bytes = 0;
@@ -576,6 +583,8 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
     copies.ask(p, ahead, i);
     ahead.advance(p);
   }
+  // Weights were there before; inputs are what the kernel before leaves.
+  begin_after_others();
   Sums<Format, kTokens> sums;
   unsigned slot = 0;
   unsigned round = 0;
@@ -593,6 +602,12 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
     };
     const SharedBytes<kAlign> rows[2] = {row(lane() / 4), row(lane() / 4 + 8)};
     add_group<Format, kAlign, kTokens>(p, rows, at.group, columns, book, sums);
+    if (kTogether<Format> == 2 && (at.group + 1) * kGroup < p.cols) {
+      columns.expect(at.group + 1);
+      constexpr int kNext = kGroupBytes<Format>;
+      const SharedBytes<kAlign> next[2] = {rows[0] + kNext, rows[1] + kNext};
+      add_group<Format, kAlign, kTokens>(p, next, at.group + 1, columns, book, sums);
+    }
     if (++slot == kDepth) slot = 0, ++round;
     const unsigned tile = at.tile;
     if (at.advance(p)) {
@@ -615,9 +630,9 @@ void launch(const FewTokens& p, cudaStream_t stream) {
         "cudaFuncSetAttribute", {kShared});
   const unsigned tiles = blocks_for(p.rows, kRows);
   const unsigned most = p.multiprocessors * (kTokens == 1 ? kBlocksPerMultiprocessor : 1);
-  const unsigned threads = 32 * warps_for(blocks_for(p.cols, kGroup));
+  const unsigned threads = 32 * warps_for(blocks_for(p.cols, kGroup * kTogether<Format>));
   const unsigned grid = tiles < most ? tiles : most;
-  kernel<<<grid, threads, kShared, stream>>>(p);
+  launch_early(kernel, {grid, threads, kShared, stream}, p);
 }
 
 template <class Format, unsigned kTokens>

@@ -3,6 +3,7 @@
 
 #include "cuda/digits.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/launch_early.cuh"
 #include "cuda/operand_rows.hpp"
 #include "cuda/rounding.cuh"
 #include "cuda/shapes.hpp"
@@ -158,6 +159,7 @@ __global__ void __launch_bounds__(kMostThreads) norm_by_block_of_fours(const Nor
 
 // To digits, whose rows are few: a block for each. `out` is its records.
 __global__ void __launch_bounds__(kMostThreads) norm_to_digits(const Norm<DigitRecord> p) {
+  begin_after_others();
   const float* x = p.x + blockIdx.x * p.x_stride;
   float own = 0.0F;
   for (unsigned i = threadIdx.x; i < p.cols; i += blockDim.x) own += x[i] * x[i];
@@ -240,7 +242,7 @@ void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, cons
       x.data,  weight,    reinterpret_cast<DigitRecord*>(out.data), x.stride, 0, x.rows, cols, cols,
       epsilon, not_finite};
   const unsigned warps = std::clamp(blocks_for(cols, kGroup), 1U, kMostThreads / 32);
-  norm_to_digits<<<static_cast<unsigned>(x.rows), 32 * warps, 0, stream>>>(p);
+  launch_early(norm_to_digits, {static_cast<unsigned>(x.rows), 32 * warps, 0, stream}, p);
   check_launch("rms_norm", {x.rows, x.cols});
 }
 

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "cuda/launch.hpp"
+
+// Kernels that follow each other in a stream and are short: where the GPU can (from Hopper on), the
+// next one is put on the multiprocessors while the last one still runs, and waits there
+// ("programmatic dependent launch" in the CUDA programming guide).
+
+namespace tensor_pager::kernels::cuda {
+
+/// To be called by every thread of a kernel that is launched early, before it reads or writes
+/// anything that kernels before it write or read.
+__device__ inline void begin_after_others() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 threads;
+  std::size_t shared;
+  cudaStream_t stream;
+};
+
+inline bool can_launch_early() {
+  int device = 0;
+  int major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice", {});
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "cudaDeviceGetAttribute", {});
+  return major >= 9;
+}
+
+/// Launches a kernel that calls begin_after_others(). Whoever asks for the last error is told of
+/// one.
+template <class Argument>
+void launch_early(void (*kernel)(Argument), const LaunchShape& shape, const Argument& argument) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared;
+  config.stream = shape.stream;
+  config.attrs = &early;
+  config.numAttrs = can_launch_early() ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, argument);
+}
+
+}  // namespace tensor_pager::kernels::cuda
