@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <utility>
@@ -77,7 +78,7 @@ void ProgressBar::update(std::size_t done, std::size_t total) {
                      .share = share,
                      .rate = amount_ * progress / elapsed,
                      .unit = unit_,
-                     .left = std::chrono::seconds(static_cast<std::int64_t>(left + 0.5))},
+                     .left = std::chrono::seconds(std::llround(left))},
                     usable_columns());
   shown_ = true;
   fmt::print(stderr, "\r{}\x1b[K", line);

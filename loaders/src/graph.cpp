@@ -187,6 +187,7 @@ class Slicer {
 
 std::vector<ByteRange> merged(const std::vector<WeightSlice>& weights) {
   std::vector<ByteRange> ranges;
+  ranges.reserve(weights.size());
   for (const WeightSlice& weight : weights) ranges.push_back(weight.bytes);
   std::ranges::sort(ranges);
   std::vector<ByteRange> out;
