@@ -86,6 +86,7 @@ class Slicer {
   // How full to make each step, so that all are about equally large: a few rows left over for a
   // step of their own would be a transfer with nothing to hide behind.
   Bytes target_bytes(Bytes total, Bytes largest_unit, Bytes fixed) const {
+    if (largest_unit == Bytes{}) return max_;  // nothing to cut
     const Bytes capacity{max_ > fixed ? (max_ - fixed).count : 1};
     const Bytes usable = largest_unit * std::max<std::uint64_t>(capacity / largest_unit, 1);
     const std::uint64_t steps = (total + usable - Bytes{1}) / usable;
