@@ -231,7 +231,7 @@ class HandMadeModelTest : public testing::Test {
     GgufHeader header;
     for (const auto& [key, entry] : keys_.entries()) {
       std::visit(
-          [&](const auto& value) {
+          [&header, &key = key](const auto& value) {
             if constexpr (!std::is_same_v<std::decay_t<decltype(value)>, MetadataArray>) {
               header.add(key, value);
             }
