@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What pager_sim predicts, against what must be and against a pager that really copies.
-#include "prediction.hpp"
+#include "prediction/prediction.hpp"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 #include "pager/memory_store.hpp"
 #include "pager/pager.hpp"
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 namespace {
 
 constexpr Bytes kPage = KiB(4);
@@ -97,4 +97,4 @@ TEST(Prediction, TooSmallAnArenaIsRefused) {
 }
 
 }  // namespace
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction

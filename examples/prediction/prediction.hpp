@@ -8,7 +8,7 @@
 #include "pager/plan.hpp"
 #include "pager/types.hpp"
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 
 /// What a machine takes for what a pager commands. Seconds, bytes per second.
 struct MachineModel {
@@ -44,4 +44,4 @@ Prediction predict(const CoreOptions& core, const AccessPlan& plan,
                    const std::vector<double>& step_seconds, const MachineModel& machine,
                    std::uint32_t warm_up, std::uint32_t passes);
 
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "prediction.hpp"
+#include "prediction/prediction.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -8,7 +8,7 @@
 #include <utility>
 #include <variant>
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 namespace {
 
 /// The machine, and the host that drives it.
@@ -154,4 +154,4 @@ Prediction predict(const CoreOptions& core, const AccessPlan& plan,
   return difference(run.state(), before);
 }
 
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction
