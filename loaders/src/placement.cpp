@@ -8,6 +8,7 @@
 #include <functional>
 #include <limits>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 #include "pager/errors.hpp"
@@ -17,7 +18,7 @@ namespace tensor_pager::loaders {
 namespace {
 
 // So many assignments are tried at most: some milliseconds.
-constexpr std::uint64_t kMostCandidates = 1 << 14;
+constexpr std::uint64_t kMostCandidates = 1 << 12;
 
 /// Units that cost about the same: of those, it matters how many run on the CPU, and that they are
 /// spread over the pass.
@@ -85,7 +86,16 @@ void take_evenly(const SizeClass& c, std::size_t count, std::size_t phase,
   }
 }
 
-/// Looks at every candidate and remembers the best.
+/// An assignment by how many units of each class run on the CPU, and a prefetch depth.
+struct Candidate {
+  std::vector<std::size_t> counts{};
+  std::uint64_t depth = 0;
+  double from_asked = 0;  // bytes
+  double least_seconds = 0;
+  double bytes = 0;  // on the CPU
+};
+
+/// Finds the best of all candidates.
 class Search {
  public:
   Search(const PlacementModel& model, std::optional<double> cpu_share)
@@ -99,49 +109,70 @@ class Search {
     asked_ = std::clamp(*cpu_share, 0.0, 1.0) * movable;
   }
 
-  /// By unit; nothing if no candidate fits.
-  std::optional<std::vector<bool>> best() {
-    std::vector<bool> on_cpu(model_.units().size(), false);
-    try_counts(0, on_cpu);
-    return best_;
+  struct Found {
+    std::vector<bool> on_cpu{};  // by unit
+    std::uint64_t depth = 0;
+    PlacementPrediction predicted{};
+  };
+
+  /// Nothing if no candidate fits.
+  std::optional<Found> best() {
+    std::vector<std::size_t> counts(classes_.size());
+    collect(0, counts);
+    std::ranges::sort(candidates_, {}, [](const Candidate& c) {
+      return std::tuple(c.from_asked, c.least_seconds, c.bytes, c.depth);
+    });
+    std::optional<Found> best;
+    for (const Candidate& c : candidates_) {
+      if (c.from_asked > candidates_.front().from_asked) break;
+      if (best && c.least_seconds > best->predicted.seconds) break;  // and so are all others
+      const std::vector<bool> on_cpu = assignment(c.counts);
+      const PlacementPrediction p = model_.predict(on_cpu, c.depth);
+      const auto rank = [](const PlacementPrediction& q) { return std::pair(q.seconds, q.on_cpu); };
+      if (!best || rank(p) < rank(best->predicted)) best = Found{on_cpu, c.depth, p};
+    }
+    return best;
   }
   std::uint64_t least_frames() const { return least_frames_; }
 
  private:
-  void try_counts(std::size_t at, std::vector<bool>& on_cpu) {
-    if (at == classes_.size()) return consider(on_cpu);
-    const std::size_t n = classes_[at].units.size();
-    const std::size_t phase = n * (2 * at + 1) / (2 * classes_.size());
-    for (std::size_t count = 0; count <= n; ++count) {
-      take_evenly(classes_[at], count, std::min(phase, n - 1), on_cpu);
-      try_counts(at + 1, on_cpu);
-    }
+  void collect(std::size_t at, std::vector<std::size_t>& counts) {
+    if (at == classes_.size()) return add(counts);
+    for (counts[at] = 0; counts[at] <= classes_[at].units.size(); ++counts[at])
+      collect(at + 1, counts);
   }
 
-  void consider(const std::vector<bool>& on_cpu) {
+  std::vector<bool> assignment(const std::vector<std::size_t>& counts) const {
+    std::vector<bool> on_cpu(model_.units().size(), false);
+    for (std::size_t i = 0; i < classes_.size(); ++i) {
+      const std::size_t n = classes_[i].units.size();
+      take_evenly(classes_[i], counts[i], n * (2 * i + 1) / (2 * classes_.size()), on_cpu);
+    }
+    return on_cpu;
+  }
+
+  void add(const std::vector<std::size_t>& counts) {
+    const std::vector<bool> on_cpu = assignment(counts);
     const std::uint64_t frames = model_.largest_step(on_cpu);
     least_frames_ = std::min(least_frames_, frames);
     if (frames > model_.frames()) return;
-    const PlacementPrediction p = model_.predict(on_cpu);
-    const auto bytes = static_cast<double>(p.on_cpu.count);
-    const Rank rank{asked_ ? std::abs(bytes - *asked_) : 0, p.seconds, bytes};
-    if (best_ && !(rank < rank_)) return;
-    best_ = on_cpu;
-    rank_ = rank;
-  }
-
-  struct Rank {
-    double from_asked = 0;
-    double seconds = 0;
     double bytes = 0;
-    auto operator<=>(const Rank&) const = default;
-  };
+    for (std::size_t u = 0; u < on_cpu.size(); ++u) {
+      if (on_cpu[u]) bytes += model_.units()[u].cost.bytes;
+    }
+    for (const std::uint64_t depth : model_.depths(on_cpu)) {
+      candidates_.push_back({.counts = counts,
+                             .depth = depth,
+                             .from_asked = asked_ ? std::abs(bytes - *asked_) : 0,
+                             .least_seconds = model_.least_seconds(on_cpu, depth),
+                             .bytes = bytes});
+    }
+  }
 
   const PlacementModel& model_;
   std::vector<SizeClass> classes_;
   std::optional<double> asked_;  // bytes on the CPU
-  std::optional<std::vector<bool>> best_;
-  Rank rank_;
+  std::vector<Candidate> candidates_;
   std::uint64_t least_frames_ = std::numeric_limits<std::uint64_t>::max();
 };
 
@@ -164,17 +195,26 @@ Placement place(const Graph& graph, std::span<const TensorInfo> tensors,
   Search search(model, request.cpu_share);
   const auto best = search.best();
   if (!best) throw_too_small(request.arena, request.page * search.least_frames());
-  return {.places = model.places(*best), .predicted = model.predict(*best)};
+  return {.places = model.places(best->on_cpu),
+          .prefetch_depth = static_cast<std::uint32_t>(best->depth),
+          .predicted = best->predicted};
 }
 
-PlacementPrediction predict_places(const Graph& graph, std::span<const TensorInfo> tensors,
-                                   const Places& places, const PlacementRates& rates,
-                                   const PlacementRequest& request) {
+Placement predict_places(const Graph& graph, std::span<const TensorInfo> tensors,
+                         const Places& places, const PlacementRates& rates,
+                         const PlacementRequest& request) {
   const PlacementModel model(graph, tensors, rates, request);
   const std::vector<bool> on_cpu = model.units_of(places);
   const std::uint64_t frames = model.largest_step(on_cpu);
   if (frames > model.frames()) throw_too_small(request.arena, request.page * frames);
-  return model.predict(on_cpu);
+  Placement best{.places = places};
+  for (const std::uint64_t depth : model.depths(on_cpu)) {
+    const PlacementPrediction p = model.predict(on_cpu, depth);
+    if (best.predicted.seconds > 0 && p.seconds >= best.predicted.seconds) continue;
+    best.prefetch_depth = static_cast<std::uint32_t>(depth);
+    best.predicted = p;
+  }
+  return best;
 }
 
 std::vector<PlacedStep> schedule(const Graph& graph, std::uint32_t ubatches, const Places& places) {

@@ -21,22 +21,6 @@ void require(bool holds, const char* message) {
   if (!holds) throw std::invalid_argument(message);
 }
 
-// Rates that taking turns could beat are those of taking turns.
-void take_turns(SharedRate& link, SharedRate& cpu) {
-  link.together = std::clamp(link.together, 0.0, link.alone);
-  cpu.together = std::clamp(cpu.together, 0.0, cpu.alone);
-  if (cpu.alone <= 0) return;
-  const double share = link.together / link.alone + cpu.together / cpu.alone;
-  if (share >= 1) return;
-  if (share <= 0) {
-    link.together = link.alone / 2;
-    cpu.together = cpu.alone / 2;
-    return;
-  }
-  link.together /= share;
-  cpu.together /= share;
-}
-
 double limited(double amount, double rate) {
   return rate > 0 ? amount / rate : 0;
 }
@@ -57,18 +41,37 @@ std::vector<std::uint64_t> pages_read(const Step& step, Bytes page) {
   return pages;
 }
 
-// Core's choice: as many pages as frames, or else as many as frames that need not run ahead.
-std::uint64_t pages_kept(std::uint64_t pages, std::uint64_t frames, std::uint64_t largest_step) {
-  constexpr std::uint64_t kLeastDepth = 4;
-  if (pages <= frames) return pages;
-  const std::uint64_t depth =
-      std::min(std::max(kLeastDepth, 2 * largest_step), frames - largest_step);
-  return depth > largest_step ? frames - depth : 0;
+constexpr std::uint64_t kLeastDepth = 4;  // Core's
+
+StepCost cost_of(const Step& step, std::span<const TensorInfo> tensors, const PlacementRates& rates,
+                 std::uint32_t batch) {
+  StepCost cost;
+  for (const WeightSlice& slice : step.weights) {
+    const TensorInfo& tensor = tensors[slice.tensor];
+    const auto bytes = static_cast<double>(slice.bytes.size.count);
+    const double operations = is_vector(tensor) ? 0
+                                                : 2.0 * static_cast<double>(tensor.ne[0]) *
+                                                      static_cast<double>(slice.rows) * batch;
+    const auto kernel = rates.cpu_kernels.find(tensor.type);
+    const CpuKernelRate limits =
+        kernel == rates.cpu_kernels.end() ? CpuKernelRate{} : kernel->second;
+    const double kernel_seconds =
+        std::max(limited(bytes, limits.weights), limited(operations, limits.arithmetic));
+    const double memory = limited(bytes, rates.cpu.together);
+    cost.bytes += bytes;
+    cost.gpu +=
+        std::max(limited(bytes, rates.gpu_memory), limited(operations, rates.gpu_arithmetic));
+    cost.cpu_alone += std::max(limited(bytes, rates.cpu.alone), kernel_seconds);
+    cost.cpu_beside += std::max(memory, kernel_seconds);
+    cost.cpu_memory += memory;
+  }
+  cost.gpu += rates.gpu_step;
+  return cost;
 }
 
 }  // namespace
 
-PlacedCost& PlacedCost::operator+=(const PlacedCost& other) {
+StepCost& StepCost::operator+=(const StepCost& other) {
   bytes += other.bytes;
   gpu += other.gpu;
   cpu_alone += other.cpu_alone;
@@ -77,22 +80,52 @@ PlacedCost& PlacedCost::operator+=(const PlacedCost& other) {
   return *this;
 }
 
+std::vector<StepCost> step_costs(const Graph& graph, std::span<const TensorInfo> tensors,
+                                 const PlacementRates& rates, std::uint32_t batch) {
+  std::vector<StepCost> costs;
+  for (const Step& step : graph.steps) costs.push_back(cost_of(step, tensors, rates, batch));
+  return costs;
+}
+
+double handover_seconds(const Graph& graph, const PlacementRates& rates, std::uint32_t batch) {
+  const double activations = 2.0 * sizeof(float) * graph.config.embedding_length * batch;
+  return rates.handover + activations / rates.link.alone;
+}
+
+PlacementRates taking_turns(PlacementRates rates) {
+  SharedRate& link = rates.link;
+  SharedRate& cpu = rates.cpu;
+  link.together = std::clamp(link.together, 0.0, link.alone);
+  cpu.together = std::clamp(cpu.together, 0.0, cpu.alone);
+  if (cpu.alone <= 0 || link.alone <= 0) return rates;
+  const double share = link.together / link.alone + cpu.together / cpu.alone;
+  if (share <= 0) {
+    link.together = link.alone / 2;
+    cpu.together = cpu.alone / 2;
+  } else if (share < 1) {
+    link.together /= share;
+    cpu.together /= share;
+  }
+  return rates;
+}
+
 PlacementModel::PlacementModel(const Graph& graph, std::span<const TensorInfo> tensors,
                                const PlacementRates& rates, const PlacementRequest& request)
-    : graph_(graph), rates_(rates), request_(request) {
+    : graph_(graph), rates_(taking_turns(rates)), request_(request) {
   require(rates.link.alone > 0, "placement needs the rate of the link");
   require(rates.gpu_memory > 0, "placement needs the rate of the GPU's memory");
   require(request.page.count > 0, "placement needs the size of a page");
-  take_turns(rates_.link, rates_.cpu);
   frames_ = request.arena / request.page;
   add_steps(tensors);
   count_pages();
 }
 
 void PlacementModel::add_steps(std::span<const TensorInfo> tensors) {
+  costs_ = step_costs(graph_, tensors, rates_, request_.batch);
+  unit_of_.assign(graph_.steps.size(), kAlways);
   for (std::uint32_t i = 0; i < graph_.steps.size(); ++i) {
     const Step& step = graph_.steps[i];
-    const PlacedCost cost = cost_of(step, tensors);
+    const StepCost& cost = costs_[i];
     everything_ += cost;
     if (!can_move(step.op)) {
       always_gpu_ += cost;
@@ -101,6 +134,7 @@ void PlacementModel::add_steps(std::span<const TensorInfo> tensors) {
     if (units_.empty() || units_.back().layer != step.layer)
       units_.push_back({.layer = step.layer});
     PlacementUnit& unit = units_.back();
+    unit_of_[i] = static_cast<std::uint32_t>(units_.size() - 1);
     unit.steps.push_back(i);
     unit.cost += cost;
     unit.has_kernels = unit.has_kernels && has_kernels(step, tensors);
@@ -119,41 +153,12 @@ bool PlacementModel::has_kernels(const Step& step, std::span<const TensorInfo> t
   });
 }
 
-PlacedCost PlacementModel::cost_of(const Step& step, std::span<const TensorInfo> tensors) const {
-  PlacedCost cost;
-  for (const WeightSlice& slice : step.weights) {
-    const TensorInfo& tensor = tensors[slice.tensor];
-    const auto bytes = static_cast<double>(slice.bytes.size.count);
-    const double operations = is_vector(tensor)
-                                  ? 0
-                                  : 2.0 * static_cast<double>(tensor.ne[0]) *
-                                        static_cast<double>(slice.rows) * request_.batch;
-    const auto kernel = rates_.cpu_kernels.find(tensor.type);
-    const CpuKernelRate limits =
-        kernel == rates_.cpu_kernels.end() ? CpuKernelRate{} : kernel->second;
-    const double kernel_seconds =
-        std::max(limited(bytes, limits.weights), limited(operations, limits.arithmetic));
-    const double memory = limited(bytes, rates_.cpu.together);
-    cost.bytes += bytes;
-    cost.gpu += std::max(bytes / rates_.gpu_memory, limited(operations, rates_.gpu_arithmetic));
-    cost.cpu_alone += std::max(limited(bytes, rates_.cpu.alone), kernel_seconds);
-    cost.cpu_beside += std::max(memory, kernel_seconds);
-    cost.cpu_memory += memory;
-  }
-  cost.gpu += rates_.gpu_step;
-  return cost;
-}
-
 // A page is read by whatever has a byte in it: neighbours share the one at their border.
 void PlacementModel::count_pages() {
   std::map<std::uint64_t, std::set<std::uint32_t>> readers;
-  std::vector<std::uint32_t> unit_of(graph_.steps.size(), kAlways);
-  for (std::uint32_t u = 0; u < units_.size(); ++u) {
-    for (const std::uint32_t step : units_[u].steps) unit_of[step] = u;
-  }
   for (std::uint32_t i = 0; i < graph_.steps.size(); ++i) {
     const std::vector<std::uint64_t> pages = pages_read(graph_.steps[i], request_.page);
-    const std::uint32_t unit = unit_of[i];
+    const std::uint32_t unit = unit_of_[i];
     std::uint64_t& largest = unit == kAlways ? always_gpu_largest_ : units_[unit].largest_step;
     largest = std::max<std::uint64_t>(largest, pages.size());
     for (const std::uint64_t page : pages) readers[page].insert(unit);
@@ -197,40 +202,133 @@ double PlacementModel::bound() const {
                   everything_.bytes / std::max(rates_.gpu_memory, rates_.cpu.alone));
 }
 
-PlacementPrediction PlacementModel::predict(const std::vector<bool>& on_cpu) const {
-  PlacedCost gpu = always_gpu_;
-  PlacedCost cpu;
+// Multiples of what the pager would take, so that they do not depend on the arena: more of it
+// then offers the same choices and others.
+std::vector<std::uint64_t> PlacementModel::depths(const std::vector<bool>& on_cpu) const {
+  const std::uint64_t step = largest_step(on_cpu);
+  const std::uint64_t most = frames_ - step;
+  if (request_.prefetch_depth) return {std::min<std::uint64_t>(*request_.prefetch_depth, most)};
+  const std::uint64_t usual = std::max(kLeastDepth, 2 * step);
+  std::vector<std::uint64_t> depths;
+  for (const std::uint64_t halves : {2, 3, 4, 5, 6, 8, 10, 12, 16}) {
+    const std::uint64_t depth = std::min(usual * halves / 2, most);
+    if (depths.empty() || depths.back() < depth) depths.push_back(depth);
+  }
+  return depths;
+}
+
+PlacementModel::Sums PlacementModel::sums(const std::vector<bool>& on_cpu,
+                                          std::uint64_t depth) const {
+  Sums sums{.gpu = always_gpu_};
   double units = 0;
   for (std::size_t u = 0; u < units_.size(); ++u) {
-    (on_cpu[u] ? cpu : gpu) += units_[u].cost;
+    (on_cpu[u] ? sums.cpu : sums.gpu) += units_[u].cost;
     units += on_cpu[u] ? 1 : 0;
   }
+  sums.handover = units * handover_seconds(graph_, rates_, request_.batch);
   const std::uint64_t pages = gpu_pages(on_cpu);
-  const std::uint64_t kept = pages_kept(pages, frames_, largest_step(on_cpu));
-  PlacementPrediction p;
-  p.resident = request_.page * kept;
-  p.streamed = request_.page * (pages - kept);
-  p.on_cpu = {static_cast<std::uint64_t>(cpu.bytes)};
-  p.bound = bound();
-  p.gpu = gpu.gpu;
-  const double activations = 2.0 * sizeof(float) * graph_.config.embedding_length * request_.batch;
-  p.handover = units * (rates_.handover + activations / rates_.link.alone);
-
-  const double la = rates_.link.alone;
-  const double copied = static_cast<double>(p.streamed.count);
-  const double slowed = la - rates_.link.together;
-  const double beside_cpu = la * cpu.cpu_beside - slowed * cpu.cpu_memory;
-  const double beside_rest = la * (p.gpu + p.handover);
-  p.link = copied / la;
-  p.link_bound = copied > beside_rest + beside_cpu;
-  if (p.link_bound) {
-    p.cpu = cpu.cpu_beside;
-    p.seconds = p.link + slowed / la * cpu.cpu_memory;
-    return p;
+  if (pages <= frames_) {
+    sums.kept = pages;
+  } else if (depth > largest_step(on_cpu)) {
+    sums.kept = frames_ - depth;
   }
-  const double overlap = copied > beside_rest ? (copied - beside_rest) / beside_cpu : 0;
-  p.cpu = overlap * cpu.cpu_beside + (1 - overlap) * cpu.cpu_alone;
-  p.seconds = p.gpu + p.handover + p.cpu;
+  sums.streamed = pages - sums.kept;
+  sums.copied = static_cast<double>(request_.page.count) * static_cast<double>(sums.streamed);
+  return sums;
+}
+
+// With G, H the seconds of GPU and handovers, L the bytes copied, D the seconds for which the CPU
+// reads memory, Ct and Ca its seconds with and without copies beside it, la and lt the link's
+// rates: either the link never rests, L = la (T - D) + lt D, or the part
+// x = (L - la (G + H)) / (la Ct - (la - lt) D) of the CPU's work has copies beside it.
+double PlacementModel::least_seconds(const std::vector<bool>& on_cpu, std::uint64_t depth) const {
+  const Sums s = sums(on_cpu, depth);
+  const double la = rates_.link.alone;
+  const double slowed = la - rates_.link.together;
+  const double rest = s.gpu.gpu + s.handover;
+  const double beside_cpu = la * s.cpu.cpu_beside - slowed * s.cpu.cpu_memory;
+  if (s.copied > la * rest + beside_cpu) return (s.copied + slowed * s.cpu.cpu_memory) / la;
+  const double x = s.copied > la * rest ? (s.copied - la * rest) / beside_cpu : 0;
+  return rest + x * s.cpu.cpu_beside + (1 - x) * s.cpu.cpu_alone;
+}
+
+// A pass, with copies as a fluid that runs ahead of the steps that need it.
+struct PlacementModel::Flow {
+  double link = 0;    // bytes per second
+  double window = 0;  // bytes that copies may run ahead by
+  double lead = 0;    // bytes copied ahead
+  double cpu = 0;
+  double stalled = 0;
+
+  // What a step uses is not ahead any more.
+  void use(double bytes) {
+    stalled += std::max(bytes - lead, 0.0) / link;
+    lead = std::max(lead - bytes, 0.0);
+  }
+  void copy_for(double seconds) { lead = std::min(window, lead + link * seconds); }
+  void compute_on_cpu(const StepCost& cost, double slowed) {
+    const double rate =
+        link - (cost.cpu_beside > 0 ? slowed * cost.cpu_memory / cost.cpu_beside : 0);
+    const double room = std::max(window - lead, 0.0);
+    const double beside = std::min(1.0, room / (rate * cost.cpu_beside));
+    lead += beside * rate * cost.cpu_beside;
+    cpu += beside * cost.cpu_beside + (1 - beside) * cost.cpu_alone;
+  }
+};
+
+// A pass changes how far copies are ahead by a shift and limits. So passes settle either at what
+// one that begins with copies as far ahead as they may be ends with, or, if each falls back
+// further, at what one that begins with none ends with.
+PlacementModel::Flow PlacementModel::settled_flow(const std::vector<bool>& on_cpu, const Sums& sums,
+                                                  std::uint64_t depth) const {
+  const std::uint64_t ahead = depth - std::min(depth, largest_step(on_cpu));
+  const double window = static_cast<double>(request_.page.count) * static_cast<double>(ahead);
+  Flow begin{.link = rates_.link.alone, .window = window, .lead = window};
+  Flow flow = after_pass(on_cpu, sums, begin);
+  const double first = flow.lead;
+  flow = after_pass(on_cpu, sums, flow);
+  if (flow.lead >= first * (1 - 1e-9)) return flow;
+  begin.lead = 0;
+  return after_pass(on_cpu, sums, after_pass(on_cpu, sums, begin));
+}
+
+PlacementModel::Flow PlacementModel::after_pass(const std::vector<bool>& on_cpu, const Sums& sums,
+                                                Flow flow) const {
+  const double handover = handover_seconds(graph_, rates_, request_.batch);
+  const double needed = sums.copied / sums.gpu.bytes;
+  const double slowed = rates_.link.alone - rates_.link.together;
+  flow.cpu = flow.stalled = 0;
+  for (std::uint32_t i = 0; i < costs_.size(); ++i) {
+    const std::uint32_t unit = unit_of_[i];
+    if (unit != kAlways && on_cpu[unit]) {
+      if (units_[unit].steps.front() == i) flow.copy_for(handover);
+      flow.compute_on_cpu(costs_[i], slowed);
+    } else {
+      flow.use(needed * costs_[i].bytes);
+      flow.copy_for(costs_[i].gpu);
+    }
+  }
+  return flow;
+}
+
+PlacementPrediction PlacementModel::predict(const std::vector<bool>& on_cpu,
+                                            std::uint64_t depth) const {
+  const Sums s = sums(on_cpu, depth);
+  PlacementPrediction p;
+  p.resident = request_.page * s.kept;
+  p.streamed = request_.page * s.streamed;
+  p.on_cpu = {static_cast<std::uint64_t>(s.cpu.bytes)};
+  p.bound = bound();
+  p.gpu = s.gpu.gpu;
+  p.handover = s.handover;
+  p.link = s.copied / rates_.link.alone;
+  p.cpu = s.cpu.cpu_alone;
+  if (s.streamed > 0) {
+    const Flow f = settled_flow(on_cpu, s, depth);
+    p.cpu = f.cpu;
+    p.stalled = f.stalled;
+  }
+  p.seconds = p.gpu + p.handover + p.cpu + p.stalled;
   return p;
 }
 

@@ -10,22 +10,11 @@
 
 namespace tensor_pager::loaders {
 
-/// What computing something takes, if it is on one side or the other.
-struct PlacedCost {
-  double bytes = 0;       ///< of weights
-  double gpu = 0;         ///< seconds
-  double cpu_alone = 0;   ///< seconds, nothing else reading host memory
-  double cpu_beside = 0;  ///< seconds, copies running
-  double cpu_memory = 0;  ///< of cpu_beside, what reading takes, if arithmetic took nothing
-
-  PlacedCost& operator+=(const PlacedCost& other);
-};
-
 /// The steps of a layer's feed-forward part, which are placed together.
 struct PlacementUnit {
   std::uint32_t layer = 0;
   std::vector<std::uint32_t> steps{};
-  PlacedCost cost{};
+  StepCost cost{};
   std::map<TensorType, std::uint64_t> matrices{};  ///< bytes by type
   bool has_kernels = true;                         ///< whether the CPU can compute it
   std::uint64_t own_pages = 0;                     ///< that only this unit reads
@@ -45,8 +34,13 @@ class PlacementModel {
   /// Pages of the largest step that is left to the GPU. `on_cpu` is by unit.
   std::uint64_t largest_step(const std::vector<bool>& on_cpu) const;
   std::uint64_t frames() const { return frames_; }
-  /// The largest step fits the arena.
-  PlacementPrediction predict(const std::vector<bool>& on_cpu) const;
+  /// Prefetch depths that are worth a try, in frames, the pager's own first. The largest step fits
+  /// the arena.
+  std::vector<std::uint64_t> depths(const std::vector<bool>& on_cpu) const;
+  /// No prediction for the same units and frames is less: copies and the CPU overlap as if there
+  /// were room for any number of pages ahead. Seconds.
+  double least_seconds(const std::vector<bool>& on_cpu, std::uint64_t depth) const;
+  PlacementPrediction predict(const std::vector<bool>& on_cpu, std::uint64_t depth) const;
 
   Places places(const std::vector<bool>& on_cpu) const;
   /// By unit. Throws std::invalid_argument if units cannot be placed so.
@@ -55,8 +49,21 @@ class PlacementModel {
  private:
   void add_steps(std::span<const TensorInfo> tensors);
   void count_pages();
-  PlacedCost cost_of(const Step& step, std::span<const TensorInfo> tensors) const;
   bool has_kernels(const Step& step, std::span<const TensorInfo> tensors) const;
+  /// What an assignment adds up to.
+  struct Sums {
+    StepCost gpu{};
+    StepCost cpu{};
+    double handover = 0;
+    std::uint64_t kept = 0;      // pages
+    std::uint64_t streamed = 0;  // pages
+    double copied = 0;           // bytes
+  };
+  struct Flow;
+
+  Sums sums(const std::vector<bool>& on_cpu, std::uint64_t depth) const;
+  Flow settled_flow(const std::vector<bool>& on_cpu, const Sums& sums, std::uint64_t depth) const;
+  Flow after_pass(const std::vector<bool>& on_cpu, const Sums& sums, Flow flow) const;
   std::uint64_t gpu_pages(const std::vector<bool>& on_cpu) const;
   double bound() const;
 
@@ -64,9 +71,11 @@ class PlacementModel {
   PlacementRates rates_;
   PlacementRequest request_;
   std::uint64_t frames_ = 0;
+  std::vector<StepCost> costs_;           // by step
+  std::vector<std::uint32_t> unit_of_{};  // by step
   std::vector<PlacementUnit> units_;
-  PlacedCost everything_;
-  PlacedCost always_gpu_;
+  StepCost everything_;
+  StepCost always_gpu_;
   std::uint64_t always_gpu_pages_ = 0;
   std::uint64_t always_gpu_largest_ = 0;
   std::vector<std::vector<std::uint32_t>> shared_pages_;  // the units that read each, two or more

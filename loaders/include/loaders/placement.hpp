@@ -56,6 +56,32 @@ struct PlacementRates {
   double handover = 0;
 };
 
+/// What computing something takes, on one side or the other. Seconds.
+struct StepCost {
+  double bytes = 0;  ///< of weights
+  double gpu = 0;
+  double cpu_alone = 0;   ///< nothing else reads host memory
+  double cpu_beside = 0;  ///< copies run, too
+  double cpu_memory = 0;  ///< of cpu_beside, what reading takes, if arithmetic took nothing
+
+  TENSOR_PAGER_EXPORT StepCost& operator+=(const StepCost& other);
+};
+
+/// By step of the graph, for a pass of `batch` tokens. On the CPU, every weight takes the longest
+/// of: its bytes at the memory's rate, its bytes and its operations at its kernel's.
+TENSOR_PAGER_EXPORT std::vector<StepCost> step_costs(const Graph& graph,
+                                                     std::span<const TensorInfo> tensors,
+                                                     const PlacementRates& rates,
+                                                     std::uint32_t batch);
+
+/// Seconds that a unit on the CPU takes beside its work: PlacementRates::handover, and activations
+/// of `batch` tokens, float32, both ways over the link.
+TENSOR_PAGER_EXPORT double handover_seconds(const Graph& graph, const PlacementRates& rates,
+                                            std::uint32_t batch);
+
+/// The same rates, where those together are worse than taking turns would be raised to that.
+TENSOR_PAGER_EXPORT PlacementRates taking_turns(PlacementRates rates);
+
 /// What is to be placed, and what is settled already.
 struct PlacementRequest {
   Bytes arena{};  ///< the pager's frames during the pass
@@ -65,20 +91,22 @@ struct PlacementRequest {
   /// the CPU can compute which it shall compute: 0 streams everything, 1 leaves nothing to stream
   /// that need not be.
   std::optional<double> cpu_share{};
+  /// The pager's, if it is settled already; nothing: is chosen.
+  std::optional<std::uint32_t> prefetch_depth{};
 };
 
-/// What a pass takes, once what stays in the arena from one pass to the next is settled. The parts
-/// overlap: `link` works beside the others, which come one after another.
+/// What a pass takes, once what stays in the arena from one pass to the next is settled.
 struct PlacementPrediction {
+  /// cpu + gpu + handover + stalled: one after another. Copies run beside all of them.
   double seconds = 0;
-  double link = 0;          ///< copying, where nothing else reads host memory
-  double cpu = 0;           ///< products of CPU units, as slow as copies beside them make them
-  double gpu = 0;           ///< steps of the GPU
-  double handover = 0;      ///< of activations to CPU units and back
-  bool link_bound = false;  ///< whether the copies never rest
-  Bytes resident;           ///< pages that stay in the arena
-  Bytes streamed;           ///< pages that are copied in each pass
-  Bytes on_cpu;             ///< weights of CPU units
+  double cpu = 0;       ///< products of CPU units, as slow as copies beside them make them
+  double gpu = 0;       ///< steps of the GPU
+  double handover = 0;  ///< of activations to CPU units and back
+  double stalled = 0;   ///< the GPU waits for pages
+  double link = 0;      ///< what the copies would take alone
+  Bytes resident;       ///< pages that stay in the arena
+  Bytes streamed;       ///< pages that are copied in each pass
+  Bytes on_cpu;         ///< weights of CPU units
   /// What no placement can beat: what the arena does not hold, moved by link and CPU at once, or
   /// all weights, read by whichever of GPU and CPU reads faster.
   double bound = 0;
@@ -86,8 +114,11 @@ struct PlacementPrediction {
 
 /// The places of a graph's steps, and what is predicted of them.
 struct Placement {
-  Places places;
-  PlacementPrediction predicted;
+  Places places{};
+  /// Frames that copies may run ahead by (PolicyOptions::prefetch_depth): while the CPU computes, the
+  /// link copies what the next units on the GPU need, and that has to lie somewhere.
+  std::uint32_t prefetch_depth = 0;
+  PlacementPrediction predicted{};
 };
 
 /// Places the steps of a pass that is repeated, as generation does. Units are placed as a whole:
@@ -96,9 +127,9 @@ struct Placement {
 /// each size from the GPU, the one that takes them evenly from all layers stands for all, so that
 /// copies that run ahead find a CPU unit to hide behind everywhere in the pass.
 ///
-/// Of these it returns the one with the least predicted time; of equally fast ones, the one with
-/// the fewest bytes on the CPU. With the same graph, page and batch, more arena, a faster link and
-/// a faster CPU never predict a longer time.
+/// Of these, with each of some prefetch depths, it returns the one with the least predicted time;
+/// of equally fast ones, the one with the fewest bytes on the CPU. With the same graph, page and
+/// batch, more arena, a faster link and a faster CPU never predict a longer time.
 ///
 /// A pure function. `tensors` are GgufModel::tensors(). Throws std::invalid_argument for rates of
 /// link and GPU that are not positive, or a page of no bytes, and BudgetError if no assignment's
@@ -106,27 +137,23 @@ struct Placement {
 TENSOR_PAGER_EXPORT Placement place(const Graph& graph, std::span<const TensorInfo> tensors,
                                     const PlacementRates& rates, const PlacementRequest& request);
 
-/// What is predicted of given places; PlacementRequest::cpu_share is not looked at.
+/// What is predicted of given places, with the best prefetch depth unless the request has one;
+/// PlacementRequest::cpu_share is not looked at.
 ///
-/// A token takes its steps one after another, G seconds on the GPU, H in handovers and the rest on
-/// the CPU, and the link copies beside all of them. The pager keeps all pages of the GPU's steps if
-/// they fit, and else as many as there are frames beside those that run ahead (two of the largest
-/// steps, Core), so L bytes are copied a pass. Of the CPU's products, D seconds read memory at
-/// cpu.together, and only then do copies run at link.together. So with la = link.alone,
-/// lt = link.together, and Ct and Ca the CPU's seconds with and without copies beside it,
+/// A token takes its steps one after another, and the link copies beside them. The pager keeps all
+/// pages of the GPU's steps if they fit, and else as many as there are frames beside those that
+/// copies run ahead in, spread over the pass (Core). So each GPU step needs the same share of its
+/// bytes to have been copied, and copies stand still when they are a prefetch depth, less a page,
+/// ahead of the last step that has ended. They run at link.alone, and at link.together while the
+/// CPU reads memory; the CPU reads at cpu.together until they stand still. Rates together are taken
+/// to be no worse than taking turns (taking_turns).
 ///
-///     L > la (G + H) + la Ct - (la - lt) D:   L / la + (1 - lt / la) D, the link never rests
-///     else, with x = (L - la (G + H)) / (la Ct - (la - lt) D), at least 0:
-///                                             G + H + x Ct + (1 - x) Ca
-///
-/// Rates together that are worse than taking turns would be are raised to that. Throws like place,
-/// and std::invalid_argument for places that place would not choose from: other steps on the CPU,
-/// units that are divided, types without a kernel.
-TENSOR_PAGER_EXPORT PlacementPrediction predict_places(const Graph& graph,
-                                                       std::span<const TensorInfo> tensors,
-                                                       const Places& places,
-                                                       const PlacementRates& rates,
-                                                       const PlacementRequest& request);
+/// Throws like place, and std::invalid_argument for places that place would not choose from: other
+/// steps on the CPU, units that are divided, types without a kernel.
+TENSOR_PAGER_EXPORT Placement predict_places(const Graph& graph,
+                                             std::span<const TensorInfo> tensors,
+                                             const Places& places, const PlacementRates& rates,
+                                             const PlacementRequest& request);
 
 /// One entry of the order in which a pass runs its steps, wherever they are computed.
 struct PlacedStep {
