@@ -17,10 +17,6 @@ bool can_move(Op op) {
   return op == Op::ffn_gate_up || op == Op::ffn_down;
 }
 
-void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
-}
-
 double limited(double amount, double rate) {
   return rate > 0 ? amount / rate : 0;
 }
@@ -112,9 +108,9 @@ PlacementRates taking_turns(PlacementRates rates) {
 PlacementModel::PlacementModel(const Graph& graph, std::span<const TensorInfo> tensors,
                                const PlacementRates& rates, const PlacementRequest& request)
     : graph_(graph), rates_(taking_turns(rates)), request_(request) {
-  require(rates.link.alone > 0, "placement needs the rate of the link");
-  require(rates.gpu_memory > 0, "placement needs the rate of the GPU's memory");
-  require(request.page.count > 0, "placement needs the size of a page");
+  if (!(rates.link.alone > 0 && rates.gpu_memory > 0 && request.page.count > 0)) {
+    throw std::invalid_argument("placement needs rates of link and GPU, and the size of a page");
+  }
   frames_ = request.arena / request.page;
   add_steps(tensors);
   count_pages();
@@ -343,13 +339,16 @@ Places PlacementModel::places(const std::vector<bool>& on_cpu) const {
 }
 
 std::vector<bool> PlacementModel::units_of(const Places& places) const {
-  require(places.size() == graph_.steps.size(), "a place for each step of the graph is needed");
+  if (places.size() != graph_.steps.size())
+    throw std::invalid_argument("each step of the graph needs a place");
   std::vector<bool> on_cpu;
   for (const PlacementUnit& unit : units_) {
     on_cpu.push_back(places[unit.steps.front()] == Place::cpu);
-    require(!on_cpu.back() || unit.has_kernels, "the CPU cannot compute one of the units");
+    if (on_cpu.back() && !unit.has_kernels)
+      throw std::invalid_argument("the CPU has no kernel for a unit that is placed there");
   }
-  require(this->places(on_cpu) == places, "only whole feed-forward parts run on the CPU");
+  if (this->places(on_cpu) != places)
+    throw std::invalid_argument("only whole feed-forward parts can be placed on the CPU");
   return on_cpu;
 }
 

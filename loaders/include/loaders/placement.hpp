@@ -115,7 +115,7 @@ struct PlacementPrediction {
 /// The places of a graph's steps, and what is predicted of them.
 struct Placement {
   Places places{};
-  /// Frames that copies may run ahead by (PolicyOptions::prefetch_depth): while the CPU computes, the
+  /// Frames that copies may run ahead by (AccessPlan::prefetch_depth): while the CPU computes, the
   /// link copies what the next units on the GPU need, and that has to lie somewhere.
   std::uint32_t prefetch_depth = 0;
   PlacementPrediction predicted{};
