@@ -91,14 +91,13 @@ double handover_seconds(const Graph& graph, const PlacementRates& rates, std::ui
 PlacementRates taking_turns(PlacementRates rates) {
   SharedRate& link = rates.link;
   SharedRate& cpu = rates.cpu;
-  link.together = std::clamp(link.together, 0.0, link.alone);
-  cpu.together = std::clamp(cpu.together, 0.0, cpu.alone);
   if (cpu.alone <= 0 || link.alone <= 0) return rates;
+  // What stands still altogether would be taken for what has no limit.
+  constexpr double kLeast = 1e-3;
+  link.together = std::clamp(link.together, kLeast * link.alone, link.alone);
+  cpu.together = std::clamp(cpu.together, kLeast * cpu.alone, cpu.alone);
   const double share = link.together / link.alone + cpu.together / cpu.alone;
-  if (share <= 0) {
-    link.together = link.alone / 2;
-    cpu.together = cpu.alone / 2;
-  } else if (share < 1) {
+  if (share < 1) {
     link.together /= share;
     cpu.together /= share;
   }

@@ -368,6 +368,23 @@ TEST(Placement, RatesTogetherAreNoWorseThanTakingTurns) {
   EXPECT_DOUBLE_EQ(place(model.graph, model.tensors, rates, request).predicted.seconds, bad);
 }
 
+// A rate of nothing is not one without a limit.
+TEST(Placement, WhoStandsStillBesideTheOtherIsSlow) {
+  const MadeUpModel model = made_up_32b();
+  const auto seconds = [&](double link, double cpu) {
+    PlacementRates rates = usual_rates();
+    rates.link.together = link;
+    rates.cpu.together = cpu;
+    return place(model.graph, model.tensors, rates,
+                 {.arena = GiB(2), .page = MiB(16), .cpu_share = 0.6})
+        .predicted.seconds;
+  };
+  const double usual = seconds(47e9, 85e9);
+  EXPECT_GT(seconds(54e9, 0), usual);
+  EXPECT_GT(seconds(0, 114e9), usual);
+  EXPECT_LT(seconds(0, 0), 2 * usual);
+}
+
 TEST(Placement, ArithmeticBoundsManyTokens) {
   const MadeUpModel model = made_up_32b();
   const auto cpu_bytes = [&](std::uint32_t batch) {
