@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <hwloc.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -133,6 +134,17 @@ TEST(Processors, NoneIsAnError) {
 
 TEST(Processors, AQuotaGreaterThanTheThreadsChangesNothing) {
   EXPECT_EQ(chosen(server(), {.quota = 16.0}), chosen(server(), {}));
+}
+
+TEST(Processors, OfThisMachine) {
+  const ProcessorRequest request = this_machine(std::nullopt);
+  ASSERT_TRUE(request.allowed);
+  EXPECT_FALSE(request.near_gpu);
+  const ProcessorChoice choice = choose_processors_here(request);
+  EXPECT_GE(choice.threads(), 1U);
+  for (const std::uint32_t number : choice.processors)
+    EXPECT_NE(std::ranges::find(*request.allowed, number), request.allowed->end());
+  EXPECT_FALSE(this_machine("no such device").near_gpu);
 }
 
 TEST(ProcessorList, IsReadAsTheSystemWritesIt) {

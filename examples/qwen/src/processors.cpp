@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <hwloc.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <charconv>
@@ -20,6 +21,9 @@ namespace {
 
 struct FreeBitmap {
   void operator()(hwloc_bitmap_t set) const { hwloc_bitmap_free(set); }
+};
+struct DestroyTopology {
+  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
 };
 using Bitmap = std::unique_ptr<hwloc_bitmap_s, FreeBitmap>;
 
@@ -152,8 +156,7 @@ class Chooser {
     };
     note(&Candidate::far_from_gpu, "run away from the GPU's NUMA node",
          "what they read and hand over crosses sockets");
-    note(&Candidate::slow_core, "run on efficiency cores",
-         "they are slower");
+    note(&Candidate::slow_core, "run on efficiency cores", "they are slower");
     note(&Candidate::second_thread, "share a core with another", "they add little");
   }
 
@@ -164,6 +167,18 @@ class Chooser {
   std::vector<std::string> notes_;
 };
 
+// Empty if there is no such file.
+std::string content(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+[[noreturn]] void throw_unknown() {
+  throw Error("the machine's processors cannot be found out (hwloc); is /sys mounted?");
+}
+
 std::optional<double> quota_of(const std::filesystem::path& group) {
   std::ifstream file(group / "cpu.max");
   std::string text;
@@ -172,6 +187,32 @@ std::optional<double> quota_of(const std::filesystem::path& group) {
 }
 
 }  // namespace
+
+ProcessorRequest this_machine(const std::optional<std::string>& gpu_address) {
+  ProcessorRequest request;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) {
+    request.allowed.emplace();
+    for (std::uint32_t number = 0; number < CPU_SETSIZE; ++number) {
+      if (CPU_ISSET(number, &set)) request.allowed->push_back(number);
+    }
+  }
+  request.quota = cpu_quota("/sys/fs/cgroup", content("/proc/self/cgroup"));
+  if (!gpu_address) return request;
+  const Processors near = parse_processor_list(
+      content(std::filesystem::path("/sys/bus/pci/devices") / *gpu_address / "local_cpulist"));
+  if (!near.empty()) request.near_gpu = near;
+  return request;
+}
+
+ProcessorChoice choose_processors_here(const ProcessorRequest& request) {
+  hwloc_topology_t topology = nullptr;
+  if (hwloc_topology_init(&topology) != 0) throw_unknown();
+  const std::unique_ptr<hwloc_topology, DestroyTopology> owner(topology);
+  if (hwloc_topology_load(topology) != 0) throw_unknown();
+  return choose_processors(topology, request);
+}
 
 ProcessorChoice choose_processors(hwloc_topology* topology, const ProcessorRequest& request) {
   return Chooser(topology, request).choose();

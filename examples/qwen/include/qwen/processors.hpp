@@ -59,6 +59,13 @@ std::optional<double> parse_cpu_max(std::string_view text);
 /// system mounts groups, /sys/fs/cgroup; `membership` is the text of /proc/self/cgroup.
 std::optional<double> cpu_quota(const std::filesystem::path& root, std::string_view membership);
 
+/// What this machine says: the process's allowed set, the quota of its control group, and with the
+/// address of a GPU on the PCI bus ("0000:1b:00.0") the processors near it.
+ProcessorRequest this_machine(const std::optional<std::string>& gpu_address);
+
+/// choose_processors with this machine's topology. Throws Error.
+ProcessorChoice choose_processors_here(const ProcessorRequest& request);
+
 /// "0-3,8,10-11" as the system writes lists of processors (local_cpulist, Cpus_allowed_list); an
 /// empty list for a text that is not one.
 Processors parse_processor_list(std::string_view text);
