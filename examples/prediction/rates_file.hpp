@@ -14,11 +14,11 @@ namespace tensor_pager::prediction {
 
 /// What rates were measured on, and with.
 struct RatesKey {
-  std::string cpu;                         ///< model name
-  std::uint32_t cores = 0;                 ///< that the measurement used
-  std::string gpu;                         ///< name
-  std::string driver;                      ///< version
-  std::string program;                     ///< version
+  std::string cpu;                           ///< model name
+  std::uint32_t cores = 0;                   ///< that the measurement used
+  std::string gpu;                           ///< name
+  std::string driver;                        ///< version
+  std::string program;                       ///< version
   std::vector<loaders::TensorType> types{};  ///< of the model's matrices; any order
 
   bool operator==(const RatesKey&) const = default;
