@@ -22,6 +22,7 @@ class WatchedStore final : public BackingStore {
   Bytes size() const override { return store_->size(); }
   void read(Bytes offset, std::span<std::byte> out) const override { store_->read(offset, out); }
   const std::byte* data() const override { return store_->data(); }
+  const std::byte* address(ByteRange range) const override { return store_->address(range); }
   Bytes pinned(Bytes offset, Bytes size) const override { return store_->pinned(offset, size); }
   [[nodiscard]] Subscription announce(std::function<void(ByteRange)> ready) const override;
 

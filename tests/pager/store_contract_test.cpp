@@ -117,6 +117,20 @@ TEST_P(StoreContract, DataIsTheImageOnceItWasAnnounced) {
   EXPECT_EQ(std::memcmp(store_->data(), fixture_.bytes.data(), fixture_.bytes.size()), 0);
 }
 
+TEST_P(StoreContract, AddressIsWhereTheBytesAre) {
+  const auto holds = [&](std::size_t offset, std::size_t size) {
+    const std::byte* const at = store_->address({{offset}, {size}});
+    ASSERT_NE(at, nullptr);
+    EXPECT_EQ(std::memcmp(at, fixture_.bytes.data() + offset, size), 0);
+  };
+  holds(4095, 2);  // also while it is being pinned
+  Listener(*store_).wait_for(store_->size());
+  holds(0, 100'000);
+  holds(99'999, 1);
+  EXPECT_THROW(static_cast<void>(store_->address({{99'999}, {2}})), StoreError);
+  EXPECT_THROW(static_cast<void>(store_->address({{~0ULL}, {1}})), StoreError);
+}
+
 TEST_P(StoreContract, EveryListenerIsToldEverything) {
   Listener first(*store_);
   Listener second(*store_);

@@ -58,6 +58,12 @@ class TENSOR_PAGER_EXPORT BackingStore {
   /// piece; 0 if that memory is not pinned, and `read` must be used.
   virtual Bytes pinned(Bytes /*offset*/, Bytes /*size*/) const { return {}; }
 
+  /// Where these bytes can be read in host memory by now, in one piece, for as long as the store
+  /// lives; nullptr if they cannot, and `read` must be used. Reading there may end the program by a
+  /// signal (SIGBUS) if a file was truncated after it was opened.
+  /// Throws StoreError if the range leaves the image.
+  virtual const std::byte* address(ByteRange /*range*/) const { return nullptr; }
+
   /// Calls `ready` with ranges of the image, from any thread, until every byte was announced once:
   /// from then on a range can be read without waiting. Whatever is there already is announced
   /// before this returns. Any number of listeners may be told, each of everything.

@@ -30,6 +30,7 @@ class TENSOR_PAGER_EXPORT MappedFileStore final : public BackingStore {
   Bytes size() const override { return size_; }
   void read(Bytes offset, std::span<std::byte> out) const override;
   const std::byte* data() const override { return base_; }
+  const std::byte* address(ByteRange range) const override;
 
   std::size_t file_count() const { return files_.size(); }
   /// Where file `i` lies in the image.

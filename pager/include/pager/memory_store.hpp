@@ -17,6 +17,7 @@ class TENSOR_PAGER_EXPORT MemoryStore final : public BackingStore {
   Bytes size() const override { return {image_.size()}; }
   void read(Bytes offset, std::span<std::byte> out) const override;
   const std::byte* data() const override { return image_.data(); }
+  const std::byte* address(ByteRange range) const override;
 
  private:
   std::span<const std::byte> image_;

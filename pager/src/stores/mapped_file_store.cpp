@@ -79,6 +79,15 @@ void MappedFileStore::close() noexcept {
   }
 }
 
+const std::byte* MappedFileStore::address(ByteRange range) const {
+  if (range.offset > size_ || range.size > size_ - range.offset) {
+    throw StoreError("address of " + std::to_string(range.size.count) + " bytes at " +
+                     std::to_string(range.offset.count) + " leaves the image of " +
+                     std::to_string(size_.count) + " bytes");
+  }
+  return base_ + range.offset.count;
+}
+
 void MappedFileStore::read(Bytes offset, std::span<std::byte> out) const {
   if (offset > size_ || Bytes{out.size()} > size_ - offset) {
     throw StoreError("read of " + std::to_string(out.size()) + " bytes at " +

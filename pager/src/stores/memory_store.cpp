@@ -17,4 +17,13 @@ void MemoryStore::read(Bytes offset, std::span<std::byte> out) const {
   if (!out.empty()) std::memcpy(out.data(), image_.data() + offset.count, out.size());
 }
 
+const std::byte* MemoryStore::address(ByteRange range) const {
+  if (range.offset > size() || range.size > size() - range.offset) {
+    throw StoreError("address of " + std::to_string(range.size.count) + " bytes at " +
+                     std::to_string(range.offset.count) + " leaves the image of " +
+                     std::to_string(image_.size()) + " bytes");
+  }
+  return image_.data() + range.offset.count;
+}
+
 }  // namespace tensor_pager

@@ -201,6 +201,10 @@ class PinnedStoreBase : public BackingStore {
     require_here();
     return pieces_->pinned(offset, size);
   }
+  const std::byte* address(ByteRange range) const override {
+    require_here();
+    return files_->address(range);
+  }
   Subscription announce(std::function<void(ByteRange)> ready) const override {
     require_here();
     return pieces_->announce(std::move(ready));
@@ -325,6 +329,16 @@ class PinnedCopyStore final : public PinnedStoreBase {
   const std::byte* data() const override {
     require_here();
     return memory_.data();
+  }
+  /// In the copy, where it is complete by now: a file may have to be read from a disk again.
+  const std::byte* address(ByteRange range) const override {
+    const std::byte* const in_file = PinnedStoreBase::address(range);
+    for (Bytes at = range.offset; at < range.end();) {
+      const Bytes there = pinned(at, range.end() - at);
+      if (there == Bytes{0}) return in_file;
+      at += there;
+    }
+    return memory_.data() + range.offset.count;
   }
 
  private:
