@@ -98,4 +98,8 @@ kernels::ConstMatrixView CpuOperations::download(const kernels::ConstMatrixView&
   return device;
 }
 
+std::span<float> CpuOperations::lend(const kernels::MatrixView& row) {
+  return {row.data, row.cols};
+}
+
 }  // namespace tensor_pager::qwen

@@ -6,12 +6,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "kernels/cuda/activation.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/dequantize.hpp"
 #include "kernels/cuda/digits.hpp"
+#include "kernels/cuda/handover.hpp"
 #include "kernels/cuda/kv_cache.hpp"
 #include "kernels/cuda/norm.hpp"
 #include "qwen/error.hpp"
@@ -168,10 +170,85 @@ class CudaOperations::WatchedWord {
   unsigned* word_ = nullptr;
 };
 
+/// A row in host memory that both the GPU and the host read and write, in turn.
+class CudaOperations::LentRow {
+ public:
+  explicit LentRow(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {
+    void* flag = nullptr;
+    check(cudaHostAlloc(&flag, sizeof(unsigned), cudaHostAllocMapped), "cudaHostAlloc",
+          sizeof(unsigned));
+    flag_ = static_cast<unsigned*>(flag);
+    *flag_ = 0;
+  }
+  // After a pass that failed, kernels may still be queued that use it.
+  ~LentRow() {
+    cudaStreamSynchronize(stream_->handle());
+    cudaFreeHost(row_);
+    cudaFreeHost(flag_);
+  }
+  LentRow(const LentRow&) = delete;
+  LentRow& operator=(const LentRow&) = delete;
+
+  std::span<float> fetch(const float* device, std::size_t count) {
+    reserve(count);
+    ++ticket_;
+    kernels::cuda::write_to_host(device, row_, count, flag_, ticket_, stream_->handle());
+    wait();
+    return {row_, count};
+  }
+  void put(float* device, std::size_t count) const {
+    kernels::cuda::read_from_host(row_, device, count, stream_->handle());
+  }
+
+ private:
+  void reserve(std::size_t count) {
+    if (count <= size_) return;
+    check(cudaStreamSynchronize(stream_->handle()), "cudaStreamSynchronize", 0);
+    cudaFreeHost(row_);
+    row_ = nullptr;
+    size_ = 0;
+    void* row = nullptr;
+    const std::size_t bytes = count * sizeof(float);
+    check(cudaHostAlloc(&row, bytes, cudaHostAllocMapped), "cudaHostAlloc", bytes);
+    row_ = static_cast<float*>(row);
+    size_ = count;
+  }
+
+  bool has_come() const {
+    return std::atomic_ref<unsigned>(*flag_).load(std::memory_order_acquire) == ticket_;
+  }
+
+  // The flag comes within a microsecond of the write; a call to the driver takes longer, so that is
+  // asked only now and then whether the work has failed.
+  void wait() const {
+    constexpr int kLooks = 4096;
+    for (;;) {
+      for (int i = 0; i < kLooks; ++i) {
+        if (has_come()) return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+      }
+      const cudaError_t status = cudaStreamQuery(stream_->handle());
+      if (status == cudaErrorNotReady) continue;
+      check(status, "work on the GPU, before a row was lent", size_ * sizeof(float));
+      if (has_come()) return;
+      throw Error("work on the GPU has ended, but the row that it was to lend has not come");
+    }
+  }
+
+  std::shared_ptr<Stream> stream_;
+  unsigned* flag_ = nullptr;
+  float* row_ = nullptr;
+  std::size_t size_ = 0;  // floats
+  unsigned ticket_ = 0;
+};
+
 CudaOperations::CudaOperations(int gpu)
     : stream_(std::make_shared<Stream>(gpu)),
       uploads_{std::make_shared<Staging>(), std::make_shared<Staging>()},
       downloads_(std::make_shared<Staging>()),
+      lent_(std::make_shared<LentRow>(stream_)),
       watched_(std::make_shared<WatchedWord>(stream_)) {}
 
 StreamRef CudaOperations::stream() const {
@@ -390,6 +467,17 @@ kernels::ConstMatrixView CudaOperations::download(const kernels::ConstMatrixView
   check(cudaStreamSynchronize(cuda(stream())), "work on the GPU, before a copy", row * device.rows);
   not_finite_ = watched_->value();
   return {rows, device.rows, device.cols, device.cols};
+}
+
+std::span<float> CudaOperations::lend(const kernels::MatrixView& row) {
+  ++host_waits_;
+  const std::span<float> lent = lent_->fetch(row.data, row.cols);
+  not_finite_ = watched_->value();
+  return lent;
+}
+
+void CudaOperations::take_back(const kernels::MatrixView& row) {
+  lent_->put(row.data, row.cols);
 }
 
 }  // namespace tensor_pager::qwen

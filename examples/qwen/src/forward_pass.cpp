@@ -96,14 +96,19 @@ bool all_finite(const float* values, std::size_t count) {
 }  // namespace
 
 ForwardPass::ForwardPass(const PassResources& resources, const Activations& activations,
-                         const std::string& name)
-    : resources_(resources),
-      activations_(activations),
-      frequencies_(frequencies(resources.model)),
-      schedule_(loaders::schedule(resources.graph, ubatches(activations.size()))) {
+                         const std::string& name, std::optional<PassPlaces> places)
+    : resources_(resources), activations_(activations), frequencies_(frequencies(resources.model)) {
   const PassSize& size = activations.size();
+  const std::size_t steps = resources.graph.steps.size();
+  if (places && (size.tokens != 1 || places->places.size() != steps || places->host == nullptr)) {
+    throw std::invalid_argument("places are those of a pass of one token, one for each step");
+  }
+  if (places) host_ = places->host;
+  const loaders::Places where = places ? places->places : loaders::Places(steps);
+  schedule_ = loaders::schedule(resources.graph, ubatches(size), where);
   AccessPlan plan = loaders::access_plan(
-      resources.graph, {.ubatches = ubatches(size), .ubatch_tokens = size.ubatch});
+      resources.graph, {.ubatches = ubatches(size), .ubatch_tokens = size.ubatch}, where);
+  if (places && places->prefetch_depth > 0) plan.prefetch_depth = places->prefetch_depth;
   plan.name = name;
   plan.work = size.tokens;
   plan.unit = "tokens";
@@ -152,10 +157,16 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
   // stream before it waits for pages, it was held up until all queued copies of pages had ended.
   resources_.operations.prepare_positions(frequencies_, past, tokens.size());
   gather_embeddings(tokens);
-  for (std::uint32_t i = 0; i < schedule_.size(); ++i) {
-    const loaders::Step& step = resources_.graph.steps[schedule_[i].step];
-    const Lease lease = resources_.pager.acquire(StepIndex{i}, {}, resources_.operations.stream());
-    run_step(step, ubatch(schedule_[i].ubatch, past), sink);
+  for (std::size_t i = 0; i < schedule_.size(); ++i) {
+    const loaders::PlacedStep& placed = schedule_[i];
+    const loaders::Step& step = resources_.graph.steps[placed.step];
+    if (placed.place == loaders::Place::cpu) {
+      run_on_host(step);
+    } else {
+      const Lease lease =
+          resources_.pager.acquire(*placed.plan_step, {}, resources_.operations.stream());
+      run_step(step, ubatch(placed.ubatch, past), sink);
+    }
     require_numbers();
     if (progress) progress(i + 1, schedule_.size());
   }
@@ -202,6 +213,18 @@ void ForwardPass::run_step(const loaders::Step& step, const Ubatch& ubatch, Logi
     default:
       throw Error(fmt::format("operation {} is not supported yet", loaders::to_string(step.op)));
   }
+}
+
+// The lease of the step before has ended: once the device is done with it, its frames take pages of
+// steps to come, which are copied while the processors compute.
+void ForwardPass::run_on_host(const loaders::Step& step) {
+  const kernels::MatrixView residual = activations_.residual(0, 1);
+  if (step.op == Op::ffn_gate_up && step.first_slice) {
+    lent_ = resources_.operations.lend(residual);
+    require_numbers();
+  }
+  if (!host_->run(step, lent_)) throw not_numbers(before_stage(before_feed_forward(step)));
+  if (step.op == Op::ffn_down && step.last_slice) resources_.operations.take_back(residual);
 }
 
 void ForwardPass::attention_input(const loaders::Step& step, const Ubatch& ubatch) {

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -34,7 +35,12 @@ Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
       store_(std::move(backend.store)),
       operations_(std::move(backend.operations)),
       pager_(std::move(backend.device), store_, pager_options(model, plan_, options)),
-      cache_(model.config, plan_.context, plan_.cache_type, pager_.device()) {
+      cache_(model.config, plan_.context, plan_.cache_type, pager_.device()),
+      generation_(options.generation) {
+  if (std::ranges::count(generation_.places, loaders::Place::cpu) > 0) {
+    threads_.emplace(generation_.threads);
+    host_.emplace(model_, *store_, *threads_);
+  }
   begin_prefill();
   pass_->rehearse();
 }
@@ -79,7 +85,13 @@ void Inference::begin_phase(const PassSize& size, Bytes arena, Bytes scratch) {
   operations_->use_scratch(scratch_);
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
-                *activations_, decoding_ ? "generation" : "prefill");
+                *activations_, decoding_ ? "generation" : "prefill", places_of_phase());
+}
+
+std::optional<PassPlaces> Inference::places_of_phase() {
+  if (!decoding_ || !host_) return std::nullopt;
+  return PassPlaces{
+      .places = generation_.places, .prefetch_depth = generation_.prefetch_depth, .host = &*host_};
 }
 
 }  // namespace tensor_pager::qwen

@@ -9,7 +9,7 @@ namespace tensor_pager::qwen {
 
 /// Operations in host memory, run on the calling thread and the TBB threads of its arena: an
 /// operation is done when the call returns. For the host device.
-class CpuOperations final : public Operations {
+class CpuOperations : public Operations {
  public:
   StreamRef stream() const override { return {}; }
   std::uint64_t host_waits() const override { return 0; }
@@ -52,6 +52,9 @@ class CpuOperations final : public Operations {
   void embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
              const kernels::MatrixView& out) override;
   kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
+  /// The row itself.
+  std::span<float> lend(const kernels::MatrixView& row) override;
+  void take_back(const kernels::MatrixView& /*row*/) override {}
 
  private:
   std::optional<kernels::RopeTable> rope_table_;

@@ -14,7 +14,7 @@ namespace tensor_pager::qwen {
 
 /// Operations on an NVIDIA GPU, in a stream of their own; for the CUDA device. Keys and values are
 /// halves, and so are activations, unless they are those of one token, which are digits. Only
-/// download waits for the stream's work; upload waits at most for earlier uploads, in
+/// download and lend wait for the stream's work; upload waits at most for earlier uploads, in
 /// order to reuse their staging memory.
 ///
 /// Every call comes from the thread that made the object, or from one whose current CUDA device is
@@ -61,8 +61,11 @@ class CudaOperations final : public Operations {
   void embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
              const kernels::MatrixView& out) override;
   kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
+  std::span<float> lend(const kernels::MatrixView& row) override;
+  void take_back(const kernels::MatrixView& row) override;
 
  private:
+  class LentRow;
   class Stream;
   class Staging;
   class WatchedWord;
@@ -74,6 +77,7 @@ class CudaOperations final : public Operations {
   std::shared_ptr<Stream> stream_;
   std::array<std::shared_ptr<Staging>, 2> uploads_;
   std::shared_ptr<Staging> downloads_;
+  std::shared_ptr<LentRow> lent_;
   std::shared_ptr<WatchedWord> watched_;     // what norms note
   std::optional<std::uint32_t> not_finite_;  // of it, when the host last waited
   std::size_t next_upload_ = 0;

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "loaders/graph.hpp"
+#include "loaders/placement.hpp"
 #include "loaders/tokenizer.hpp"
 #include "pager/pager.hpp"
 #include "qwen/activations.hpp"
+#include "qwen/host_feed_forward.hpp"
 #include "qwen/kv_cache.hpp"
 #include "qwen/logits_sink.hpp"
 #include "qwen/model.hpp"
@@ -32,17 +34,31 @@ struct PassResources {
   const KvCache& cache;
 };
 
+/// Which steps of a pass of one token the processors compute, in place of the device.
+struct PassPlaces {
+  loaders::Places places;
+  /// AccessPlan::prefetch_depth; 0: the pager's own.
+  std::uint32_t prefetch_depth = 0;
+  /// Computes them. Outlives the pass.
+  HostFeedForward* host = nullptr;
+};
+
 /// Runs a model's steps, layer-major: for each layer, every ubatch of the tokens, and only then the
 /// next layer, so that weights cross the link once per prompt. The order is that of the pager's
 /// plan, and each step's weights are leased while it computes.
 ///
 /// The result does not depend on the ubatch, the slices or the arena, down to the last bit.
+///
+/// Where steps are placed on the processors, the residual stream is lent to them for as long as
+/// they compute, and the pager's plan holds the other steps alone: their pages go on being copied
+/// meanwhile.
 class ForwardPass {
  public:
   /// Gives the pager the plan for passes of this size, and of this name for whoever watches. The
-  /// activations are made for the same size.
+  /// activations are made for the same size. With `places`, which are for one token, throws
+  /// std::invalid_argument for another size, or places that are not for this graph.
   ForwardPass(const PassResources& resources, const Activations& activations,
-              const std::string& name);
+              const std::string& name, std::optional<PassPlaces> places = {});
 
   /// Runs every kind of step once on whatever is in memory, so that what happens at first use
   /// (loading kernels, choosing algorithms) has happened. The results mean nothing; the next run
@@ -67,6 +83,7 @@ class ForwardPass {
   void gather_embeddings(std::span<const loaders::TokenId> tokens);
   Ubatch ubatch(std::uint32_t index, std::size_t past) const;
   void run_step(const loaders::Step& step, const Ubatch& ubatch, LogitsSink& sink);
+  void run_on_host(const loaders::Step& step);
 
   void attention_input(const loaders::Step& step, const Ubatch& ubatch);
   void finish_heads(const loaders::Step& step, const Ubatch& ubatch);
@@ -97,7 +114,9 @@ class ForwardPass {
   PassResources resources_;
   const Activations& activations_;
   kernels::RopeFrequencies frequencies_;
-  std::vector<loaders::ScheduledStep> schedule_;
+  HostFeedForward* host_ = nullptr;
+  std::span<float> lent_;  // the residual stream, while the processors have it
+  std::vector<loaders::PlacedStep> schedule_;
   const std::byte* stand_in_ = nullptr;  // for all weights, in a rehearsal
 };
 

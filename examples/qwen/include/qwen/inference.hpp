@@ -18,12 +18,23 @@
 
 namespace tensor_pager::qwen {
 
+/// Where generation runs.
+struct GenerationPlaces {
+  /// By step of MemoryPlan::graph. Empty: all on the device.
+  loaders::Places places{};
+  /// Frames that copies may run ahead by; 0: the pager's own choice.
+  std::uint32_t prefetch_depth = 0;
+  /// Of the processors' share; 0: as many as the process may run on.
+  unsigned threads = 0;
+};
+
 struct InferenceOptions {
   PolicyOptions policy{};
   /// Outlives the inference.
   Trace* trace = nullptr;
   /// PagerOptions::publish.
   bool publish = true;
+  GenerationPlaces generation{};
 };
 
 /// A model on a device, and one sequence of tokens in its key-value cache. Prefill and generation
@@ -56,6 +67,8 @@ class Inference {
   /// Pager::set_arena, until the next phase begins with the plan's own. Any thread may call it
   /// while another is in prefill or decode.
   void set_arena(Bytes arena) { pager_.set_arena(arena); }
+  /// Threads that compute the processors' share of generation; 0 if there is none.
+  unsigned host_threads() const { return threads_ ? threads_->count() : 0; }
   Bytes minimum_arena() const { return pager_.minimum_arena(); }
   /// Pager::evict_all.
   void evict_all() { pager_.evict_all(); }
@@ -63,6 +76,7 @@ class Inference {
  private:
   void begin_prefill();
   void begin_phase(const PassSize& size, Bytes arena, Bytes scratch);
+  std::optional<PassPlaces> places_of_phase();
 
   const Model& model_;
   MemoryPlan plan_;
@@ -70,6 +84,9 @@ class Inference {
   std::unique_ptr<Operations> operations_;
   Pager pager_;
   KvCache cache_;
+  GenerationPlaces generation_;
+  std::optional<HostThreads> threads_;  // if generation has steps on the processors
+  std::optional<HostFeedForward> host_;
   std::optional<Activations> activations_;
   DeviceBuffer scratch_;
   std::optional<ForwardPass> pass_;

@@ -115,6 +115,13 @@ class Operations {
   /// The device matrix in host memory, once all work queued so far is done. Valid until the next
   /// operation.
   virtual kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) = 0;
+
+  /// One row, as it is once all work queued so far is done, in host memory that the caller may
+  /// change. It waits for that work, but not for copies of pages that nothing queued relies on.
+  /// Valid until the row was taken back; one row at a time.
+  virtual std::span<float> lend(const kernels::MatrixView& row) = 0;
+  /// Queued: the row becomes what the caller made of it. By the same argument as lend.
+  virtual void take_back(const kernels::MatrixView& row) = 0;
 };
 
 }  // namespace tensor_pager::qwen
