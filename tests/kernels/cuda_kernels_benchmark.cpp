@@ -172,8 +172,9 @@ void few_tokens(Bench& bench) {
                                std::to_string(cols);
       bench.bytes(what, static_cast<double>(rows * row_bytes(type, cols)),
                   [&](cudaStream_t stream) {
-                    products.matmul({type, weights.as<std::byte>(), rows, cols}, digits,
-                                    {y.as<float>(), tokens, rows}, {}, stream);
+                    const FewTokensProduct product{{type, weights.as<std::byte>(), rows, cols},
+                                                   {y.as<float>(), tokens, rows}};
+                    products.matmul({&product, 1}, digits, stream);
                   });
     }
   }

@@ -152,8 +152,11 @@ class CudaFewTokens : public CudaMatmul {
     split_digits(p.inputs(), digits, stream);
     DeviceArray<float> y(s.tokens * count);
     if (!before.empty()) y.set(before);
-    products().matmul(p.weights().slice(first, count), digits, {y.data(), s.tokens, count}, options,
-                      stream);
+    const FewTokensProduct product{p.weights().slice(first, count),
+                                   {y.data(), s.tokens, count},
+                                   options.bias,
+                                   options.accumulate};
+    products().matmul({&product, 1}, digits, stream);
     return y.get();
   }
 };

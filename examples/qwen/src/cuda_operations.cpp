@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <utility>
+#include <vector>
 
 #include "kernels/cuda/activation.hpp"
 #include "kernels/cuda/attention.hpp"
@@ -333,7 +334,8 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
   const kernels::cuda::MatmulOptions cuda_options{.bias = options.bias,
                                                   .accumulate = options.accumulate};
   if (x.rows == 1) {
-    products_.matmul(w, digits(x), y, cuda_options, cuda(stream()));
+    const kernels::cuda::FewTokensProduct product{w, y, options.bias, options.accumulate};
+    products_.matmul({&product, 1}, digits(x), cuda(stream()));
   } else {
     products_.matmul(w, options.any_range ? with_factors(x) : operand(x), y, cuda_options, scratch_,
                      cuda(stream()));
@@ -343,8 +345,8 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
 void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
                             const ActivationView& y, std::size_t first_col, const float* bias) {
   if (x.rows == 1) {
-    products_.matmul(w, digits(x), {floats(y).data + first_col, 1, w.rows}, {.bias = bias},
-                     cuda(stream()));
+    const kernels::cuda::FewTokensProduct product{w, {floats(y).data + first_col, 1, w.rows}, bias};
+    products_.matmul({&product, 1}, digits(x), cuda(stream()));
     return;
   }
   kernels::cuda::OperandView columns = operand(y);
@@ -352,6 +354,25 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
   columns.cols = w.rows;
   products_.matmul(w, operand(x), columns, scratch_, cuda(stream()));
   if (bias != nullptr) kernels::cuda::add_bias(columns, bias, cuda(stream()));
+}
+
+void CudaOperations::matmul(std::span<const Projection> products, const ActivationView& x) {
+  if (x.rows != 1) return Operations::matmul(products, x);
+  std::vector<kernels::cuda::FewTokensProduct> together;
+  for (const Projection& product : products) {
+    together.push_back({product.w, product.y, product.bias});
+  }
+  products_.matmul(together, digits(x), cuda(stream()));
+}
+
+void CudaOperations::matmul(std::span<const GatedProjection> products, const ActivationView& x) {
+  if (x.rows != 1) return Operations::matmul(products, x);
+  std::vector<kernels::cuda::FewTokensProduct> together;
+  for (const GatedProjection& product : products) {
+    together.push_back(
+        {product.w, {floats(product.y).data + product.first_col, 1, product.w.rows}, product.bias});
+  }
+  products_.matmul(together, digits(x), cuda(stream()));
 }
 
 void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,

@@ -64,6 +64,23 @@ std::uint32_t before_feed_forward(const loaders::Step& step) {
   return 2 * step.layer + 1;
 }
 
+// Products of one input that are asked for together.
+template <class Projection>
+class Together {
+ public:
+  Together(Operations& operations, const ActivationView& x) : operations_(operations), x_(x) {}
+  void add(const Projection& projection) { pending_.push_back(projection); }
+  void run() {
+    operations_.matmul(std::span<const Projection>(pending_), x_);
+    pending_.clear();
+  }
+
+ private:
+  Operations& operations_;
+  ActivationView x_;
+  std::vector<Projection> pending_;
+};
+
 Error not_numbers(const std::string& after) {
   return Error(
       fmt::format("logits are not numbers after {}: weights are damaged, or were overwritten while "
@@ -236,9 +253,20 @@ void ForwardPass::attention_input(const loaders::Step& step, const Ubatch& ubatc
   const std::size_t head_dim = resources_.model.config.key_length;
   const std::size_t width = layer(step).head_count * head_dim;
   const std::size_t kv_width = layer(step).head_count_kv * head_dim;
-  project(step, WeightRole::q, WeightRole::q_bias, h, activations_.queries(ubatch.count, width));
-  project(step, WeightRole::k, WeightRole::k_bias, h, activations_.keys(ubatch.count, kv_width));
-  project(step, WeightRole::v, WeightRole::v_bias, h, activations_.values(ubatch.count, kv_width));
+  Together<Operations::Projection> together(resources_.operations, h);
+  // A slice may begin and end in any of q, k and v.
+  const auto project = [&](WeightRole weight, WeightRole role, const kernels::MatrixView& y) {
+    const loaders::WeightSlice* slice = step.find(weight);
+    if (slice == nullptr) return;
+    const bool alone = is_converted(step, role);
+    if (alone) together.run();
+    together.add({weights(*slice), columns(y, *slice), bias(step, role)});
+    if (alone) together.run();
+  };
+  project(WeightRole::q, WeightRole::q_bias, activations_.queries(ubatch.count, width));
+  project(WeightRole::k, WeightRole::k_bias, activations_.keys(ubatch.count, kv_width));
+  project(WeightRole::v, WeightRole::v_bias, activations_.values(ubatch.count, kv_width));
+  together.run();
   if (step.last_slice) finish_heads(step, ubatch);
 }
 
@@ -290,9 +318,13 @@ void ForwardPass::ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch) {
   const loaders::WeightSlice& up = find(step, WeightRole::up);
   const ActivationView g = activations_.gate(ubatch.count, width);
   const ActivationView u = activations_.up(ubatch.count, width);
-  resources_.operations.matmul(weights(gate), h, g, gate.first_row,
-                               bias(step, WeightRole::gate_bias));
-  resources_.operations.matmul(weights(up), h, u, up.first_row, bias(step, WeightRole::up_bias));
+  Together<Operations::GatedProjection> together(resources_.operations, h);
+  together.add({weights(gate), g, gate.first_row, bias(step, WeightRole::gate_bias)});
+  if (is_converted(step, WeightRole::gate_bias) || is_converted(step, WeightRole::up_bias)) {
+    together.run();
+  }
+  together.add({weights(up), u, up.first_row, bias(step, WeightRole::up_bias)});
+  together.run();
   if (step.last_slice) resources_.operations.swiglu(g, u, g);
 }
 
@@ -358,18 +390,17 @@ void ForwardPass::last_logits(const loaders::Step& step, const loaders::WeightSl
   if (step.last_slice) hand_over(0, 0, logits, sink);
 }
 
-// A slice may begin and end in any of q, k and v.
-void ForwardPass::project(const loaders::Step& step, WeightRole weight, WeightRole bias,
-                          const ActivationView& x, const kernels::MatrixView& y) {
-  const loaders::WeightSlice* slice = step.find(weight);
-  if (slice == nullptr) return;
-  resources_.operations.matmul(weights(*slice), x, columns(y, *slice),
-                               {.bias = this->bias(step, bias)});
-}
-
 const float* ForwardPass::bias(const loaders::Step& step, WeightRole role) {
   const loaders::WeightSlice* slice = step.find(role);
   return slice == nullptr ? nullptr : vector(*slice);
+}
+
+// Whether vector() puts it where the next one that has to be converted will be.
+bool ForwardPass::is_converted(const loaders::Step& step, WeightRole role) const {
+  const loaders::WeightSlice* slice = step.find(role);
+  if (slice == nullptr) return false;
+  const loaders::TensorInfo& tensor = resources_.model.gguf.tensors()[slice->tensor];
+  return weight_type(resources_.model.gguf, tensor) != kernels::WeightType::f32;
 }
 
 template <class Out>

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_bf16.h>
 
+#include <algorithm>
 #include <string>
 
+#include "cuda/device_facts.hpp"
 #include "cuda/few_tokens.cuh"
 #include "cuda/low_bit.hpp"
 #include "cuda/rounding.cuh"
 #include "cuda/shapes.hpp"
+#include "cuda/tensor_map.hpp"
 
 namespace tensor_pager::kernels::cuda {
 namespace {
@@ -18,7 +21,8 @@ constexpr unsigned kValueThreads = 128;
 constexpr unsigned kValueRows = 4;
 
 __device__ const std::uint8_t* row_at(const FewTokens& p, unsigned row) {
-  return p.w + (row < p.rows ? row : p.rows - 1) * p.row_bytes;
+  const FewTokensMatrix& m = p.matrices[0];
+  return m.w + std::size_t{row < m.rows ? row : m.rows - 1} * p.row_bytes;
 }
 
 // Adds up the threads' sums in a fixed order and writes them. All threads take part.
@@ -34,14 +38,15 @@ __device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[
   }
   __syncthreads();
   const unsigned row = blockIdx.x * kValueRows + threadIdx.x;
-  if (threadIdx.x < kValueRows && row < p.rows) {
+  const FewTokensMatrix& m = p.matrices[0];
+  if (threadIdx.x < kValueRows && row < m.rows) {
     float total = 0.0F;
 #pragma unroll
     for (unsigned i = 0; i < kValueThreads / 32; ++i) total += warps[i][threadIdx.x];
-    total *= p.factor;
-    if (p.bias != nullptr) total += p.bias[row];
-    float* y = p.y + token * p.y_stride + row;
-    *y = p.accumulate ? *y + total : total;
+    total *= m.factor;
+    if (m.bias != nullptr) total += m.bias[row];
+    float* y = m.y + token * m.y_stride + row;
+    *y = m.accumulate ? *y + total : total;
   }
   __syncthreads();
 }
@@ -76,16 +81,21 @@ __global__ void __launch_bounds__(kValueThreads) multiply_values(const FewTokens
 }
 
 template <class T>
-void multiply_values(const FewTokens& p, cudaStream_t stream) {
-  const unsigned grid = blocks_for(p.rows, kValueRows);
-  if (p.cols % 8 == 0 && aligned(p.w, 16)) {
-    launch_early(multiply_values<T, 8>, {grid, kValueThreads, 0, stream}, p);
-  } else {
-    launch_early(multiply_values<T, 1>, {grid, kValueThreads, 0, stream}, p);
+void multiply_values(const FewTokens& all, cudaStream_t stream) {
+  for (unsigned i = 0; i < all.count; ++i) {
+    FewTokens p = all;
+    p.matrices[0] = all.matrices[i];
+    const unsigned grid = blocks_for(p.matrices[0].rows, kValueRows);
+    if (p.cols % 8 == 0 && aligned(p.matrices[0].w, 16)) {
+      launch_early(multiply_values<T, 8>, {grid, kValueThreads, 0, stream}, p);
+    } else {
+      launch_early(multiply_values<T, 1>, {grid, kValueThreads, 0, stream}, p);
+    }
   }
 }
 
 void run(WeightType type, const FewTokens& p, cudaStream_t stream) {
+  const unsigned multiprocessors = facts_of_device().multiprocessors;
   switch (type) {
     case WeightType::f32:
       return multiply_values<float>(p, stream);
@@ -94,29 +104,29 @@ void run(WeightType type, const FewTokens& p, cudaStream_t stream) {
     case WeightType::bf16:
       return multiply_values<__nv_bfloat16>(p, stream);
     case WeightType::q4_0:
-      return multiply_units<Q4_0>(p, stream);
+      return multiply_units<Q4_0>(p, multiprocessors, stream);
     case WeightType::q4_1:
-      return multiply_units<Q4_1>(p, stream);
+      return multiply_units<Q4_1>(p, multiprocessors, stream);
     case WeightType::q5_0:
-      return multiply_units<Q5_0>(p, stream);
+      return multiply_units<Q5_0>(p, multiprocessors, stream);
     case WeightType::q5_1:
-      return multiply_units<Q5_1>(p, stream);
+      return multiply_units<Q5_1>(p, multiprocessors, stream);
     case WeightType::q8_0:
-      return multiply_units<Q8_0>(p, stream);
+      return multiply_units<Q8_0>(p, multiprocessors, stream);
     case WeightType::q2_k:
-      return multiply_units<Q2K>(p, stream);
+      return multiply_units<Q2K>(p, multiprocessors, stream);
     case WeightType::q3_k:
-      return multiply_units<Q3K>(p, stream);
+      return multiply_units<Q3K>(p, multiprocessors, stream);
     case WeightType::q4_k:
-      return multiply_units<Q4K>(p, stream);
+      return multiply_units<Q4K>(p, multiprocessors, stream);
     case WeightType::q5_k:
-      return multiply_units<Q5K>(p, stream);
+      return multiply_units<Q5K>(p, multiprocessors, stream);
     case WeightType::q6_k:
-      return multiply_units<Q6K>(p, stream);
+      return multiply_units<Q6K>(p, multiprocessors, stream);
     case WeightType::iq4_nl:
-      return multiply_units<Iq4Nl>(p, stream);
+      return multiply_units<Iq4Nl>(p, multiprocessors, stream);
     case WeightType::iq4_xs:
-      return multiply_units<Iq4Xs>(p, stream);
+      return multiply_units<Iq4Xs>(p, multiprocessors, stream);
     case WeightType::iq2_xxs:
     case WeightType::iq2_xs:
     case WeightType::iq2_s:
@@ -128,39 +138,62 @@ void run(WeightType type, const FewTokens& p, cudaStream_t stream) {
     case WeightType::tq2_0:
     case WeightType::mxfp4:
     case WeightType::nvfp4:
-      return multiply_few_low_bit(type, p, stream);
+      return multiply_few_low_bit(type, p, multiprocessors, stream);
   }
   throw Error("cuda matmul: weight type " + std::to_string(static_cast<std::uint32_t>(type)) +
               " has no kernels");
 }
 
-unsigned multiprocessors() {
-  int device = 0;
-  int count = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice", {});
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute", {});
-  return static_cast<unsigned>(count);
+// Offsets within a matrix are of 32 bits.
+constexpr std::size_t kMostBytes = std::size_t{1} << 32;
+
+std::size_t rows_at_once(const FewTokensProduct& product) {
+  const std::size_t rows = (kMostBytes - 1) / row_bytes(product.w.type, product.w.cols);
+  return std::min(product.w.rows, rows / 16 * 16);
+}
+
+FewTokensMatrix matrix(const FewTokensProduct& product, std::size_t first, std::size_t count) {
+  const Weights w = product.w.slice(first, count);
+  return {reinterpret_cast<const std::uint8_t*>(w.data),
+          product.y.data + first,
+          product.y.stride,
+          product.bias == nullptr ? nullptr : product.bias + first,
+          static_cast<unsigned>(count),
+          w.factor,
+          product.accumulate};
 }
 
 }  // namespace
 
-void multiply_few(const Weights& w, const DigitsView& x, const MatrixView& y, const float* bias,
-                  bool accumulate, cudaStream_t stream) {
-  const FewTokens p{reinterpret_cast<const std::uint8_t*>(w.data),
-                    row_bytes(w.type, w.cols),
-                    x.data,
-                    y.data,
-                    y.stride,
-                    bias,
-                    static_cast<unsigned>(w.rows),
-                    static_cast<unsigned>(w.cols),
-                    static_cast<unsigned>(x.rows),
-                    w.factor,
-                    accumulate,
-                    multiprocessors()};
-  run(w.type, p, stream);
-  check_launch("matmul of a few tokens", {w.rows, w.cols, x.rows});
+void map_rows(FewTokens& p, unsigned bytes, unsigned rows) {
+  if (!facts_of_device().has_hopper_code) return;
+  for (unsigned i = 0; i < p.count; ++i) {
+    p.maps[i] = byte_map(p.matrices[i].w, p.matrices[i].rows, p.row_bytes, bytes, rows);
+  }
+}
+
+void multiply_few(std::span<const FewTokensProduct> products, const DigitsView& x,
+                  cudaStream_t stream) {
+  const Weights& first = products.front().w;
+  FewTokens p{};
+  p.x = x.data;
+  p.row_bytes = static_cast<unsigned>(row_bytes(first.type, first.cols));
+  p.cols = static_cast<unsigned>(x.cols);
+  p.tokens = static_cast<unsigned>(x.rows);
+  const auto launch = [&] {
+    if (p.count == 0) return;
+    run(first.type, p, stream);
+    check_launch("matmul of a few tokens", {p.matrices[0].rows, x.cols, x.rows, p.count});
+    p.count = 0;
+  };
+  for (const FewTokensProduct& product : products) {
+    const std::size_t most = rows_at_once(product);
+    for (std::size_t row = 0; row < product.w.rows; row += most) {
+      if (p.count == kMostTogether) launch();
+      p.matrices[p.count++] = matrix(product, row, std::min(most, product.w.rows - row));
+    }
+  }
+  launch();
 }
 
 }  // namespace tensor_pager::kernels::cuda

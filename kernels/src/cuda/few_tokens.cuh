@@ -132,9 +132,9 @@ __device__ void leave(const Sums<Format, kTokens>& sums, Partial<Format, kTokens
   }
 }
 
-// Adds what all warps have left, in order, and writes the rows of the tile.
+// Adds what all warps have left, in order, and writes the rows of a matrix's tile.
 template <class Format, unsigned kTokens>
-__device__ void finish(const FewTokens& p, unsigned tile,
+__device__ void finish(const FewTokens& p, const FewTokensMatrix& m, unsigned tile,
                        const Partial<Format, kTokens> (&partials)[kMostWarps]) {
   constexpr unsigned kPairs = 2 * kParts<Format>;  // of a token
   const unsigned in_tile = lane() % kRows;
@@ -148,11 +148,11 @@ __device__ void finish(const FewTokens& p, unsigned tile,
       }
       if constexpr (kHasOffsets<Format>) total += partials[w].offsets[token][in_tile];
     }
-    if (row >= p.rows) continue;
-    total *= p.factor;
-    if (p.bias != nullptr) total += p.bias[row];
-    float* y = p.y + token * p.y_stride + row;
-    *y = p.accumulate ? *y + total : total;
+    if (row >= m.rows) continue;
+    total *= m.factor;
+    if (m.bias != nullptr) total += m.bias[row];
+    float* y = m.y + token * m.y_stride + row;
+    *y = m.accumulate ? *y + total : total;
   }
 }
 
@@ -171,6 +171,10 @@ struct Unit {
   __device__ unsigned first() const {
     return block * Format::kElements + static_cast<unsigned>(Format::first(unit));
   }
+};
+
+struct GroupAndNext {
+  unsigned now, next;
 };
 
 __device__ const uint4 kNoDigits[kGroup / sizeof(uint4)] = {};
@@ -215,19 +219,25 @@ struct Columns {
     }
   }
 
-  // What load() will be asked for of a group, if that is not too much for the registers.
+  // What load() will be asked for first, if that is not too much for the registers.
   __device__ void expect(unsigned group) {
     if constexpr (kAhead) {
 #pragma unroll
       for (unsigned i = 0; i < 8; ++i) {
         const unsigned element = Unit<Format>(i / 2).first() + i % 2 * Format::kSecond;
-        ahead[i] = __ldg(reinterpret_cast<const uint2*>(digits[0] + group * step[0] + element));
+        ahead[i] = at(0, group, element);
       }
     }
   }
-  __device__ uint2 load(unsigned tile, unsigned group, unsigned unit, unsigned run,
-                        unsigned element) const {
-    if constexpr (kAhead) return ahead[2 * unit + run];
+  // Of a group; and asks for the same of the one that comes next.
+  __device__ uint2 load(unsigned tile, GroupAndNext group, unsigned unit, unsigned run,
+                        unsigned element) {
+    if constexpr (!kAhead) return at(tile, group.now, element);
+    const uint2 loaded = ahead[2 * unit + run];
+    ahead[2 * unit + run] = at(0, group.next, element);
+    return loaded;
+  }
+  __device__ uint2 at(unsigned tile, unsigned group, unsigned element) const {
     return __ldg(reinterpret_cast<const uint2*>(digits[tile] + group * step[tile] + element));
   }
   __device__ std::uint32_t load_sums(unsigned tile, unsigned group) const {
@@ -244,8 +254,8 @@ __device__ float scale_of_columns(float own, unsigned tile) {
 
 // Sixteen rows times the run of every thread's unit.
 template <class Format, unsigned kTokens>
-__device__ void add_run(const Run& upper, const Run& lower, const Columns<Format, kTokens>& columns,
-                        unsigned group, unsigned unit, unsigned run, unsigned element,
+__device__ void add_run(const Run& upper, const Run& lower, Columns<Format, kTokens>& columns,
+                        GroupAndNext group, unsigned unit, unsigned run, unsigned element,
                         float (&sums)[kTiles<Format, kTokens>][4]) {
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
@@ -263,7 +273,7 @@ __device__ void add_run(const Run& upper, const Run& lower, const Columns<Format
 // most 240 * 63 (Q4_K), 31 * 63 (Q5_K) or 32 * 128 (Q6_K) * 128 * 256 / 2 for each run.
 template <class Format, unsigned kTokens>
 __device__ void add_run(const IntegerRun& upper, const IntegerRun& lower,
-                        const Columns<Format, kTokens>& columns, unsigned group, unsigned unit,
+                        Columns<Format, kTokens>& columns, GroupAndNext group, unsigned unit,
                         unsigned run, unsigned element, int (&sums)[kTiles<Format, kTokens>][4]) {
   static_assert(kParts<Format> < 4);
 #pragma unroll
@@ -277,7 +287,7 @@ __device__ void add_run(const IntegerRun& upper, const IntegerRun& lower,
 
 // A block's eight minima times the sums of the inputs that they are taken from.
 template <class Format, unsigned kTokens, class Header>
-__device__ void subtract_minima(const Header (&headers)[2], const Columns<Format, kTokens>& columns,
+__device__ void subtract_minima(const Header (&headers)[2], Columns<Format, kTokens>& columns,
                                 unsigned group, float (&sums)[kTiles<Format, kTokens>][4]) {
   std::uint32_t a[4] = {};
 #pragma unroll
@@ -308,16 +318,16 @@ __device__ void add_offsets(const FewTokens& p, const Run& upper, const Run& low
 }
 
 // What a group comes to, in units of its factor.
-template <class Format, int kAlign, unsigned kTokens, class Book, class Headers>
-__device__ void add_units(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2], unsigned group,
-                          const Columns<Format, kTokens>& columns, const Book& book,
+template <class Format, unsigned kTokens, int kAlign, class Book, class Headers>
+__device__ void add_units(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2],
+                          GroupAndNext group, Columns<Format, kTokens>& columns, const Book& book,
                           const Headers& headers, Sums<Format, kTokens>& sums,
                           float (&scaled)[kTiles<Format, kTokens>][4]) {
 #pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
     const Unit<Format> at(i);
     // Beyond the end of a row, digits are zero: any block will do.
-    const unsigned left = p.cols / Format::kElements - group * (kGroup / Format::kElements);
+    const unsigned left = p.cols / Format::kElements - group.now * (kGroup / Format::kElements);
     const auto block = static_cast<int>(at.block < left ? at.block : 0);
     Run runs[2][2];
 #pragma unroll
@@ -330,16 +340,16 @@ __device__ void add_units(const FewTokens& p, const SharedBytes<kAlign> (&rows)[
       const unsigned element = at.first() + run * Format::kSecond;
       add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, group, i, run, element, scaled);
       if constexpr (kHasOffsets<Format>) {
-        add_offsets(p, runs[0][run], runs[1][run], group, element, sums);
+        add_offsets(p, runs[0][run], runs[1][run], group.now, element, sums);
       }
     }
   }
 }
 
 // The same in integers; a group is a block.
-template <class Format, int kAlign, unsigned kTokens, class Headers>
-__device__ void add_integer_units(const SharedBytes<kAlign> (&rows)[2], unsigned group,
-                                  const Columns<Format, kTokens>& columns, const Headers& headers,
+template <class Format, unsigned kTokens, int kAlign, class Headers>
+__device__ void add_integer_units(const SharedBytes<kAlign> (&rows)[2], GroupAndNext group,
+                                  Columns<Format, kTokens>& columns, const Headers& headers,
                                   float (&scaled)[kTiles<Format, kTokens>][4]) {
   int sums[2][kTiles<Format, kTokens>][4] = {};
 #pragma unroll
@@ -371,25 +381,25 @@ __device__ void add_integer_units(const SharedBytes<kAlign> (&rows)[2], unsigned
 }
 
 // The 256 columns of a group; `rows` begin with it.
-template <class Format, int kAlign, unsigned kTokens, class Book>
-__device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2], unsigned group,
-                          const Columns<Format, kTokens>& columns, const Book& book,
+template <class Format, unsigned kTokens, int kAlign, class Book>
+__device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2],
+                          GroupAndNext group, Columns<Format, kTokens>& columns, const Book& book,
                           Sums<Format, kTokens>& sums) {
   float scaled[kTiles<Format, kTokens>][4] = {};
   using Header = decltype(block_header<Format, kAlign>(rows[0]));
   const Header headers[2] = {block_header<Format, kAlign>(rows[0]),
                              block_header<Format, kAlign>(rows[1])};
   if constexpr (kHasIntegers<Format>) {
-    add_integer_units<Format, kAlign, kTokens>(rows, group, columns, headers, scaled);
+    add_integer_units<Format, kTokens>(rows, group, columns, headers, scaled);
   } else {
-    add_units<Format, kAlign, kTokens>(p, rows, group, columns, book, headers, sums, scaled);
+    add_units<Format, kTokens>(p, rows, group, columns, book, headers, sums, scaled);
   }
   if constexpr (kHasMinima<Format>) {
-    subtract_minima<Format, kTokens>(headers, columns, group, scaled);
+    subtract_minima<Format, kTokens>(headers, columns, group.now, scaled);
   }
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    const float factor = __ldg(&columns.records[i][group].factor);
+    const float factor = __ldg(&columns.records[i][group.now].factor);
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) {
       sums.columns[i][e] += scaled[i][e] * (factor * columns.powers[e % 2]);
@@ -402,17 +412,22 @@ constexpr unsigned kGroupBytes = kGroup / Format::kElements* Format::kBytes;
 // Groups that are copied together: a copy's cost hardly depends on its size.
 template <class Format>
 constexpr unsigned kTogether = kGroupBytes<Format> <= 176 ? 2 : 1;
+// Whether groups begin at multiples of sixteen bytes if rows do: the kernel for kAlign = 16.
+template <class Format>
+constexpr bool kWhole = kTogether<Format>* kGroupBytes<Format> % 16 == 0;
 
 // Sixteen rows of some groups on their way through shared memory: as many bytes from one to the
-// next as lets eight rows be read together, four times eight bytes of each.
+// next as lets eight rows be read together, four times eight bytes of each, or none more than they
+// have, where the copy engine puts them.
 template <class Format, int kAlign>
-struct Stage {
+struct alignas(128) Stage {
   static constexpr unsigned kBytes = kTogether<Format> * kGroupBytes<Format>;
-  static constexpr unsigned kLead = kAlign >= 16 ? 0 : 16 - kAlign;  // before the first, at most
+  static constexpr bool kMapped = kAlign >= 16;
+  static constexpr unsigned kLead = kMapped ? 0 : 16 - kAlign;  // before the first, at most
   static constexpr unsigned kChunks = (kLead + kBytes + 15) / 16;
   static constexpr unsigned kOver = 16 * kChunks % 128;
   static constexpr unsigned kPadding = (kOver <= 32 ? 32 : kOver <= 96 ? 96 : 160) - kOver;
-  static constexpr unsigned kStride = 16 * kChunks + kPadding;
+  static constexpr unsigned kStride = 16 * kChunks + (kMapped ? 0 : kPadding);
   std::uint8_t rows[kRows][kStride];
 };
 
@@ -420,16 +435,23 @@ template <class Format, int kAlign>
 constexpr unsigned kStages = sizeof(Stage<Format, kAlign>) <= 3600 ? 3 : 2;
 
 // What a warp works on, one after the other: its groups of a tile, then of the block's next tile.
-// Places are offsets from the first weight: a matrix has less than 4 GiB (multiply_few).
+// Tiles of a matrix follow those of the one before. Places are offsets from a matrix's first
+// weight: it has less than 4 GiB (multiply_few).
 template <class Format>
 struct Cursor {
   static constexpr unsigned kGroups = kTogether<Format>;
-  unsigned tile, group, place;
+  unsigned matrix, tile, next_tile, group, place;
 
-  __device__ explicit Cursor(const FewTokens& p) : tile(blockIdx.x) { begin(p); }
+  __device__ explicit Cursor(const FewTokens& p) : matrix(0), tile(blockIdx.x) { begin(p); }
   __device__ void begin(const FewTokens& p) {
-    group = threadIdx.x / 32 * kGroups;
-    place = tile * kRows * static_cast<unsigned>(p.row_bytes) + group * kGroupBytes<Format>;
+    while (matrix < p.count) {
+      const unsigned tiles = (p.matrices[matrix].rows + kRows - 1) / kRows;
+      if (tile < tiles) break;
+      tile -= tiles;
+      ++matrix;
+    }
+    group = first_group();
+    place = tile * kRows * p.row_bytes + group * kGroupBytes<Format>;
   }
   /// True if a tile has ended.
   __device__ bool advance(const FewTokens& p) {
@@ -440,12 +462,17 @@ struct Cursor {
     begin(p);
     return true;
   }
-  __device__ bool ended(const FewTokens& p) const { return tile * kRows >= p.rows; }
+  __device__ bool ended(const FewTokens& p) const { return matrix >= p.count; }
+  __device__ unsigned following(const FewTokens& p) const {
+    const unsigned next = group + blockDim.x / 32 * kGroups;
+    return next * kGroup < p.cols ? next : first_group();
+  }
+  __device__ static unsigned first_group() { return threadIdx.x / 32 * kGroups; }
 };
 
 // How far into sixteen bytes a place is.
-__device__ inline unsigned lead(const FewTokens& p, unsigned place) {
-  return (static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(p.w)) + place) & 15U;
+__device__ inline unsigned lead(const FewTokensMatrix& m, unsigned place) {
+  return (static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(m.w)) + place) & 15U;
 }
 
 // What a row's copy is: sixteen bytes at a multiple of sixteen never leave a page, so what is
@@ -457,13 +484,14 @@ struct RowCopy {
 
   __device__ RowCopy(const FewTokens& p, const Cursor<Format>& cursor, unsigned row) {
     using S = Stage<Format, kAlign>;
-    const unsigned place = cursor.place + row * static_cast<unsigned>(p.row_bytes);
-    const unsigned before = kAlign >= 16 ? 0 : lead(p, place);
+    const FewTokensMatrix& m = p.matrices[cursor.matrix];
+    const unsigned place = cursor.place + row * p.row_bytes;
+    const unsigned before = S::kLead == 0 ? 0 : lead(m, place);
     // What is left of the row, if that is less than a group.
-    const unsigned left = static_cast<unsigned>(p.row_bytes) - cursor.group * kGroupBytes<Format>;
-    from = p.w + (place - before);
+    const unsigned left = p.row_bytes - cursor.group * kGroupBytes<Format>;
+    from = m.w + (place - before);
     bytes = (before + (left < S::kBytes ? left : S::kBytes) + 15U) / 16 * 16;
-    if (cursor.tile * kRows + row >= p.rows) bytes = 0;
+    if (cursor.tile * kRows + row >= m.rows) bytes = 0;
   }
 };
 
@@ -476,23 +504,31 @@ class Copies {
   static constexpr unsigned kDepth = kStages<Format, kAlign>;
 
 #if __CUDA_ARCH__ >= 900
-  // By the copy engine, a row at a time: each of sixteen threads asks for one.
+  // By the copy engine: all rows at once if they lie so that it can, or a thread asks for each.
   __device__ Copies(S* stages, std::uint64_t* barriers)
       : stages_(address_of(stages)), barriers_(address_of(barriers)) {
     if (lane() == 0) {
 #pragma unroll
-      for (unsigned i = 0; i < kDepth; ++i) hopper::init_barrier(barriers_ + 8 * i, kRows);
+      for (unsigned i = 0; i < kDepth; ++i) {
+        hopper::init_barrier(barriers_ + 8 * i, S::kMapped ? 1 : kRows);
+      }
       hopper::publish_barriers();
     }
     __syncwarp();
   }
   __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
-    if (cursor.ended(p) || lane() >= kRows) return;
-    const RowCopy<Format, kAlign> copy(p, cursor, lane());
+    if (cursor.ended(p) || lane() >= (S::kMapped ? 1 : kRows)) return;
     const std::uint32_t barrier = barriers_ + 8 * slot;
-    hopper::arrive_and_expect(barrier, copy.bytes);
-    if (copy.bytes == 0) return;
-    hopper::copy_bytes(stage(slot) + lane() * S::kStride, copy.from, copy.bytes, barrier);
+    if constexpr (S::kMapped) {
+      hopper::arrive_and_expect(barrier, kRows * S::kBytes);
+      hopper::copy_panel(stage(slot), p.maps[cursor.matrix], static_cast<int>(cursor.tile * kRows),
+                         static_cast<int>(cursor.group * kGroupBytes<Format> / 4), barrier);
+    } else {
+      const RowCopy<Format, kAlign> copy(p, cursor, lane());
+      hopper::arrive_and_expect(barrier, copy.bytes);
+      if (copy.bytes == 0) return;
+      hopper::copy_bytes(stage(slot) + lane() * S::kStride, copy.from, copy.bytes, barrier);
+    }
   }
   __device__ void wait(unsigned slot, unsigned round) const {
     hopper::wait(barriers_ + 8 * slot, round % 2);
@@ -545,8 +581,8 @@ struct SharedMemory {
 // would have to leave some where those of kBuffers tiles ago have not been read. By named barriers:
 // one for each buffer that has been filled, one for each that has been read.
 template <class Format, unsigned kTokens>
-__device__ void end_tile(const FewTokens& p, unsigned tile, unsigned count,
-                         const Sums<Format, kTokens>& sums,
+__device__ void end_tile(const FewTokens& p, const FewTokensMatrix& m, unsigned tile,
+                         unsigned count, const Sums<Format, kTokens>& sums,
                          Partial<Format, kTokens> (&partials)[kBuffers][kMostWarps]) {
   const unsigned warp = threadIdx.x / 32;
   const unsigned warps = blockDim.x / 32;
@@ -560,23 +596,27 @@ __device__ void end_tile(const FewTokens& p, unsigned tile, unsigned count,
   leave(sums, partials[buffer][warp]);
   if (count % warps == warp) {
     hopper::wait_named(filled, blockDim.x);
-    finish(p, tile, partials[buffer]);
+    finish(p, m, tile, partials[buffer]);
     hopper::pass_named(read, blockDim.x);
   } else {
     hopper::pass_named(filled, blockDim.x);
   }
 }
 
+// What blocks begin at multiples of, within a row that does.
+template <class Format, int kAlign>
+constexpr int kBlocksAt = kAlign >= 16 ? kBlockAlignment<Format> : kAlign;
+
 template <class Format, int kAlign, unsigned kTokens>
 __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMultiprocessor : 1)
-    multiply_units(const FewTokens p) {
-  extern __shared__ uint4 dynamic[];
+    multiply_units(const __grid_constant__ FewTokens p) {
+  extern __shared__ __align__(128) uint4 dynamic[];
   auto& memory = *reinterpret_cast<SharedMemory<Format, kAlign, kTokens>*>(dynamic);
+  using Bytes = SharedBytes<kBlocksAt<Format, kAlign>>;
   constexpr unsigned kDepth = kStages<Format, kAlign>;
-  auto& stages = memory.stages[threadIdx.x / 32];
   const auto& book = shared_book<Format>();
-  Columns<Format, kTokens> columns(p);
-  const Copies<Format, kAlign> copies(stages, memory.barriers[threadIdx.x / 32]);
+  const Copies<Format, kAlign> copies(memory.stages[threadIdx.x / 32],
+                                      memory.barriers[threadIdx.x / 32]);
   Cursor<Format> ahead(p);
 #pragma unroll
   for (unsigned i = 0; i + 1 < kDepth; ++i) {
@@ -585,33 +625,37 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
   }
   // Weights were there before; inputs are what the kernel before leaves.
   begin_after_others();
+  Columns<Format, kTokens> columns(p);
+  columns.expect(Cursor<Format>::first_group());
   Sums<Format, kTokens> sums;
   unsigned slot = 0;
   unsigned round = 0;
   unsigned count = 0;
   for (Cursor<Format> at(p); !at.ended(p);) {
-    columns.expect(at.group);
     __syncwarp();  // all have read what the next copies overwrite
     copies.ask(p, ahead, slot == 0 ? kDepth - 1 : slot - 1);
     ahead.advance(p);
     copies.wait(slot, round);
     const auto row = [&](unsigned r) {
-      const unsigned place = at.place + r * static_cast<unsigned>(p.row_bytes);
-      return SharedBytes<kAlign>(copies.stage(slot) + r * Stage<Format, kAlign>::kStride +
-                                 (kAlign >= 16 ? 0 : lead(p, place)));
+      const unsigned place = at.place + r * p.row_bytes;
+      const unsigned before = kAlign >= 16 ? 0 : lead(p.matrices[at.matrix], place);
+      return Bytes(copies.stage(slot) + r * Stage<Format, kAlign>::kStride + before);
     };
-    const SharedBytes<kAlign> rows[2] = {row(lane() / 4), row(lane() / 4 + 8)};
-    add_group<Format, kAlign, kTokens>(p, rows, at.group, columns, book, sums);
-    if (kTogether<Format> == 2 && (at.group + 1) * kGroup < p.cols) {
-      columns.expect(at.group + 1);
+    const Bytes rows[2] = {row(lane() / 4), row(lane() / 4 + 8)};
+    const unsigned following = at.following(p);
+    if (kTogether<Format> == 1 || (at.group + 1) * kGroup >= p.cols) {
+      add_group<Format, kTokens>(p, rows, {at.group, following}, columns, book, sums);
+    } else {
+      add_group<Format, kTokens>(p, rows, {at.group, at.group + 1}, columns, book, sums);
       constexpr int kNext = kGroupBytes<Format>;
-      const SharedBytes<kAlign> next[2] = {rows[0] + kNext, rows[1] + kNext};
-      add_group<Format, kAlign, kTokens>(p, next, at.group + 1, columns, book, sums);
+      const Bytes next[2] = {rows[0] + kNext, rows[1] + kNext};
+      add_group<Format, kTokens>(p, next, {at.group + 1, following}, columns, book, sums);
     }
     if (++slot == kDepth) slot = 0, ++round;
+    const unsigned matrix = at.matrix;
     const unsigned tile = at.tile;
     if (at.advance(p)) {
-      end_tile(p, tile, count++, sums, memory.partials);
+      end_tile(p, p.matrices[matrix], tile, count++, sums, memory.partials);
       sums = Sums<Format, kTokens>();
     }
   }
@@ -622,33 +666,44 @@ inline bool aligned(const void* p, std::size_t bytes) {
 }
 
 template <class Format, int kAlign, unsigned kTokens>
-void launch(const FewTokens& p, cudaStream_t stream) {
+void launch(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
   constexpr std::size_t kShared = sizeof(SharedMemory<Format, kAlign, kTokens>);
   const auto kernel = multiply_units<Format, kAlign, kTokens>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(kShared)),
         "cudaFuncSetAttribute", {kShared});
-  const unsigned tiles = blocks_for(p.rows, kRows);
-  const unsigned most = p.multiprocessors * (kTokens == 1 ? kBlocksPerMultiprocessor : 1);
+  unsigned tiles = 0;
+  for (unsigned i = 0; i < p.count; ++i) tiles += blocks_for(p.matrices[i].rows, kRows);
+  const unsigned most = multiprocessors * (kTokens == 1 ? kBlocksPerMultiprocessor : 1);
   const unsigned threads = 32 * warps_for(blocks_for(p.cols, kGroup * kTogether<Format>));
   const unsigned grid = tiles < most ? tiles : most;
   launch_early(kernel, {grid, threads, kShared, stream}, p);
 }
 
 template <class Format, unsigned kTokens>
-void multiply_units(const FewTokens& p, cudaStream_t stream) {
+void multiply_units(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
+  const auto all = [&](std::size_t bytes) {
+    bool are = p.row_bytes % bytes == 0;
+    for (unsigned i = 0; i < p.count; ++i) are = are && aligned(p.matrices[i].w, bytes);
+    return are;
+  };
   constexpr int kAlign = kBlockAlignment<Format>;
-  if (aligned(p.w, kAlign)) {
-    launch<Format, kAlign, kTokens>(p, stream);
-  } else {
-    launch<Format, kLeastAlignment<Format>, kTokens>(p, stream);
+  if constexpr (kWhole<Format>) {
+    if (all(16)) {
+      FewTokens mapped = p;
+      map_rows(mapped, kTogether<Format> * kGroupBytes<Format>, kRows);
+      return launch<Format, 16, kTokens>(mapped, multiprocessors, stream);
+    }
+  } else if (kAlign > kLeastAlignment<Format> && all(kAlign)) {
+    return launch<Format, kAlign, kTokens>(p, multiprocessors, stream);
   }
+  launch<Format, kLeastAlignment<Format>, kTokens>(p, multiprocessors, stream);
 }
 
 template <class Format>
-void multiply_units(const FewTokens& p, cudaStream_t stream) {
-  if (p.tokens == 1) return multiply_units<Format, 1>(p, stream);
-  multiply_units<Format, static_cast<unsigned>(kMostFewTokens)>(p, stream);
+void multiply_units(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
+  if (p.tokens == 1) return multiply_units<Format, 1>(p, multiprocessors, stream);
+  multiply_units<Format, static_cast<unsigned>(kMostFewTokens)>(p, multiprocessors, stream);
 }
 
 }  // namespace

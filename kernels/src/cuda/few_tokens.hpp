@@ -1,34 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/matmul.hpp"
 
 namespace tensor_pager::kernels::cuda {
 
-/// What multiply_few multiplies together.
-struct FewTokens {
+/// Matrices that are multiplied together, at most.
+inline constexpr unsigned kMostTogether = 3;
+
+/// One of them, and where its product goes.
+struct FewTokensMatrix {
   const std::uint8_t* w;
-  std::size_t row_bytes;
-  const std::byte* x;  ///< as DigitsView
   float* y;
   std::size_t y_stride;
   const float* bias;
-  unsigned rows, cols, tokens;
+  unsigned rows;
   float factor;
   bool accumulate;
-  unsigned multiprocessors;
 };
 
-/// y[t, r] = factor * w[r] . x[t] (+ bias[r]) (+ y[t, r]) for up to kMostFewTokens rows of x. The
-/// bits of y[t, r] depend on row r and token t only. Throws Error if the type has no kernels or the
-/// launch fails.
-void multiply_few(const Weights& w, const DigitsView& x, const MatrixView& y, const float* bias,
-                  bool accumulate, cudaStream_t stream);
+/// What multiply_few multiplies together: matrices of one type and as many columns, with the same
+/// inputs.
+struct FewTokens {
+  const std::byte* x;  ///< as DigitsView
+  unsigned row_bytes, cols, tokens;
+  unsigned count;  ///< of matrices
+  FewTokensMatrix matrices[kMostTogether];
+  /// Of Hopper's copy engine, of the same matrices, where they lie so that it can take sixteen rows
+  /// at once.
+  CUtensorMap maps[kMostTogether];
+};
+
+/// Makes the maps, of panels of `rows` rows and `bytes` bytes.
+void map_rows(FewTokens& p, unsigned bytes, unsigned rows);
+
+/// For each: y[t, r] = factor * w[r] . x[t] (+ bias[r]) (+ y[t, r]) for up to kMostFewTokens rows
+/// of x. The bits of y[t, r] depend on row r and token t only. All products have weights of one
+/// type and as many columns as x. Throws Error if the type has no kernels or a launch fails.
+void multiply_few(std::span<const FewTokensProduct> products, const DigitsView& x,
+                  cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

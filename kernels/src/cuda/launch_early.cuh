@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "cuda/device_facts.hpp"
 #include "cuda/launch.hpp"
 
 // Kernels that follow each other in a stream and are short: where the GPU can (from Hopper on), the
@@ -29,15 +30,6 @@ struct LaunchShape {
   cudaStream_t stream;
 };
 
-inline bool can_launch_early() {
-  int device = 0;
-  int major = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice", {});
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-        "cudaDeviceGetAttribute", {});
-  return major >= 9;
-}
-
 /// Launches a kernel that calls begin_after_others(). Whoever asks for the last error is told of
 /// one.
 template <class Argument>
@@ -51,7 +43,7 @@ void launch_early(void (*kernel)(Argument), const LaunchShape& shape, const Argu
   config.dynamicSmemBytes = shape.shared;
   config.stream = shape.stream;
   config.attrs = &early;
-  config.numAttrs = can_launch_early() ? 1 : 0;
+  config.numAttrs = facts_of_device().has_hopper_code ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, argument);
 }
 

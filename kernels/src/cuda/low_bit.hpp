@@ -18,6 +18,7 @@ template <class Out>
 void dequantize_low_bit(WeightType type, const std::byte* blocks, Out* out, std::size_t elements,
                         cudaStream_t stream);
 
-void multiply_few_low_bit(WeightType type, const FewTokens& p, cudaStream_t stream);
+void multiply_few_low_bit(WeightType type, const FewTokens& p, unsigned multiprocessors,
+                          cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

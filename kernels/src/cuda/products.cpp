@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cuda/few_tokens.hpp"
 #include "cuda/gemm.hpp"
@@ -176,7 +177,8 @@ void Products::matmul(const Weights& w, const ConstMatrixView& x, const MatrixVi
     require_scratch(scratch, digits_bytes(w.cols, 1), w.rows, w.cols, 1);
     const DigitsView digits{scratch.data, 1, w.cols};
     split_digits(x, digits, stream);
-    return matmul(w, digits, y, options, stream);
+    const FewTokensProduct product{w, y, options.bias, options.accumulate};
+    return matmul({&product, 1}, digits, stream);
   }
 
   const std::size_t inputs = input_bytes(w.cols, x.rows);
@@ -192,18 +194,29 @@ void Products::matmul(const Weights& w, const ConstMatrixView& x, const MatrixVi
   matmul(w, rounded, y, options, {scratch.data + inputs, scratch.bytes - inputs}, stream);
 }
 
-void Products::matmul(const Weights& w, const DigitsView& x, const MatrixView& y,
-                      const MatmulOptions& options, cudaStream_t stream) {
-  require_shape("cuda matmul: y", y, x.rows, w.rows);
-  if (x.cols != w.cols || x.rows > kMostFewTokens ||
-      reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0) {
-    throw Error("cuda matmul: digits [" + std::to_string(x.rows) + ", " + std::to_string(x.cols) +
-                "] for [" + std::to_string(w.rows) + ", " + std::to_string(w.cols) +
-                "]; they must have its columns, at most " + std::to_string(kMostFewTokens) +
-                " rows, and begin at a multiple of 16");
+void Products::matmul(std::span<const FewTokensProduct> products, const DigitsView& x,
+                      cudaStream_t stream) {
+  if (x.rows > kMostFewTokens || reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0) {
+    throw Error("cuda matmul: digits of " + std::to_string(x.rows) + " tokens; there may be " +
+                std::to_string(kMostFewTokens) + ", which begin at a multiple of 16");
   }
-  if (x.rows == 0 || w.rows == 0) return;
-  multiply_few(w, x, y, options.bias, options.accumulate, stream);
+  std::vector<FewTokensProduct> alike;  // with weights of one type
+  const auto run = [&] {
+    if (!alike.empty()) multiply_few(alike, x, stream);
+    alike.clear();
+  };
+  for (const FewTokensProduct& product : products) {
+    require_shape("cuda matmul: y", product.y, x.rows, product.w.rows);
+    if (product.w.cols != x.cols) {
+      throw Error("cuda matmul: digits of " + std::to_string(x.cols) + " columns for weights of " +
+                  std::to_string(product.w.cols));
+    }
+    if (x.rows == 0 || product.w.rows == 0) continue;
+    const bool another = !alike.empty() && alike.front().w.type != product.w.type;
+    if (another || alike.size() == kMostTogether) run();
+    alike.push_back(product);
+  }
+  run();
 }
 
 }  // namespace tensor_pager::kernels::cuda

@@ -11,6 +11,7 @@ namespace tensor_pager::qwen {
 /// operation is done when the call returns. For the host device.
 class CpuOperations : public Operations {
  public:
+  using Operations::matmul;
   StreamRef stream() const override { return {}; }
   std::uint64_t host_waits() const override { return 0; }
   kernels::WeightType cache_type() const override { return kernels::WeightType::f32; }

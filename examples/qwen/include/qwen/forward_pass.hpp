@@ -97,12 +97,11 @@ class ForwardPass {
   void last_logits(const loaders::Step& step, const loaders::WeightSlice& slice,
                    const kernels::MatrixView& h, LogitsSink& sink);
 
-  void project(const loaders::Step& step, loaders::WeightRole weight, loaders::WeightRole bias,
-               const ActivationView& x, const kernels::MatrixView& y);
   template <class Out>
   void norm(const loaders::Step& step, loaders::WeightRole role, const kernels::MatrixView& x,
             const Out& out, std::optional<std::uint32_t> stage = {});
   const float* bias(const loaders::Step& step, loaders::WeightRole role);
+  bool is_converted(const loaders::Step& step, loaders::WeightRole role) const;
   void norm_heads(const loaders::Step& step, loaders::WeightRole role,
                   const kernels::MatrixView& x);
   const std::byte* data(const loaders::WeightSlice& slice) const;

@@ -37,6 +37,20 @@ class Operations {
     bool any_range = false;       ///< x is the result of swiglu, which may be large
   };
 
+  /// The first of the products below, with a bias alone.
+  struct Projection {
+    kernels::Weights w;
+    kernels::MatrixView y;
+    const float* bias = nullptr;
+  };
+  /// The second.
+  struct GatedProjection {
+    kernels::Weights w;
+    ActivationView y;
+    std::size_t first_col = 0;
+    const float* bias = nullptr;
+  };
+
   struct NormOptions {
     float epsilon = 0;
     /// What first_not_finite() says if a row of x is not numbers; nothing: nobody looks.
@@ -84,6 +98,9 @@ class Operations {
   /// Columns [first_col, first_col + w.rows) of y, which swiglu reads; `bias` [w.rows] may be null.
   virtual void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
                       std::size_t first_col, const float* bias) = 0;
+  /// Several of either kind with the same x, which may take less time together; with the same bits.
+  virtual void matmul(std::span<const Projection> products, const ActivationView& x);
+  virtual void matmul(std::span<const GatedProjection> products, const ActivationView& x);
   virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight,
                         const NormOptions& options, const kernels::MatrixView& out) = 0;
   virtual void rms_norm(const kernels::ConstMatrixView& x, const float* weight,

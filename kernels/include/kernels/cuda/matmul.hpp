@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 
 #include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/operand.hpp"
@@ -27,6 +28,14 @@ struct MatmulOptions {
 struct Scratch {
   std::byte* data = nullptr;  ///< at a multiple of 256
   std::size_t bytes = 0;
+};
+
+/// A product of a few tokens: y[t, r] = factor * w[r] . x[t] (+ bias[r]) (+ y[t, r]).
+struct FewTokensProduct {
+  Weights w;
+  MatrixView y;
+  const float* bias = nullptr;
+  bool accumulate = false;
 };
 
 /// Matrix products on one device.
@@ -57,11 +66,10 @@ class TENSOR_PAGER_EXPORT Products {
   void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
               const MatmulOptions& options, const Scratch& scratch, cudaStream_t stream);
 
-  /// The same for up to kMostFewTokens tokens as digits: straight from the weights' blocks, with
-  /// nothing rounded to less than float32. The bits of y[t, r] depend on row r and token t only.
-  /// options.scale_rows has no effect.
-  void matmul(const Weights& w, const DigitsView& x, const MatrixView& y,
-              const MatmulOptions& options, cudaStream_t stream);
+  /// Products of up to kMostFewTokens tokens, as digits, with each of some matrices that have x's
+  /// columns: straight from the weights' blocks, with nothing rounded to less than float32. The
+  /// bits of y[t, r] depend on row r and token t only. What is asked for together takes less time.
+  void matmul(std::span<const FewTokensProduct> products, const DigitsView& x, cudaStream_t stream);
 
   /// Between on and off, products choose the fastest algorithm for their shape among those that
   /// give the same bits. Their results are of no use then, their inputs that are operands are
