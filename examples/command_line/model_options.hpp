@@ -22,6 +22,9 @@ struct ModelOptions {
   PolicyOptions policy;
   std::optional<std::uint32_t> ubatch;
   loaders::RopeOverrides rope;
+  qwen::PlaceWish place;                 ///< of generation
+  std::optional<std::uint32_t> threads;  ///< of the processors' share of it; nothing: chosen
+  bool explain = false;                  ///< print what runs where, and why
 };
 
 /// The declarations of ModelOptions, for the groups of a program's help, and what was typed for
@@ -30,6 +33,7 @@ class ModelArguments {
  public:
   void add_device(CLI::App& app);
   void add_paging(CLI::App& app);
+  void add_placement(CLI::App& app);
   void add_ubatch(Parser& parser, CLI::App& app);
   void add_positions(CLI::App& app) { positions_.add(app); }
 
@@ -43,6 +47,9 @@ class ModelArguments {
   std::optional<std::string> policy_;
   std::optional<std::string> lookahead_;
   std::optional<std::uint32_t> ubatch_;
+  std::string place_ = "gpu";
+  std::optional<std::uint32_t> threads_;
+  bool explain_ = false;
   PositionArguments positions_;
 };
 

@@ -74,6 +74,18 @@ std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text) {
                   text));
 }
 
+qwen::PlaceWish parse_place(std::string_view text) {
+  if (text == "gpu") return qwen::OnDevice{};
+  if (text == "auto") return qwen::Fastest{};
+  if (text == "cpu") return qwen::Percent{100};
+  if (text.ends_with('%')) {
+    const auto percent = parse_number<double>(text.substr(0, text.size() - 1));
+    if (percent && *percent >= 0 && *percent <= 100) return qwen::Percent{*percent};
+  }
+  throw UsageError(fmt::format(
+      "--place \"{}\" is not auto, gpu, cpu or a share from 0% to 100%; give one of them", text));
+}
+
 std::optional<std::uint64_t> parse_seed(std::string_view text) {
   if (text == "-1") return std::nullopt;
   const auto seed = parse_number<std::uint64_t>(text);

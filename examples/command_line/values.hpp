@@ -9,6 +9,7 @@
 #include "command_line/usage_error.hpp"
 #include "pager/policy_options.hpp"
 #include "pager/types.hpp"
+#include "qwen/generation_placement.hpp"
 #include "qwen/memory_plan.hpp"
 
 namespace tensor_pager::command_line {
@@ -19,6 +20,9 @@ Bytes parse_size(std::string_view option, std::string_view text);
 
 /// A size, or a share of the weights: "25%".
 std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text);
+
+/// "gpu", "cpu", "auto", or a share of the weights that the processors shall compute: "60%".
+qwen::PlaceWish parse_place(std::string_view text);
 
 /// "-1" is nothing: another seed each time.
 std::optional<std::uint64_t> parse_seed(std::string_view text);

@@ -117,6 +117,7 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
                "Copy the model to pinned memory instead of pinning the file (GPU only)");
   add_weights(app, typed);
   typed.model.add_paging(app);
+  typed.model.add_placement(app);
   app.add_option("-c,--ctx", options.context, "Context: prompt and generated tokens together")
       ->default_str("what they need; 4096 beyond the prompt with -n -1")
       ->type_name("N");

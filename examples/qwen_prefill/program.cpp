@@ -23,6 +23,7 @@
 #include "prefill_progress.hpp"
 #include "process_age.hpp"
 #include "prompt.hpp"
+#include "qwen/generation_placement.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/perplexity.hpp"
 #include "qwen/sampler.hpp"
@@ -42,10 +43,13 @@ constexpr std::uint32_t kPerplexityContext = 512;
 // be gigabytes of keys and values in place of weights.
 constexpr std::uint32_t kOpenEnd = 4096;
 
+bool use_gpu(const Options& options) {
+  return options.device == DeviceKind::cuda ||
+         (options.device == DeviceKind::automatic && qwen::gpu_count() > 0);
+}
+
 qwen::Backend make_backend(const Options& options, const qwen::Model& model, Trace* trace) {
-  const bool gpu = options.device == DeviceKind::cuda ||
-                   (options.device == DeviceKind::automatic && qwen::gpu_count() > 0);
-  if (!gpu) return qwen::host_backend(model, trace);
+  if (!use_gpu(options)) return qwen::host_backend(model, trace);
   return qwen::cuda_backend(model,
                             {.gpu = options.gpu, .pin_files = options.pin_files, .trace = trace});
 }
@@ -99,6 +103,28 @@ qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, s
   return qwen::plan_memory(model, qwen::request_for(backend, model, request));
 }
 
+// Nothing unless somebody asks: everything runs on the device, and nothing needs to be measured.
+std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const Options& options,
+                                                const qwen::MemoryPlan& plan,
+                                                const BackingStore& store) {
+  const bool asked = !std::holds_alternative<qwen::OnDevice>(options.place) || options.explain;
+  if (!asked || options.perplexity || options.predict == 0U) return std::nullopt;
+  const std::optional<int> gpu = use_gpu(options) ? std::optional(options.gpu) : std::nullopt;
+  const qwen::MachineRates device =
+      gpu ? qwen::measure_cuda_rates(*gpu) : qwen::measure_host_rates();
+  const qwen::PlacementMeasurements measured =
+      qwen::measure_placement(model, plan.graph, store, device, gpu, options.threads);
+  for (const std::string& note : measured.threads.notes) {
+    fmt::print(stderr, "qwen_prefill: {}\n", note);
+  }
+  qwen::ChosenPlaces chosen =
+      qwen::choose_places(model, plan, measured.rates, options.place, measured.threads.threads);
+  if (options.explain) {
+    for (const std::string& line : chosen.lines()) fmt::print(stderr, "{}\n", line);
+  }
+  return chosen;
+}
+
 using OutputFile = std::unique_ptr<output::ReplacementFile>;
 
 OutputFile output_file(const std::optional<std::filesystem::path>& path) {
@@ -148,9 +174,14 @@ class Run {
         backend_(make_backend(options, model_, trace_.get())),
         store_(watch_store(backend_)),
         plan_(plan_memory(model_, options, prompt_.size(), backend_)),
+        places_(choose_places(model_, options, plan_, *store_)),
         store_description_(backend_.store_description),
         inference_(model_, plan_, std::move(backend_),
-                   {.policy = options.policy, .trace = trace_.get(), .publish = options.publish}) {
+                   {.policy = options.policy,
+                    .trace = trace_.get(),
+                    .publish = options.publish,
+                    .generation = places_ ? places_->places : qwen::GenerationPlaces{}}) {
+    if (places_) report_.places = *places_;
     report_.load = process_age();
     report_.device = inference_.device();
     report_.store = store_description_;
@@ -211,6 +242,7 @@ class Run {
   qwen::Backend backend_;  // until the inference has it
   std::shared_ptr<const WatchedStore> store_;
   qwen::MemoryPlan plan_;
+  std::optional<qwen::ChosenPlaces> places_;  // of generation, if it was asked for
   std::string store_description_;
   qwen::Inference inference_;
   RunReport report_;

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "topology.hpp"
 
@@ -170,6 +172,12 @@ std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
     text += fmt::format("decode   {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.decode.tokens,
                         report.decode.time.count(), report.decode.tokens_per_second());
   }
+  if (report.places) {
+    text +=
+        fmt::format("placed   {} of weights on {} threads of the CPU; {:.1f} tokens/s predicted\n",
+                    to_string(report.places->predicted.on_cpu), report.places->places.threads,
+                    ratio(1, report.places->predicted.seconds));
+  }
   text += fmt::format(
       "paging   {} accesses: {} hits, {} prefetched, {} late; {} evictions, {} remaps; {} of {} "
       "pages resident\n",
@@ -231,6 +239,16 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
   json["rates"] = {{"prefill_tokens_per_s", report.prefill.tokens_per_second()},
                    {"decode_tokens_per_s", report.decode.tokens_per_second()},
                    {"link_gb_per_s", link_rate}};
+  const loaders::PlacementPrediction predicted =
+      report.places ? report.places->predicted : loaders::PlacementPrediction{};
+  json["placement"] = {
+      {"on_cpu_bytes", predicted.on_cpu.count},
+      {"resident_bytes", predicted.resident.count},
+      {"streamed_bytes", predicted.streamed.count},
+      {"token_s", predicted.seconds},
+      {"bound_s", predicted.bound},
+      {"threads", report.places ? report.places->places.threads : 0U},
+      {"explanation", report.places ? report.places->lines() : std::vector<std::string>{}}};
   json["bound"] = {{"link_s", limit.link_s},
                    {"compute_s", limit.compute_s},
                    {"fraction", limit.fraction},

@@ -10,6 +10,7 @@
 
 #include "pager/device.hpp"
 #include "pager/statistics.hpp"
+#include "qwen/generation_placement.hpp"
 #include "qwen/memory_plan.hpp"
 #include "qwen/model.hpp"
 #include "qwen/process_usage.hpp"
@@ -70,7 +71,8 @@ struct RunReport {
   std::string interrupted;
   Statistics statistics;
   DeviceInfo device;
-  std::string store;  ///< how the model is kept on the host, and why so
+  std::optional<qwen::ChosenPlaces> places{};  ///< of generation, if it was asked for
+  std::string store;                           ///< how the model is kept on the host, and why so
 };
 
 /// What is about to run, for people to read.

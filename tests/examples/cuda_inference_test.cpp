@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -18,6 +19,7 @@
 #include "loaders/graph.hpp"
 #include "model_run.hpp"
 #include "qwen/error.hpp"
+#include "qwen/generation_placement.hpp"
 #include "random_model.hpp"
 #include "random_weights.hpp"
 
@@ -247,6 +249,98 @@ TEST_F(CudaPaging, HostDoesNotWaitForTheGpuWithinAPass) {
       }
     });
     EXPECT_EQ(inference.host_waits(), at_first_step + 1) << "pass " << pass;
+  }
+}
+
+// The processors' share of generation. Their kernels round nothing, so the answer is as exact as
+// that of the GPU alone, and always the same.
+TEST_P(CudaGoldenLogits, AreReproducedWhereProcessorsComputeAPart) {
+  const auto& [architecture, type, llama_cpp] = GetParam();
+  const tests::TemporaryDirectory directory;
+  const std::filesystem::path path = directory / "model.gguf";
+  make_gguf::write_random_model(path, {.architecture = architecture, .type = type, .seed = 7});
+  const Model model = open_model(path);
+  constexpr std::size_t kPrompt = 40;
+  const std::vector<float> all =
+      read_floats(test_data("golden/" + architecture + "-" + type + ".logits.f32"));
+  const std::vector<float> exact(
+      all.begin() + static_cast<std::ptrdiff_t>(kPrompt * model.config.vocab_size), all.end());
+  const auto error = [&](std::uint32_t layers) {
+    return relative_error(generated_logits(model, golden_tokens(), kPrompt,
+                                           {.on_gpu = true, .layers_on_cpu = layers}),
+                          exact);
+  };
+  const double alone = error(0);
+  for (const std::uint32_t layers : {1U, 2U, ~0U}) {
+    const double placed = error(layers);
+    std::printf("%s-%s, layers %x on the CPU: %.4f%% from the exact logits (none: %.4f%%)\n",
+                architecture.c_str(), type.c_str(), layers, 100 * placed, 100 * alone);
+    EXPECT_LT(placed, std::max(1e-3, 1.2 * alone));
+  }
+}
+
+TEST_F(CudaPaging, PlacesOnProcessorsGiveTheSameBitsInTwentyRuns) {
+  for (const std::uint32_t layers : {0b0101U, 0b1111U}) {
+    const auto run = [&] {
+      return generated_logits(
+          *model_, tokens_, 80,
+          {.vram = GiB(8), .arena = Percent{25}, .on_gpu = true, .layers_on_cpu = layers});
+    };
+    const std::vector<float> first = run();
+    const double error = relative_error(
+        first, std::vector<float>(
+                   reference_.begin() + static_cast<std::ptrdiff_t>(80 * model_->config.vocab_size),
+                   reference_.end()));
+    std::printf("layers %x on the CPU: %.4f%% from the GPU's prefill\n", layers, 100 * error);
+    EXPECT_LT(error, 2e-3);
+    for (int i = 1; i < 20; ++i) ASSERT_TRUE(run() == first) << "run " << i;
+  }
+}
+
+TEST_F(CudaPaging, PlacesOnProcessorsKeepTheBudgetAndWaitOncePerUnit) {
+  Backend backend = cuda_backend(*model_, {});
+  constexpr std::size_t kPrompt = 80;
+  const MemoryRequest request = generation_request(kPrompt, tokens_.size(), {.vram = GiB(1)});
+  MemoryPlan plan = plan_memory(*model_, request_for(backend, *model_, request));
+  const loaders::Places places = places_of_layers(plan.graph, 0b0110U);
+  Inference inference(*model_, std::move(plan), std::move(backend),
+                      {.generation = {.places = places}});
+  AllLogits logits(1, model_->config.vocab_size);
+  inference.prefill(std::span(tokens_).first(kPrompt), logits);
+  inference.decode(tokens_[kPrompt], logits);
+  for (std::size_t i = kPrompt + 1; i < tokens_.size(); ++i) {
+    const std::uint64_t before = inference.host_waits();
+    inference.decode(tokens_[i], logits);
+    EXPECT_EQ(inference.host_waits(), before + 3) << "two units, and the logits";
+  }
+  EXPECT_LE(inference.statistics().memory.peak, GiB(1));
+}
+
+TEST_F(CudaPaging, IsPlacedByWhatThisMachineWasMeasuredToDo) {
+  const MachineRates device = measure_cuda_rates(0);
+  for (const PlaceWish& wish :
+       std::vector<PlaceWish>{Fastest{}, Percent{60}, Percent{100}, OnDevice{}}) {
+    Backend backend = cuda_backend(*model_, {});
+    const MemoryRequest request =
+        generation_request(80, tokens_.size(), {.vram = GiB(8), .arena = Percent{20}});
+    MemoryPlan plan = plan_memory(*model_, request_for(backend, *model_, request));
+    const PlacementMeasurements measured =
+        measure_placement(*model_, plan.graph, *backend.store, device, 0, std::nullopt);
+    ChosenPlaces chosen =
+        choose_places(*model_, plan, measured.rates, wish, measured.threads.threads);
+    std::printf("%s\n", measured.threads.what.c_str());
+    for (const std::string& line : chosen.lines()) std::printf("%s\n", line.c_str());
+    if (std::holds_alternative<Percent>(wish)) {
+      EXPECT_GT(chosen.predicted.on_cpu, Bytes{0});
+    }
+    Inference inference(*model_, std::move(plan), std::move(backend),
+                        {.generation = std::move(chosen.places)});
+    const std::vector<float> logits = generated_logits(inference, *model_, tokens_, 80);
+    EXPECT_LT(
+        relative_error(logits, std::vector<float>(
+                                   reference_.end() - static_cast<std::ptrdiff_t>(logits.size()),
+                                   reference_.end())),
+        2e-3);
   }
 }
 

@@ -79,6 +79,50 @@ std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::
   return std::move(logits.values);
 }
 
+loaders::Places places_of_layers(const loaders::Graph& graph, std::uint32_t layers_on_cpu) {
+  loaders::Places places;
+  for (const loaders::Step& step : graph.steps) {
+    const bool feed_forward =
+        step.op == loaders::Op::ffn_gate_up || step.op == loaders::Op::ffn_down;
+    const bool cpu = feed_forward && (layers_on_cpu >> step.layer & 1U) != 0;
+    places.push_back(cpu ? loaders::Place::cpu : loaders::Place::gpu);
+  }
+  return places;
+}
+
+MemoryRequest generation_request(std::size_t prompt, std::size_t tokens,
+                                 const RunOptions& options) {
+  MemoryRequest request = memory_request(prompt, options);
+  request.context = static_cast<std::uint32_t>(tokens);
+  request.wanted = 1;
+  return request;
+}
+
+std::vector<float> generated_logits(Inference& inference, const Model& model,
+                                    const std::vector<loaders::TokenId>& tokens,
+                                    std::size_t prompt) {
+  AllLogits logits(1, model.config.vocab_size);
+  inference.prefill(std::span(tokens).first(prompt), logits);
+  std::vector<float> all;
+  for (std::size_t i = prompt; i < tokens.size(); ++i) {
+    inference.decode(tokens[i], logits);
+    all.insert(all.end(), logits.values.begin(), logits.values.end());
+  }
+  return all;
+}
+
+std::vector<float> generated_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
+                                    std::size_t prompt, const RunOptions& options) {
+  Backend backend = options.on_gpu ? cuda_backend(model, {}) : host_backend(model);
+  MemoryPlan plan = plan_memory(
+      model, request_for(backend, model, generation_request(prompt, tokens.size(), options)));
+  GenerationPlaces places{.places = places_of_layers(plan.graph, options.layers_on_cpu),
+                          .threads = options.threads};
+  Inference inference(model, std::move(plan), std::move(backend),
+                      {.policy = options.policy, .generation = std::move(places)});
+  return generated_logits(inference, model, tokens, prompt);
+}
+
 int runs_disturbed_by_arena(const Model& model, const std::vector<loaders::TokenId>& tokens,
                             const RunOptions& options, int runs, Bytes most) {
   Backend backend = options.on_gpu ? cuda_backend(model, {}) : host_backend(model);

@@ -52,6 +52,9 @@ struct RunOptions {
   std::optional<std::uint32_t> ubatch{};
   PolicyOptions policy{};
   bool on_gpu = false;
+  /// Layers, bit by bit, whose feed-forward part is computed by processors in generation.
+  std::uint32_t layers_on_cpu = 0;
+  unsigned threads = 0;  ///< of these processors
 };
 
 /// For a run whose prompt's logits are all wanted.
@@ -60,6 +63,19 @@ MemoryRequest memory_request(std::size_t tokens, const RunOptions& options);
 /// The logits of every token of a prompt.
 std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
                                  const RunOptions& options = {});
+
+/// Which of the graph's steps are those layers' feed-forward parts.
+loaders::Places places_of_layers(const loaders::Graph& graph, std::uint32_t layers_on_cpu);
+
+/// For a run whose first `prompt` tokens are a prompt, and the others are generated.
+MemoryRequest generation_request(std::size_t prompt, std::size_t tokens, const RunOptions& options);
+
+/// The logits of every token after the first `prompt` ones, as if they had been generated.
+std::vector<float> generated_logits(Inference& inference, const Model& model,
+                                    const std::vector<loaders::TokenId>& tokens,
+                                    std::size_t prompt);
+std::vector<float> generated_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
+                                    std::size_t prompt, const RunOptions& options = {});
 
 /// Prefills the prompt `runs` times while another thread changes the arena at random, between the
 /// least that will do and `most`. How many runs had other logits than the first.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <ctime>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <set>
@@ -31,9 +32,7 @@
 namespace tensor_pager::qwen {
 namespace {
 
-using loaders::Op;
 using loaders::Place;
-using loaders::Places;
 
 constexpr std::size_t kPrompt = 4;
 constexpr std::size_t kGenerated = 5;
@@ -65,48 +64,22 @@ class LendingOperations final : public CpuOperations {
   std::vector<float> copy_;
 };
 
-bool is_feed_forward(const loaders::Step& step) {
-  return step.op == Op::ffn_gate_up || step.op == Op::ffn_down;
-}
-
-// The layers of `mask`, bit by bit, on the processors.
-Places places_of(const loaders::Graph& graph, std::uint32_t mask) {
-  Places places;
-  for (const loaders::Step& step : graph.steps) {
-    const bool cpu = is_feed_forward(step) && (mask >> step.layer & 1U) != 0;
-    places.push_back(cpu ? Place::cpu : Place::gpu);
-  }
-  return places;
+std::vector<loaders::TokenId> tokens() {
+  std::vector<loaders::TokenId> tokens = golden_tokens();
+  tokens.resize(kPrompt + kGenerated);
+  return tokens;
 }
 
 MemoryPlan plan_of(const Model& model, const Backend& backend, const RunOptions& options) {
-  MemoryRequest request = memory_request(kPrompt, options);
-  request.context = kPrompt + kGenerated;
-  request.wanted = 1;
-  return plan_memory(model, request_for(backend, model, request));
+  return plan_memory(
+      model, request_for(backend, model, generation_request(kPrompt, tokens().size(), options)));
 }
 
-/// Logits of each generated token.
-std::vector<float> generate(Inference& inference, const Model& model) {
-  const std::vector<loaders::TokenId> tokens = golden_tokens();
-  AllLogits logits(1, model.config.vocab_size);
-  inference.prefill(std::span(tokens).first(kPrompt), logits);
-  std::vector<float> all;
-  for (std::size_t i = 0; i < kGenerated; ++i) {
-    inference.decode(tokens[kPrompt + i], logits);
-    all.insert(all.end(), logits.values.begin(), logits.values.end());
-  }
-  return all;
-}
-
-std::vector<float> generate(const Model& model, const RunOptions& options, std::uint32_t mask,
+std::vector<float> generate(const Model& model, RunOptions options, std::uint32_t mask,
                             unsigned threads = 0) {
-  Backend backend = host_backend(model);
-  MemoryPlan plan = plan_of(model, backend, options);
-  const Places places = places_of(plan.graph, mask);
-  Inference inference(model, std::move(plan), std::move(backend),
-                      {.generation = {.places = places, .threads = threads}});
-  return generate(inference, model);
+  options.layers_on_cpu = mask;
+  options.threads = threads;
+  return generated_logits(model, tokens(), kPrompt, options);
 }
 
 class PlacedGeneration : public testing::TestWithParam<std::string> {
@@ -155,10 +128,10 @@ TEST_P(PlacedGeneration, LendsTheResidualStreamOnceForEachUnit) {
     // Steps of a few rows: a unit has many slices.
     MemoryPlan plan = plan_of(model_, backend, {.arena = Percent{40}, .page = KiB(4)});
     plan.graph = loaders::build_graph(model_.gguf, {.max_step_bytes = KiB(8)});
-    const Places places = places_of(plan.graph, mask);
+    const loaders::Places places = places_of_layers(plan.graph, mask);
     Inference inference(model_, std::move(plan), std::move(backend),
                         {.generation = {.places = places}});
-    EXPECT_TRUE(generate(inference, model_) == expected) << mask;
+    EXPECT_TRUE(generated_logits(inference, model_, tokens(), kPrompt) == expected) << mask;
     EXPECT_EQ(counts.lent, __builtin_popcount(mask) * static_cast<int>(kGenerated));
     EXPECT_EQ(counts.taken_back, counts.lent);
   }
@@ -169,7 +142,7 @@ TEST_P(PlacedGeneration, PagesOnlyWhatTheDeviceComputes) {
   for (std::uint32_t mask = 0; mask <= all_layers(); ++mask) {
     Backend backend = host_backend(model_);
     MemoryPlan plan = plan_of(model_, backend, {.arena = Percent{100}, .page = KiB(4)});
-    const Places places = places_of(plan.graph, mask);
+    const loaders::Places places = places_of_layers(plan.graph, mask);
     std::set<PageIndex> expected;
     for (std::size_t i = 0; i < places.size(); ++i) {
       if (places[i] == Place::cpu) continue;
@@ -178,9 +151,9 @@ TEST_P(PlacedGeneration, PagesOnlyWhatTheDeviceComputes) {
     }
     Inference inference(model_, std::move(plan), std::move(backend),
                         {.generation = {.places = places}});
-    const std::vector<loaders::TokenId> tokens = golden_tokens();
     AllLogits logits(1, model_.config.vocab_size);
-    inference.prefill(std::span(tokens).first(kPrompt), logits);
+    const std::vector<loaders::TokenId> all = tokens();
+    inference.prefill(std::span(all).first(kPrompt), logits);
     inference.decode(1, logits);  // from here on generation's plan counts
     inference.evict_all();
     inference.decode(2, logits);
@@ -214,7 +187,7 @@ class PlacedFailures : public testing::Test {
 std::string failure(const Model& model, const std::function<void()>& before = {}) {
   Backend backend = host_backend(model);
   MemoryPlan plan = plan_of(model, backend, {.arena = Percent{50}, .page = KiB(4)});
-  const Places places = places_of(plan.graph, ~0U);
+  const loaders::Places places = places_of_layers(plan.graph, ~0U);
   Inference inference(model, std::move(plan), std::move(backend),
                       {.generation = {.places = places}});
   // Prefill of a damaged model fails, too: the sequence begins without a prompt.
@@ -272,7 +245,7 @@ TEST_F(PlacedFailures, AStoreWithoutAddressesIsAnErrorWithARemedy) {
   Backend backend = host_backend(model);
   backend.store = std::make_shared<Unaddressed>(model);
   MemoryPlan plan = plan_of(model, backend, {});
-  const Places places = places_of(plan.graph, 1);
+  const loaders::Places places = places_of_layers(plan.graph, 1);
   Inference inference(model, std::move(plan), std::move(backend),
                       {.generation = {.places = places}});
   AllLogits logits(1, model.config.vocab_size);
@@ -289,7 +262,7 @@ TEST_F(PlacedFailures, PlacesOfAnotherGraphAreRefused) {
   const Model model = open_model(directory_ / "m.gguf");
   Backend backend = host_backend(model);
   MemoryPlan plan = plan_of(model, backend, {});
-  Places places = places_of(plan.graph, 1);
+  loaders::Places places = places_of_layers(plan.graph, 1);
   places.pop_back();
   Inference inference(model, std::move(plan), std::move(backend),
                       {.generation = {.places = places}});

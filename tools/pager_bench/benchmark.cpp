@@ -54,7 +54,7 @@ std::string device_name(const command_line::ModelOptions& options) {
 }
 
 double Bound::seconds() const {
-  return std::max({link, memory, arithmetic});
+  return joint > 0 ? joint : std::max({link, memory, arithmetic});
 }
 
 std::string Case::text() const {
@@ -78,7 +78,8 @@ const Sample& Row::median() const {
 Bound Row::bound() const {
   return {.link = static_cast<double>(median().optimal.count) / rates.link,
           .memory = rates.memory > 0 ? weight_bytes / rates.memory : 0,
-          .arithmetic = operations / rates.arithmetic};
+          .arithmetic = operations / rates.arithmetic,
+          .joint = places ? what.generated * places->predicted.bound : 0};
 }
 
 std::string Row::limit() const {
@@ -86,6 +87,7 @@ std::string Row::limit() const {
     return "disk";
   }
   const Bound least = bound();
+  if (least.joint > 0) return "link and CPU";
   if (least.seconds() == least.link) return "link";
   return least.seconds() == least.memory ? "memory" : "arithmetic";
 }
@@ -182,6 +184,7 @@ Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
   row.operations = passes * qwen::pass_operations(memory.graph, size);
   row.weight_bytes =
       passes * std::max(qwen::pass_weight_bytes(memory.graph, size) - rates_.cache, 0.0);
+  place(row, memory, made);
   measure(row, std::move(memory), std::move(made), progress);
   const qwen::MachineRates before = std::exchange(rates_, measure_rates(options_));
   row.rates = qwen::best_of(before, rates_);
@@ -190,12 +193,33 @@ Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
   return row;
 }
 
+// Measured once, with the first case: nothing of it depends on the case.
+void Benchmark::place(Row& row, const qwen::MemoryPlan& memory, const qwen::Backend& made) {
+  const bool asked = !std::holds_alternative<qwen::OnDevice>(options_.place) || options_.explain;
+  if (!asked || row.what.generated == 0) return;
+  if (!placement_) {
+    placement_ = qwen::measure_placement(model_, memory.graph, *made.store, rates_,
+                                         gpu_ ? std::optional(options_.gpu) : std::nullopt,
+                                         options_.threads);
+    for (const std::string& note : placement_->threads.notes) {
+      fmt::print(stderr, "pager_bench: {}\n", note);
+    }
+  }
+  row.places = qwen::choose_places(model_, memory, placement_->rates, options_.place,
+                                   placement_->threads.threads);
+  if (!options_.explain) return;
+  fmt::print(stderr, "{}: {}\n", row.what.text(), placement_->threads.what);
+  for (const std::string& line : row.places->lines()) fmt::print(stderr, "{}\n", line);
+}
+
 // The runs of a row. What they ran on is gone afterwards, and its memory free.
 void Benchmark::measure(Row& row, qwen::MemoryPlan memory, qwen::Backend made,
                         const qwen::PassProgress& progress) {
   const Case& what = row.what;
-  qwen::Inference inference(model_, std::move(memory), std::move(made),
-                            {.policy = options_.policy});
+  qwen::Inference inference(
+      model_, std::move(memory), std::move(made),
+      {.policy = options_.policy,
+       .generation = row.places ? row.places->places : qwen::GenerationPlaces{}});
   for (std::size_t i = 0; i < runs(); ++i) {
     const auto part = [&](std::size_t done, std::size_t total) {
       progress(i * total + done, runs() * total);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "options.hpp"
+#include "qwen/generation_placement.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/model.hpp"
 #include "qwen/process_usage.hpp"
@@ -45,6 +46,8 @@ struct Bound {
   double link = 0;        ///< to copy what Belady's rule copies
   double memory = 0;      ///< to read the weights from the device's memory
   double arithmetic = 0;  ///< to multiply with them
+  /// Instead of these, where the processors may compute, too: PlacementPrediction::bound.
+  double joint = 0;
 
   double seconds() const;
 };
@@ -62,6 +65,8 @@ struct Row {
   qwen::MachineRates rates;
   double disagreement = 0;  ///< of the two measurements
   double operations = 0;    ///< of one run
+  /// Of generation, if it was asked where it shall run.
+  std::optional<qwen::ChosenPlaces> places{};
   double weight_bytes = 0;  ///< that one run reads beyond what caches may keep from pass to pass
   std::vector<Sample> samples;
 
@@ -72,7 +77,7 @@ struct Row {
   /// The bound as a share of the median; 1 is as fast as the machine allows.
   double fraction() const { return bound().seconds() / median().seconds; }
   /// What the row's time is made of most: "link", "memory" or "arithmetic", whichever bound is the
-  /// largest, or "disk" if copies had to wait for it.
+  /// largest, "link and CPU" if both may work, or "disk" if copies had to wait for it.
   std::string limit() const;
   /// Why the row is not to be trusted; else empty.
   std::string doubt() const;
@@ -103,6 +108,7 @@ class Benchmark {
  private:
   qwen::Backend backend(const Case& what);
   qwen::MemoryPlan plan(const Case& what, const qwen::Backend& backend) const;
+  void place(Row& row, const qwen::MemoryPlan& memory, const qwen::Backend& made);
   void measure(Row& row, qwen::MemoryPlan memory, qwen::Backend made,
                const qwen::PassProgress& progress);
   Sample prefill(qwen::Inference& inference, const qwen::PassProgress& progress) const;
@@ -115,6 +121,7 @@ class Benchmark {
   bool gpu_;
   qwen::MachineRates rates_;
   std::shared_ptr<const BackingStore> store_;  // pinned once
+  std::optional<qwen::PlacementMeasurements> placement_;
 };
 
 }  // namespace tensor_pager::pager_bench

@@ -67,6 +67,7 @@ void add_memory(CLI::App& app, Typed& typed) {
       ->default_str("0")
       ->type_name("GB/S,...");
   typed.model.add_paging(app);
+  typed.model.add_placement(app);
 }
 
 void add_where(command_line::Parser& parser, Typed& typed) {

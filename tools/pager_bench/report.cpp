@@ -121,6 +121,12 @@ Json to_json(const Subject& subject, const Row& row) {
   json["bound_compute_s"] = row.bound().arithmetic;
   json["bound_fraction"] = row.fraction();
   json["limit"] = row.limit();
+  // Rows of a table have the same columns, whatever was asked of them.
+  const loaders::PlacementPrediction predicted =
+      row.places ? row.places->predicted : loaders::PlacementPrediction{};
+  json["on_cpu_bytes"] = predicted.on_cpu.count;
+  json["predicted_s"] = row.what.generated * predicted.seconds;
+  json["bound_joint_s"] = row.bound().joint;
   json["doubt"] = row.doubt();
   json["calibrated_link_gb_per_s"] = row.rates.link / kGiga;
   json["calibrated_memory_gb_per_s"] = row.rates.memory / kGiga;
@@ -144,6 +150,9 @@ class Markdown final : public Report {
     std::string device = subject_.device;
     if (row.what.link_rate > 0) {
       device += fmt::format(", link {:g} GB/s", row.what.link_rate / kGiga);
+    }
+    if (row.places && row.places->predicted.on_cpu > Bytes{0}) {
+      device += fmt::format(", {} on the CPU", to_string(row.places->predicted.on_cpu));
     }
     fmt::print(
         "| {} | {} | {:.2f} B | {} | {} | {} | {} | {:.1f} ± {:.1f} | {:.2f} | {:.1f} | {:.1f} "

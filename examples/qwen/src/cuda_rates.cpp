@@ -3,6 +3,8 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <functional>
 #include <memory>
 #include <random>
@@ -88,6 +90,56 @@ double measure_memory() {
          });
 }
 
+struct DestroyStream {
+  void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
+};
+using Stream = std::unique_ptr<CUstream_st, DestroyStream>;
+
+/// Copies in a stream of their own, more than there is time for.
+class QueuedCopies {
+ public:
+  QueuedCopies() : to_(device_memory(kCopy)) {
+    void* pinned = nullptr;
+    check(cudaMallocHost(&pinned, kCopy), "cudaMallocHost");
+    from_.reset(pinned);
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    stream_.reset(stream);
+    for (std::size_t i = 0; i <= kCopies; ++i) ends_.push_back(event());
+  }
+  // Before memory and events go.
+  ~QueuedCopies() { cudaStreamSynchronize(stream_.get()); }
+  QueuedCopies(const QueuedCopies&) = delete;
+  QueuedCopies& operator=(const QueuedCopies&) = delete;
+
+  void start() {
+    check(cudaEventRecord(ends_.front().get(), stream_.get()), "cudaEventRecord");
+    for (std::size_t i = 1; i <= kCopies; ++i) {
+      check(cudaMemcpyAsync(to_.get(), from_.get(), kCopy, cudaMemcpyHostToDevice, stream_.get()),
+            "cudaMemcpyAsync");
+      check(cudaEventRecord(ends_[i].get(), stream_.get()), "cudaEventRecord");
+    }
+  }
+  /// Bytes per second of those that have ended by now.
+  double rate() const {
+    std::size_t ended = 0;
+    while (ended < kCopies && cudaEventQuery(ends_[ended + 1].get()) == cudaSuccess) ++ended;
+    if (ended == 0) throw Error("calibration: no copy to the GPU ended beside other work");
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, ends_.front().get(), ends_[ended].get()),
+          "cudaEventElapsedTime");
+    return 1e3 * static_cast<double>(ended * kCopy) / static_cast<double>(milliseconds);
+  }
+
+ private:
+  static constexpr std::size_t kCopies = 128;
+
+  DeviceMemory to_;
+  HostMemory from_;
+  std::vector<Event> ends_;  // of each copy, and before the first
+  Stream stream_;
+};
+
 double cache_bytes(int gpu) {
   int bytes = 0;
   check(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, gpu), "cudaDeviceGetAttribute");
@@ -142,6 +194,25 @@ MachineRates measure_cuda_rates(int gpu) {
           .memory = measure_memory(),
           .arithmetic = measure_arithmetic(),
           .cache = cache_bytes(gpu)};
+}
+
+double measure_link_beside(int gpu, const std::function<void()>& work) {
+  check(cudaSetDevice(gpu), "cudaSetDevice");
+  QueuedCopies copies;
+  copies.start();
+  work();
+  return copies.rate();
+}
+
+std::optional<std::string> gpu_address(int gpu) {
+  std::array<char, 32> text{};
+  if (cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), gpu) != cudaSuccess)
+    return std::nullopt;
+  std::string address(text.data());
+  // As the system writes it.
+  std::ranges::transform(address, address.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return address;
 }
 
 }  // namespace tensor_pager::qwen

@@ -13,11 +13,11 @@ class HostThreads::Arena : public tbb::task_arena {
   using tbb::task_arena::task_arena;
 };
 
-// More than there are processors would only wait for one another.
-HostThreads::HostThreads(unsigned threads)
-    : arena_(std::make_shared<Arena>(
-          threads == 0 ? tbb::task_arena::automatic
-                       : std::min(static_cast<int>(threads), tbb::info::default_concurrency()))) {}
+HostThreads::HostThreads(unsigned threads) {
+  // More than there are processors would only wait for one another.
+  const int all = tbb::info::default_concurrency();
+  arena_ = std::make_shared<Arena>(threads == 0 ? all : std::min(static_cast<int>(threads), all));
+}
 
 unsigned HostThreads::count() const {
   return static_cast<unsigned>(arena_->max_concurrency());

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
 
 #include "loaders/graph.hpp"
 #include "qwen/activations.hpp"
@@ -24,6 +27,12 @@ MachineRates measure_host_rates();
 /// multiplied faster), one after another for a tenth of a second and more. Throws Error or what
 /// CUDA says, and if there is no GPU.
 MachineRates measure_cuda_rates(int gpu);
+
+/// Bytes per second of copies from pinned memory to a GPU that run while `work` does, which should
+/// take about a tenth of a second. Throws Error or what `work` throws.
+double measure_link_beside(int gpu, const std::function<void()>& work);
+/// Of a GPU on the PCI bus, "0000:1b:00.0"; nothing if nobody knows.
+std::optional<std::string> gpu_address(int gpu);
 
 /// The better of each: what disturbs a measurement only makes it worse.
 MachineRates best_of(const MachineRates& a, const MachineRates& b);

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "loaders/explanation.hpp"
+#include "loaders/placement.hpp"
+#include "pager/backing_store.hpp"
+#include "qwen/host_threads.hpp"
+#include "qwen/inference.hpp"
+#include "qwen/memory_plan.hpp"
+#include "qwen/model.hpp"
+#include "qwen/rates.hpp"
+
+namespace tensor_pager::qwen {
+
+/// Everything runs on the device.
+struct OnDevice {};
+/// What is predicted to be fastest.
+struct Fastest {};
+/// Where the feed-forward parts of generation run: a percentage of their weights is for the
+/// processors to compute.
+using PlaceWish = std::variant<OnDevice, Fastest, Percent>;
+
+/// How many threads compute the processors' share.
+struct HostThreadsChoice {
+  unsigned threads = 0;
+  std::string what;                  ///< "15 threads, one a core, near the GPU"
+  std::vector<std::string> notes{};  ///< what could not be done as asked, a line each
+};
+
+/// By this machine's topology. `gpu`: whose NUMA node is meant, if there is one; a processor is
+/// then left to the thread that commands copies, unless `wanted` says how many there shall be.
+/// Throws Error.
+HostThreadsChoice choose_host_threads(std::optional<int> gpu, std::optional<std::uint32_t> wanted);
+
+/// What placement has to know of this machine: what `device` was measured to be, and how fast
+/// `threads` multiply one token with the types of the graph's feed-forward weights, alone and while
+/// copies to `gpu` run. On weights of the model that `store` reads; takes a third of a second. Of
+/// what a handover and a step take besides, it has estimates.
+loaders::PlacementRates measure_placement_rates(const Model& model, const loaders::Graph& graph,
+                                                const BackingStore& store,
+                                                const MachineRates& device, HostThreads& threads,
+                                                std::optional<int> gpu);
+
+/// Where a run computes what, and why.
+struct ChosenPlaces {
+  GenerationPlaces places;
+  loaders::PlacementPrediction predicted;
+  loaders::Explanation generation;
+  loaders::Explanation prefill;  ///< all on the device
+
+  /// Both for people to read.
+  std::vector<std::string> lines() const;
+};
+
+/// What a run has measured for placement, once.
+struct PlacementMeasurements {
+  HostThreadsChoice threads;
+  loaders::PlacementRates rates;
+};
+
+/// choose_host_threads, then measure_placement_rates with them.
+PlacementMeasurements measure_placement(const Model& model, const loaders::Graph& graph,
+                                        const BackingStore& store, const MachineRates& device,
+                                        std::optional<int> gpu,
+                                        std::optional<std::uint32_t> wanted_threads);
+
+/// Places the generation of a run. Throws BudgetError if the largest step does not fit.
+ChosenPlaces choose_places(const Model& model, const MemoryPlan& plan,
+                           const loaders::PlacementRates& rates, const PlaceWish& wish,
+                           unsigned threads);
+
+}  // namespace tensor_pager::qwen

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "qwen/generation_placement.hpp"
+
+#include <fmt/format.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "kernels/matmul.hpp"
+#include "qwen/processors.hpp"
+
+namespace tensor_pager::qwen {
+namespace {
+
+using loaders::TensorType;
+using Clock = std::chrono::steady_clock;
+
+// More than caches hold.
+constexpr std::size_t kSample = std::size_t{160} << 20;
+constexpr std::size_t kRead = std::size_t{4} << 20;
+constexpr double kMeasured = 0.04;  // seconds, of each type
+constexpr double kBeside = 0.08;    // of the type with the most weights
+
+// Estimates, until they are measured: of kernels that read the weights of one token, by the rate at
+// which the GPU copies within its memory; of launches; of a signal, waking threads and a launch.
+constexpr double kGpuMemoryShare = 0.6;
+constexpr double kGpuStep = 10e-6;
+constexpr double kHandover = 60e-6;
+
+bool is_feed_forward(const loaders::Step& step) {
+  return step.op == loaders::Op::ffn_gate_up || step.op == loaders::Op::ffn_down;
+}
+
+// Bytes of the feed-forward matrices of each type.
+std::map<TensorType, std::uint64_t> types_of(const Model& model, const loaders::Graph& graph) {
+  std::map<TensorType, std::uint64_t> bytes;
+  for (const loaders::Step& step : graph.steps) {
+    if (!is_feed_forward(step)) continue;
+    for (const loaders::WeightSlice& slice : step.weights) {
+      const loaders::TensorInfo& tensor = model.gguf.tensors()[slice.tensor];
+      if (tensor.dimensions > 1) bytes[tensor.type] += slice.bytes.size.count;
+    }
+  }
+  return bytes;
+}
+
+/// Rows of the model's own matrices of one type, over and over, since made-up scales would be
+/// numbers that processors are slow with.
+class SampleMatrix {
+ public:
+  SampleMatrix(const Model& model, const loaders::Graph& graph, const BackingStore& store,
+               TensorType type, HostThreads& threads)
+      : threads_(threads) {
+    const loaders::WeightSlice* const slice = find(model, graph, type);
+    const loaders::TensorInfo& tensor = model.gguf.tensors()[slice->tensor];
+    const std::size_t row = slice->bytes.size.count / slice->rows;
+    weights_ = {weight_type(model.gguf, tensor), nullptr, kSample / row, tensor.ne[0]};
+    bytes_ = weights_.rows * row;
+    // Not initialised: threads write it first.
+    data_.reset(new std::byte[bytes_]);
+    weights_.data = data_.get();
+    fill(store, *slice, std::max<std::size_t>(kRead / row, 1) * row);
+    x_.assign(weights_.cols, 0.5F);
+    y_.resize(weights_.rows);
+    multiply();
+  }
+
+  /// Bytes of weights per second, over about that time.
+  double rate(double seconds) {
+    const auto begin = Clock::now();
+    double bytes = 0;
+    double time = 0;
+    do {
+      multiply();
+      bytes += static_cast<double>(bytes_);
+      time = std::chrono::duration<double>(Clock::now() - begin).count();
+    } while (time < seconds);
+    return bytes / time;
+  }
+
+ private:
+  static const loaders::WeightSlice* find(const Model& model, const loaders::Graph& graph,
+                                          TensorType type) {
+    for (const loaders::Step& step : graph.steps) {
+      if (!is_feed_forward(step)) continue;
+      for (const loaders::WeightSlice& slice : step.weights) {
+        const loaders::TensorInfo& tensor = model.gguf.tensors()[slice.tensor];
+        if (tensor.type == type && tensor.dimensions > 1) return &slice;
+      }
+    }
+    throw Error(fmt::format("no feed-forward matrix is {}", loaders::to_string(type)));
+  }
+
+  // In pieces of whole rows, each from the beginning of the slice.
+  void fill(const BackingStore& store, const loaders::WeightSlice& slice, std::size_t piece) {
+    const std::size_t from_slice = std::min<std::size_t>(piece, slice.bytes.size.count);
+    const std::size_t pieces = (bytes_ + from_slice - 1) / from_slice;
+    threads_.run([&] {
+      tbb::parallel_for(std::size_t{0}, pieces, [&](std::size_t i) {
+        const std::size_t at = i * from_slice;
+        store.read(slice.bytes.offset, {data_.get() + at, std::min(from_slice, bytes_ - at)});
+      });
+    });
+  }
+
+  void multiply() {
+    threads_.run([&] {
+      kernels::cpu::matmul(weights_, {x_.data(), 1, x_.size()}, {y_.data(), 1, y_.size()});
+    });
+  }
+
+  HostThreads& threads_;
+  kernels::Weights weights_;
+  std::size_t bytes_ = 0;
+  std::unique_ptr<std::byte[]> data_;
+  std::vector<float> x_;
+  std::vector<float> y_;
+};
+
+loaders::Explanation explain_prefill(const Model& model, const MemoryPlan& plan,
+                                     const loaders::PlacementRates& rates) {
+  const loaders::PlacementRequest request{
+      .arena = plan.arena, .page = plan.layout.page, .batch = plan.prefill.ubatch};
+  const loaders::Placement placed = loaders::predict_places(
+      plan.graph, model.gguf.tensors(), loaders::Places(plan.graph.steps.size()), rates, request);
+  loaders::Explanation explanation =
+      loaders::explain("prefill", plan.graph, model.gguf.tensors(), rates, request, placed);
+  explanation.alternatives.clear();  // there is no other way to run it
+  return explanation;
+}
+
+}  // namespace
+
+HostThreadsChoice choose_host_threads(std::optional<int> gpu, std::optional<std::uint32_t> wanted) {
+  ProcessorRequest request = this_machine(gpu ? gpu_address(*gpu) : std::nullopt);
+  request.threads = wanted;
+  const ProcessorChoice choice = choose_processors_here(request);
+  constexpr unsigned kFew = 4;
+  const bool leave_one = gpu && !wanted && choice.threads() > kFew;
+  return {.threads = choice.threads() - (leave_one ? 1U : 0U),
+          .what = choice.what + (leave_one ? ", of which one commands copies" : ""),
+          .notes = choice.notes};
+}
+
+loaders::PlacementRates measure_placement_rates(const Model& model, const loaders::Graph& graph,
+                                                const BackingStore& store,
+                                                const MachineRates& device, HostThreads& threads,
+                                                std::optional<int> gpu) {
+  loaders::PlacementRates rates{.link = {device.link, device.link},
+                                .cpu = {},
+                                .gpu_memory = device.memory * (gpu ? kGpuMemoryShare : 1),
+                                .gpu_arithmetic = device.arithmetic,
+                                .gpu_step = gpu ? kGpuStep : 0,
+                                .handover = gpu ? kHandover : 0};
+  const std::map<TensorType, std::uint64_t> types = types_of(model, graph);
+  if (types.empty()) return rates;
+  const TensorType main =
+      std::ranges::max_element(types, {}, [](const auto& type) { return type.second; })->first;
+  // The best rate is taken for the memory's, and others to be slowed down by copies as the main
+  // type's is.
+  double kept = 0.5;
+  for (const auto& [type, bytes] : types) {
+    SampleMatrix sample(model, graph, store, type, threads);
+    const double alone = sample.rate(kMeasured);
+    rates.cpu_kernels[type] = {.weights = alone};
+    rates.cpu.alone = std::max(rates.cpu.alone, alone);
+    if (type != main) continue;
+    rates.link.together = rates.link.alone / 2;
+    if (!gpu) continue;  // copies are threads' work, too: they take turns
+    double beside = 0;
+    rates.link.together = std::min(
+        rates.link.alone, measure_link_beside(*gpu, [&] { beside = sample.rate(kBeside); }));
+    kept = std::min(1.0, beside / alone);
+  }
+  rates.cpu.together = rates.cpu.alone * kept;
+  return rates;
+}
+
+PlacementMeasurements measure_placement(const Model& model, const loaders::Graph& graph,
+                                        const BackingStore& store, const MachineRates& device,
+                                        std::optional<int> gpu,
+                                        std::optional<std::uint32_t> wanted_threads) {
+  PlacementMeasurements measured{.threads = choose_host_threads(gpu, wanted_threads), .rates = {}};
+  HostThreads threads(measured.threads.threads);
+  measured.rates = measure_placement_rates(model, graph, store, device, threads, gpu);
+  return measured;
+}
+
+std::vector<std::string> ChosenPlaces::lines() const {
+  std::vector<std::string> all = loaders::lines(prefill);
+  const std::vector<std::string> more = loaders::lines(generation);
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+ChosenPlaces choose_places(const Model& model, const MemoryPlan& plan,
+                           const loaders::PlacementRates& rates, const PlaceWish& wish,
+                           unsigned threads) {
+  loaders::PlacementRequest request{.arena = plan.decode_arena, .page = plan.layout.page};
+  if (const Percent* const share = std::get_if<Percent>(&wish)) {
+    request.cpu_share = share->value / 100;
+  } else if (std::holds_alternative<OnDevice>(wish)) {
+    request.cpu_share = 0;
+  }
+  const std::span<const loaders::TensorInfo> tensors = model.gguf.tensors();
+  const loaders::Placement placed = loaders::place(plan.graph, tensors, rates, request);
+  ChosenPlaces chosen{
+      .places = {},
+      .predicted = placed.predicted,
+      .generation = loaders::explain("generation", plan.graph, tensors, rates, request, placed),
+      .prefill = explain_prefill(model, plan, rates)};
+  // Without the processors generation is left as it is, the pager's own depth included.
+  if (placed.predicted.on_cpu > Bytes{0}) {
+    chosen.places = {
+        .places = placed.places, .prefetch_depth = placed.prefetch_depth, .threads = threads};
+  }
+  return chosen;
+}
+
+}  // namespace tensor_pager::qwen
