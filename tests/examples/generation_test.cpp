@@ -302,6 +302,20 @@ TEST_F(Generation, SampledIdsDoNotDependOnTheBudget) {
   EXPECT_NE(ids(other), expected);
 }
 
+// Of one token, products on the host device are those of the processors' share.
+TEST_F(Generation, DoesNotDependOnItsPlace) {
+  const std::vector<TokenId> expected = ids({"-n", "24", "--arena", "40%"});
+  for (const char* place : {"auto", "gpu", "cpu", "30%", "60%", "0%"}) {
+    EXPECT_EQ(ids({"-n", "24", "--arena", "40%", "--place", place}), expected) << place;
+  }
+  EXPECT_EQ(ids({"-n", "24", "--arena", "40%", "--place", "cpu", "--threads", "1"}), expected);
+  const ProcessResult explained = run_model(
+      model(), {"-q", "-p", "In", "-n", "2", "--arena", "40%", "--place", "50%", "--explain"});
+  EXPECT_THAT(explained.err,
+              AllOf(HasSubstr("prefill, 1 token"), HasSubstr("generation, 1 token a pass"),
+                    HasSubstr("feed-forward CPU")));
+}
+
 // Each option alone leaves nothing to chance, so that one that does nothing is found.
 TEST_F(Generation, EveryOptionOfTheSamplerReachesIt) {
   const std::vector<TokenId> greedy = ids({"-n", "24"});

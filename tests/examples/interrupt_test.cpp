@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "../temporary_directory.hpp"
@@ -74,10 +75,11 @@ class Interrupt : public testing::Test {
 };
 
 TEST_F(Interrupt, InGenerationLeavesTextSummaryStatisticsAndTrace) {
-  for (const int signal : {SIGINT, SIGTERM}) {
-    ChildProcess run(QWEN_PREFILL,
-                     command({"-p", "In the beginning God", "-n", "1000000", "-c", "4000", "--temp",
-                              "2", "--arena", "30%", "--stats", stats_, "--trace", trace_}));
+  for (const auto& [signal, place] :
+       {std::pair(SIGINT, "gpu"), std::pair(SIGTERM, "gpu"), std::pair(SIGINT, "50%")}) {
+    ChildProcess run(QWEN_PREFILL, command({"-p", "In the beginning God", "-n", "1000000", "-c",
+                                            "4000", "--temp", "2", "--arena", "30%", "--place",
+                                            place, "--stats", stats_, "--trace", trace_}));
     wait_for(run, "memory");
     run.kill(signal);
     const ProcessResult ended = run.wait();

@@ -94,6 +94,31 @@ TEST(PagerBench, TablesHaveARowForEachCase) {
   }
 }
 
+TEST(PagerBench, PlacesArePartOfARow) {
+  const auto row = [](const char* place) {
+    const auto run = bench(
+        {"-p", "0", "-n", "4", "--arena", "40%", "--place", place, "--explain", "-o", "jsonl"});
+    EXPECT_EQ(run.status, 0) << run.err;
+    EXPECT_THAT(run.err, HasSubstr("generation, 1 token a pass"));
+    return json::parse(run.out);
+  };
+  const json device = row("gpu");
+  EXPECT_EQ(device["on_cpu_bytes"], 0);
+  const json share = row("60%");
+  const json all = row("cpu");
+  EXPECT_GT(share["on_cpu_bytes"], 0);
+  EXPECT_GT(all["on_cpu_bytes"], share["on_cpu_bytes"]);
+  EXPECT_LT(all["copied_bytes"], device["copied_bytes"]);
+  EXPECT_EQ(row("auto")["limit"], "link and CPU");
+  for (const json& r : {device, share, all}) {
+    EXPECT_GT(r["predicted_s"], 0);
+    EXPECT_GT(r["bound_joint_s"], 0);
+    EXPECT_LE(r["bound_joint_s"], r["predicted_s"]);
+  }
+  EXPECT_EQ(bench({"--place", "101%"}).status, 2);
+  EXPECT_THAT(bench({"--place", "here"}).err, HasSubstr("--place \"here\" is not auto"));
+}
+
 TEST(PagerBench, CalibrationNeedsNoModel) {
   const auto calibrate = [](const std::string& format) {
     return tests::run_process(PAGER_BENCH, {"--device", "host", "--calibrate", "-o", format});
