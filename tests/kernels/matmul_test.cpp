@@ -180,6 +180,7 @@ TEST_P(Matmul, IntegerProductsHaveTheSameBitsInAllInstructionSets) {
 // A sum of 32 products is largest when all codes and inputs are: it has to fit 32 bits.
 TEST_P(Matmul, SumsOfTheLargestCodesDoNotOverflow) {
   for (const WeightType type : all_weight_types()) {
+    if (inputs_are_exact(type, GetParam())) continue;
     for (const std::byte byte :
          {std::byte{0x00}, std::byte{0x3F}, std::byte{0x7F}, std::byte{0x80}, std::byte{0xFF}}) {
       for (const float sign : {1.0F, -1.0F}) {

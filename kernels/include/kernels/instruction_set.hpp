@@ -9,8 +9,9 @@
 namespace tensor_pager::kernels::cpu {
 
 /// Which of the compiled variants of a kernel runs. Dequantised weights are the same bits in all of
-/// them; products, attention and activations may differ in the last bits, since the number of
-/// partial sums follows the vector width.
+/// them; products of floats, attention and activations may differ in the last bits, since the
+/// number of partial sums follows the vector width. Where matmul() multiplies integers, all sets
+/// from avx2 on give equal bits, but not those of scalar.
 enum class InstructionSet {
   scalar,       ///< baseline of the processor family, in the compiler's portable vectors
   avx2,         ///< AVX2, FMA, F16C

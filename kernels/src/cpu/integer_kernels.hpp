@@ -216,6 +216,14 @@ struct LastBlock {
   }
 };
 
+// Rows follow each other, so what comes after this row's end is the next row; the hardware's own
+// prefetching stops at every page.
+template <std::size_t kBytes>
+TENSOR_PAGER_INLINE void prefetch(const std::uint8_t* ahead) {
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < kBytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T0);
+}
+
 template <class Format, std::size_t kTokens>
 TENSOR_PAGER_INLINE void dot_row(const std::uint8_t* row, const DirectProduct& p,
                                  std::size_t row_index) {
@@ -229,16 +237,7 @@ TENSOR_PAGER_INLINE void dot_row(const std::uint8_t* row, const DirectProduct& p
     for (__m256& lane : lanes) lane = _mm256_setzero_ps();
     for (std::size_t b = start; b < end && b < whole; ++b) {
       const std::uint8_t* block = row + b * kFormatBlockBytes<Format>;
-      _mm_prefetch(block + kPrefetchBytes, _MM_HINT_T0);
-      if constexpr (kFormatBlockBytes < Format >> 64) {
-        _mm_prefetch(block + kPrefetchBytes + 64, _MM_HINT_T0);
-      }
-      if constexpr (kFormatBlockBytes < Format >> 128) {
-        _mm_prefetch(block + kPrefetchBytes + 128, _MM_HINT_T0);
-      }
-      if constexpr (kFormatBlockBytes < Format >> 192) {
-        _mm_prefetch(block + kPrefetchBytes + 192, _MM_HINT_T0);
-      }
+      prefetch<kFormatBlockBytes<Format>>(block + kPrefetchBytes);
       dot_block<Format, kTokens>(block, p.x + b, x_stride, lanes);
     }
     if (Format::kElements < kBlockInputs && rest != 0 && end >= x_stride) {
