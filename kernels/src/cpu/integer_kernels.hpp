@@ -216,44 +216,63 @@ struct LastBlock {
   }
 };
 
-// Rows follow each other, so what comes after this row's end is the next row; the hardware's own
-// prefetching stops at every page.
+// Into the second-level cache, since it is long until the rows after the next ones are used. The
+// hardware's own prefetching begins anew in every page.
 template <std::size_t kBytes>
 TENSOR_PAGER_INLINE void prefetch(const std::uint8_t* ahead) {
 #pragma GCC unroll 8
-  for (std::size_t i = 0; i < kBytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T0);
+  for (std::size_t i = 0; i < kBytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
 }
 
+// Rows that are multiplied block by block in turn, so that an input's block is fetched into the
+// first-level cache once for all of them.
+constexpr std::size_t kDirectRows = 4;
+
 template <class Format, std::size_t kTokens>
-TENSOR_PAGER_INLINE void dot_row(const std::uint8_t* row, const DirectProduct& p,
-                                 std::size_t row_index) {
+TENSOR_PAGER_INLINE void dot_rows(const std::uint8_t* rows, std::size_t count,
+                                  const DirectProduct& p, float* totals) {
   const std::size_t whole = p.cols / kBlockInputs;
   const std::size_t rest = p.cols % kBlockInputs;
-  const std::size_t x_stride = whole + (rest != 0 ? 1 : 0);
-  float totals[kTokens] = {};
-  for (std::size_t start = 0; start < x_stride; start += kChunkBlocks) {
+  const std::size_t blocks = whole + (rest != 0 ? 1 : 0);
+  float sums[kDirectRows][kTokens] = {};
+  for (std::size_t start = 0; start < blocks; start += kChunkBlocks) {
     const std::size_t end = start + kChunkBlocks;
-    __m256 lanes[kTokens];
-    for (__m256& lane : lanes) lane = _mm256_setzero_ps();
+    __m256 lanes[kDirectRows][kTokens];
+    for (auto& row : lanes) {
+      for (__m256& lane : row) lane = _mm256_setzero_ps();
+    }
     for (std::size_t b = start; b < end && b < whole; ++b) {
-      const std::uint8_t* block = row + b * kFormatBlockBytes<Format>;
-      prefetch<kFormatBlockBytes<Format>>(block + kPrefetchBytes);
-      dot_block<Format, kTokens>(block, p.x + b, x_stride, lanes);
+#pragma GCC unroll 1
+      for (std::size_t r = 0; r < count; ++r) {
+        const std::uint8_t* block = rows + r * p.row_bytes + b * kFormatBlockBytes<Format>;
+        prefetch<kFormatBlockBytes<Format>>(block + kDirectRows * p.row_bytes);  // the next rows'
+        dot_block<Format, kTokens>(block, p.x + b, blocks, lanes[r]);
+      }
     }
-    if (Format::kElements < kBlockInputs && rest != 0 && end >= x_stride) {
-      const LastBlock<Format> last(row + whole * kFormatBlockBytes<Format>, rest);
-      dot_block<Format, kTokens>(last.bytes, p.x + whole, x_stride, lanes);
+    if (Format::kElements < kBlockInputs && rest != 0 && end >= blocks) {
+#pragma GCC unroll 1
+      for (std::size_t r = 0; r < count; ++r) {
+        const std::uint8_t* block = rows + r * p.row_bytes + whole * kFormatBlockBytes<Format>;
+        const LastBlock<Format> last(block, rest);
+        dot_block<Format, kTokens>(last.bytes, p.x + whole, blocks, lanes[r]);
+      }
     }
-    for (std::size_t t = 0; t < kTokens; ++t) totals[t] += sum_of_lanes(lanes[t]);
+    for (std::size_t r = 0; r < count; ++r) {
+      for (std::size_t t = 0; t < kTokens; ++t) sums[r][t] += sum_of_lanes(lanes[r][t]);
+    }
   }
-  for (std::size_t t = 0; t < kTokens; ++t) p.totals[t * p.totals_stride + row_index] = totals[t];
+  for (std::size_t r = 0; r < count; ++r) {
+    for (std::size_t t = 0; t < kTokens; ++t) totals[t * p.totals_stride + r] = sums[r][t];
+  }
 }
 
 template <class Format, std::size_t kTokens>
 void direct(const DirectProduct& p) {
-  const auto* row = reinterpret_cast<const std::uint8_t*>(p.rows);
-  for (std::size_t r = 0; r < p.row_count; ++r, row += p.row_bytes) {
-    dot_row<Format, kTokens>(row, p, r);
+  const auto* rows = reinterpret_cast<const std::uint8_t*>(p.rows);
+  for (std::size_t r = 0; r < p.row_count; r += kDirectRows) {
+    const std::size_t left = p.row_count - r;
+    dot_rows<Format, kTokens>(rows + r * p.row_bytes, left < kDirectRows ? left : kDirectRows, p,
+                              p.totals + r);
   }
 }
 

@@ -14,7 +14,6 @@ using IntVec = __m256i;
 
 constexpr std::size_t kPanelRows = 16;
 constexpr std::size_t kPanelTokens = 4;  // of the register tile
-constexpr std::size_t kPrefetchBytes = 1024;
 
 inline IntVec load_integers(const std::byte* p) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));

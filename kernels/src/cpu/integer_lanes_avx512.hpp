@@ -14,7 +14,6 @@ using IntVec = __m512i;
 
 constexpr std::size_t kPanelRows = 32;
 constexpr std::size_t kPanelTokens = 6;  // of the register tile
-constexpr std::size_t kPrefetchBytes = 1024;
 
 inline IntVec load_integers(const std::byte* p) {
   return _mm512_load_si512(p);
