@@ -252,8 +252,8 @@ TEST_F(CudaPaging, HostDoesNotWaitForTheGpuWithinAPass) {
   }
 }
 
-// The processors' share of generation. Their kernels round nothing, so the answer is as exact as
-// that of the GPU alone, and always the same.
+// The processors' share of generation. Their kernels round inputs to 16 bits at most, so the answer
+// is about as exact as that of the GPU alone, and always the same.
 TEST_P(CudaGoldenLogits, AreReproducedWhereProcessorsComputeAPart) {
   const auto& [architecture, type, llama_cpp] = GetParam();
   const tests::TemporaryDirectory directory;
