@@ -24,7 +24,7 @@ bool shows_choices(const OptionShape& option) {
 
 // "-m, --model FILE", "--device auto|cuda|host"
 std::string form(const OptionShape& option) {
-  const std::string names = joined(option.names, ", ");
+  std::string names = joined(option.names, ", ");
   if (option.positional || option.placeholder.empty()) return names;
   // A type name that has words in it ("SIZE|auto") says all of it.
   const bool words = option.placeholder.find('|') != std::string::npos;

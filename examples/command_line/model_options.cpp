@@ -48,6 +48,7 @@ ModelOptions ModelArguments::options() const {
   options.policy = parse_policy(policy_, lookahead_);
   options.ubatch = ubatch_;
   if (options.ubatch == 0U) throw UsageError("--ubatch must be at least 1");
+  options.rope = positions_.overrides();
   return options;
 }
 

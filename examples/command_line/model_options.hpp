@@ -6,7 +6,9 @@
 #include <string>
 
 #include "command_line/parser.hpp"
+#include "command_line/position_options.hpp"
 #include "command_line/values.hpp"
+#include "loaders/model_config.hpp"
 #include "pager/policy_options.hpp"
 #include "pager/types.hpp"
 
@@ -19,14 +21,17 @@ struct ModelOptions {
   Bytes page;  ///< 0: chosen by the size of the model
   PolicyOptions policy;
   std::optional<std::uint32_t> ubatch;
+  loaders::RopeOverrides rope;
 };
 
-/// Their declarations, for the groups of a program's help, and what was typed for them.
+/// The declarations of ModelOptions, for the groups of a program's help, and what was typed for
+/// them.
 class ModelArguments {
  public:
   void add_device(CLI::App& app);
   void add_paging(CLI::App& app);
   void add_ubatch(Parser& parser, CLI::App& app);
+  void add_positions(CLI::App& app) { positions_.add(app); }
 
   /// Once they are parsed. Throws UsageError.
   ModelOptions options() const;
@@ -38,6 +43,7 @@ class ModelArguments {
   std::optional<std::string> policy_;
   std::optional<std::string> lookahead_;
   std::optional<std::uint32_t> ubatch_;
+  PositionArguments positions_;
 };
 
 }  // namespace tensor_pager::command_line

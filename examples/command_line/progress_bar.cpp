@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <utility>
@@ -72,13 +73,12 @@ void ProgressBar::update(std::size_t done, std::size_t total) {
   next_ = now + kInterval;
   const double elapsed = Seconds(now - start_).count();
   const double left = std::min(elapsed / progress * (1 - share), 1e8);
-  const std::string line =
-      progress_line({.title = title_,
-                     .share = share,
-                     .rate = amount_ * progress / elapsed,
-                     .unit = unit_,
-                     .left = std::chrono::seconds(static_cast<std::int64_t>(left + 0.5))},
-                    usable_columns());
+  const std::string line = progress_line({.title = title_,
+                                          .share = share,
+                                          .rate = amount_ * progress / elapsed,
+                                          .unit = unit_,
+                                          .left = std::chrono::seconds(std::llround(left))},
+                                         usable_columns());
   shown_ = true;
   fmt::print(stderr, "\r{}\x1b[K", line);
   std::fflush(stderr);

@@ -106,13 +106,33 @@ void ReplacementFile::require_room_beside() {
   ::unlink(std::exchange(beside_, {}).c_str());
 }
 
+// -1 where a file without a name could not be made, or not get one later.
+int ReplacementFile::create_unnamed() const {
+  if (::access("/proc/self/fd", X_OK) != 0) return -1;
+  const std::filesystem::path folder = target_.has_parent_path() ? target_.parent_path() : ".";
+  return ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+}
+
 int ReplacementFile::create_beside() {
+  return name_with(
+      [](const char* name) { return ::open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
+}
+
+void ReplacementFile::name_beside(int file) {
+  const std::string unnamed = fmt::format("/proc/self/fd/{}", file);
+  name_with([&](const char* name) {
+    return ::linkat(AT_FDCWD, unnamed.c_str(), AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+  });
+}
+
+// Calls `make` with names beside the target until one of them is free. Returns what it did.
+int ReplacementFile::name_with(const std::function<int(const char*)>& make) {
   constexpr std::size_t kLongestName = 200;  // of 255, with what is added
   const std::string name = target_.filename().string().substr(0, kLongestName);
   for (int i = 0;; ++i) {
     beside_ = target_.parent_path() / fmt::format(".{}.{}-{}.part", name, ::getpid(), i);
-    const int file = ::open(beside_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file >= 0) return file;
+    const int made = make(beside_.c_str());
+    if (made >= 0) return made;
     if (errno == EEXIST) continue;
     const int error = errno;
     beside_.clear();
@@ -128,7 +148,8 @@ int ReplacementFile::descriptor() {
     if (descriptor_ < 0) fail(errno);
     return descriptor_;
   }
-  descriptor_ = create_beside();
+  descriptor_ = create_unnamed();
+  if (descriptor_ < 0) descriptor_ = create_beside();
   struct stat former {};
   if (::stat(target_.c_str(), &former) == 0) {
     [[maybe_unused]] const int owner = ::fchown(descriptor_, former.st_uid, former.st_gid);
@@ -166,8 +187,9 @@ void ReplacementFile::write_through(std::span<const std::byte> bytes, off_t offs
 }
 
 void ReplacementFile::commit() {
-  // Some file systems report a full disk only here.
   const int file = descriptor();
+  if (place_ == Place::beside && beside_.empty()) name_beside(file);
+  // Some file systems report a full disk only here.
   descriptor_ = -1;
   if (::close(file) != 0) fail(errno);
   if (beside_.empty()) return;

@@ -22,7 +22,9 @@ class OutputError : public std::runtime_error {
 
 /// A file that is there as a whole or not at all. It is written beside its place, in the same
 /// folder, and takes it with a rename when it is complete: until then, and if it never is, what was
-/// there before stays as it was.
+/// there before stays as it was. Until it is complete it has no name where the file system can do
+/// that, so that nothing is left however the process ends; elsewhere, what is killed leaves a
+/// ".NAME.PID-N.part".
 ///
 /// What no file can take the place of is written to directly: devices and FIFOs (opened at once, so
 /// a FIFO waits for its reader), descriptors (/dev/stdout, /dev/fd/N), and files in folders where
@@ -57,14 +59,17 @@ class ReplacementFile {
 
   void require_writable();
   void require_room_beside();
+  int create_unnamed() const;
   int create_beside();
+  void name_beside(int file);
+  int name_with(const std::function<int(const char*)>& make);
   int descriptor();
   void write_through(std::span<const std::byte> bytes, off_t offset);
   [[noreturn]] void fail(int error) const;
 
   std::filesystem::path path_;    // as it was given, for messages
   std::filesystem::path target_;  // what is replaced: links are followed
-  std::filesystem::path beside_;  // while there is such a file
+  std::filesystem::path beside_;  // while there is a file of that name
   Place place_ = Place::beside;
   int descriptor_ = -1;
 };

@@ -27,7 +27,6 @@ struct Typed {
   command_line::ModelArguments model;
   std::string vram = "auto";
   std::optional<std::string> arena;
-  std::optional<std::string> rope_scaling;
   bool no_pin_file = false;
   bool no_publish = false;
 };
@@ -124,30 +123,6 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
   typed.model.add_ubatch(parser, app);
 }
 
-void add_positions(CLI::App& app, Options& options, Typed& typed) {
-  app.add_option("--rope-scaling", typed.rope_scaling,
-                 "How positions beyond the trained context are told apart")
-      ->check(CLI::IsMember({"none", "linear", "yarn"}))
-      ->default_str("as the model says")
-      ->type_name("KIND");
-  app.add_option("--rope-scale", options.rope.factor,
-                 "How many times longer that makes the context: 4, say")
-      ->check(command_line::positive())  // it is what a NaN is not
-      ->check(CLI::Range(0.01, 1e6))
-      ->default_str("as the model says")
-      ->type_name("N");
-  app.add_option("--rope-freq-base", options.rope.frequency_base, "Base of RoPE's frequencies")
-      ->check(command_line::positive())
-      ->check(CLI::Range(2.0, 1e30))
-      ->default_str("as the model says")
-      ->type_name("N");
-  app.add_option("--yarn-orig-ctx", options.rope.original_context_length,
-                 "Context that the model was trained with")
-      ->check(CLI::Range(1, 1 << 30))
-      ->default_str("as the model says")
-      ->type_name("N");
-}
-
 void add_output(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("--logits", options.logits,
                  "Write the prompt's logits: float32, [tokens, vocabulary]")
@@ -175,15 +150,6 @@ PromptSource prompt_source(const Typed& typed) {
   return TokensFile{*typed.tokens};
 }
 
-std::optional<loaders::RopeScalingKind> rope_scaling(const Typed& typed,
-                                                     const loaders::RopeOverrides& rope) {
-  if (!typed.rope_scaling) return std::nullopt;
-  if (*typed.rope_scaling == "linear") return loaders::RopeScalingKind::linear;
-  if (*typed.rope_scaling == "yarn") return loaders::RopeScalingKind::yarn;
-  if (rope.factor) throw UsageError("--rope-scaling none and --rope-scale exclude one another");
-  return loaders::RopeScalingKind::none;
-}
-
 Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
   if (typed.predict < 0) options.predict.reset();
@@ -198,7 +164,6 @@ Options complete(Options options, const Typed& typed) {
   if (!std::isfinite(temperature) || temperature < 0) {
     throw UsageError("--temp must be 0 or more");
   }
-  options.rope.scaling = rope_scaling(typed, options.rope);
   if (options.context == 0U) throw UsageError("--ctx must be at least 1");
   if (options.logits && options.perplexity) {
     throw UsageError("--logits and --perplexity exclude one another");
@@ -232,7 +197,7 @@ Options parse_options(int argc, const char* const* argv) {
   add_filters(parser.group("Sampling, in this order"), options.sampling);
   add_draw(parser.group("Sampling, in this order"), options.sampling, typed);
   add_memory(parser, options, typed);
-  add_positions(parser.group("Long contexts"), options, typed);
+  typed.model.add_positions(parser.group("Long contexts"));
   add_output(parser.group("Output"), options, typed);
   parser.parse(argc, argv);
   return complete(std::move(options), typed);

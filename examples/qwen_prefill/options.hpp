@@ -8,7 +8,6 @@
 #include <variant>
 
 #include "command_line/model_options.hpp"
-#include "loaders/model_config.hpp"
 #include "pager/types.hpp"
 #include "qwen/memory_plan.hpp"
 #include "sampling.hpp"
@@ -40,7 +39,6 @@ struct Options : command_line::ModelOptions {
   std::optional<Bytes> vram;  ///< nothing: auto
   std::optional<std::variant<Bytes, qwen::Percent>> arena;
   std::optional<std::uint32_t> context;
-  loaders::RopeOverrides rope;
   std::optional<std::filesystem::path> logits;
   bool perplexity = false;
   std::optional<std::filesystem::path> stats;  ///< "-" is stdout, here and below

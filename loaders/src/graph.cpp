@@ -86,6 +86,7 @@ class Slicer {
   // How full to make each step, so that all are about equally large: a few rows left over for a
   // step of their own would be a transfer with nothing to hide behind.
   Bytes target_bytes(Bytes total, Bytes largest_unit, Bytes fixed) const {
+    if (largest_unit == Bytes{}) return max_;  // nothing to cut
     const Bytes capacity{max_ > fixed ? (max_ - fixed).count : 1};
     const Bytes usable = largest_unit * std::max<std::uint64_t>(capacity / largest_unit, 1);
     const std::uint64_t steps = (total + usable - Bytes{1}) / usable;
@@ -187,6 +188,7 @@ class Slicer {
 
 std::vector<ByteRange> merged(const std::vector<WeightSlice>& weights) {
   std::vector<ByteRange> ranges;
+  ranges.reserve(weights.size());
   for (const WeightSlice& weight : weights) ranges.push_back(weight.bytes);
   std::ranges::sort(ranges);
   std::vector<ByteRange> out;
@@ -239,20 +241,33 @@ class PredictionBlocks {
   std::vector<std::string> prefixes_;
 };
 
-// Beside a matrix "NAME.weight": "NAME.scale", or from some converters "NAME.weight.scale".
-bool is_beside_matrix(const GgufModel& model, std::string_view name, std::string_view suffix) {
+// The matrix "NAME.weight" beside which the tensor is "NAME" and the suffix, or from some
+// converters "NAME.weight" and the suffix; nullptr if there is none.
+const TensorInfo* matrix_beside(const GgufModel& model, std::string_view name,
+                                std::string_view suffix) {
   constexpr std::string_view kWeight = ".weight";
-  if (!name.ends_with(suffix)) return false;
+  if (!name.ends_with(suffix)) return nullptr;
   std::string weight(name.substr(0, name.size() - suffix.size()));
   if (!weight.ends_with(kWeight)) weight += kWeight;
   const TensorInfo* matrix = model.find(weight);
-  return matrix != nullptr && matrix->rows() > 1;
+  return matrix != nullptr && matrix->rows() > 1 ? matrix : nullptr;
 }
 
-// What products with whole matrices are multiplied by is used, although no step reads it.
+// Scales of matrices that the pass uses are used, although no step reads them. A second one of the
+// same matrix is not.
 void take_scales(const GgufModel& model, Graph& graph) {
-  std::erase_if(graph.unused, [&](std::uint32_t i) {
-    return is_beside_matrix(model, model.tensors()[i].name, ".scale");
+  const auto index_of = [&](const TensorInfo& tensor) {
+    return static_cast<std::uint32_t>(&tensor - model.tensors().data());
+  };
+  const std::vector<std::uint32_t> unused = graph.unused;  // ascending
+  std::erase_if(graph.unused, [&](std::uint32_t scale) {
+    const TensorInfo* tensor = matrix_beside(model, model.tensors()[scale].name, ".scale");
+    if (tensor == nullptr) return false;
+    const std::uint32_t matrix = index_of(*tensor);
+    if (std::ranges::binary_search(unused, matrix)) return false;
+    if (std::ranges::count(graph.scales, matrix, &MatrixScale::matrix) > 0) return false;
+    graph.scales.push_back({.matrix = matrix, .scale = scale});
+    return true;
   });
 }
 
@@ -265,7 +280,7 @@ void refuse_unused(const GgufModel& model, const Graph& graph) {
   for (const std::uint32_t i : graph.unused) {
     const TensorInfo& tensor = model.tensors()[i];
     if (prediction.have(tensor.name)) continue;
-    if (is_beside_matrix(model, tensor.name, ".input_scale")) continue;
+    if (matrix_beside(model, tensor.name, ".input_scale") != nullptr) continue;
     if (first == nullptr) first = &tensor;
     ++count;
   }

@@ -2,9 +2,12 @@
 // Ctrl-C: what was done by then is reported, and files of earlier runs are replaced or left alone.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -16,19 +19,35 @@
 #include "child_process.hpp"
 #include "model_run.hpp"
 
-namespace tensor_pager::qwen {
+namespace tensor_pager::tests {
 namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-using tests::ChildProcess;
-using tests::ProcessResult;
+using testing::Not;
 using Arguments = std::vector<std::string>;
+
+// Whether the process has a handler for the signal.
+bool catches(pid_t pid, int signal) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::uint64_t caught = 0;
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("SigCgt:")) caught = std::stoull(line.substr(7), nullptr, 16);
+  }
+  return (caught >> (signal - 1) & 1) != 0;
+}
+
+// Until the process has a handler for it, or has none any more.
+void wait_until(bool caught, const ChildProcess& run, int signal) {
+  for (int i = 0; i < 10000 && catches(run.pid(), signal) != caught; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
 
 class Interrupt : public testing::Test {
  protected:
   static Arguments command(const Arguments& more) {
-    Arguments all{"--device", "host", "-m", test_data("models/tiny-qwen2-q4_k_m.gguf")};
+    Arguments all{"--device", "host", "-m", qwen::test_data("models/tiny-qwen2-q4_k_m.gguf")};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -44,7 +63,12 @@ class Interrupt : public testing::Test {
     return json::parse(in);
   }
 
-  tests::TemporaryDirectory directory_;
+  long files() const {
+    const auto files = std::filesystem::directory_iterator(directory_ / ".");
+    return std::distance(begin(files), end(files));
+  }
+
+  TemporaryDirectory directory_;
   const std::string stats_ = directory_ / "stats";
   const std::string trace_ = directory_ / "trace";
 };
@@ -71,8 +95,9 @@ TEST_F(Interrupt, InGenerationLeavesTextSummaryStatisticsAndTrace) {
 }
 
 TEST_F(Interrupt, InPrefillCountsNoTokens) {
-  ChildProcess run(QWEN_PREFILL, command({"-f", test_data("models/heldout.txt"), "--perplexity",
-                                          "-c", "4000", "--arena", "30%", "--stats", stats_}));
+  ChildProcess run(QWEN_PREFILL,
+                   command({"-f", qwen::test_data("models/heldout.txt"), "--perplexity", "-c",
+                            "4000", "--arena", "30%", "--stats", stats_}));
   wait_for(run, "memory");
   run.kill(SIGINT);
   const ProcessResult ended = run.wait();
@@ -89,9 +114,51 @@ TEST_F(Interrupt, OfMakeGgufLeavesTheFormerModel) {
   run.kill(SIGINT);
   EXPECT_EQ(run.wait().status, 128 + SIGINT);
   EXPECT_EQ(std::filesystem::file_size(model), 17U);
-  const auto files = std::filesystem::directory_iterator(directory_ / ".");
-  EXPECT_EQ(std::distance(begin(files), end(files)), 1);
+  EXPECT_EQ(files(), 1);
+}
+
+// What cannot be asked about in time, a second Ctrl-C ends at once: a FIFO waits for its reader.
+TEST_F(Interrupt, ASecondOneEndsTheProgramAtOnce) {
+  const std::string fifo = directory_ / "fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    ChildProcess run(QWEN_PREFILL,
+                     command({"-p", "In the beginning God", "--trace", trace_, "--logits", fifo}));
+    wait_until(true, run, signal);
+    run.kill(signal);
+    wait_until(false, run, signal);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    siginfo_t ended_by_one{};
+    ASSERT_EQ(
+        ::waitid(P_PID, static_cast<id_t>(run.pid()), &ended_by_one, WEXITED | WNOHANG | WNOWAIT),
+        0);
+    EXPECT_EQ(ended_by_one.si_pid, 0);
+    run.kill(signal);
+    const ProcessResult ended = run.wait();
+    EXPECT_EQ(ended.status, 128 + signal);
+    EXPECT_THAT(ended.err, Not(HasSubstr("interrupted")));
+    EXPECT_EQ(files(), 1) << "beside the FIFO";
+  }
+}
+
+TEST_F(Interrupt, ASecondOneOfMakeGgufLeavesTheFormerModel) {
+  const std::string model = directory_.write("m.gguf", "a model of before");
+  bool at_once = false;
+  for (int tries = 0; tries < 20 && !at_once; ++tries) {
+    ChildProcess run(MAKE_GGUF, {"qwen2", "q4_k_m", model, "--preset", "7b", "-q"});
+    wait_until(true, run, SIGINT);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    run.kill(SIGINT);
+    wait_until(false, run, SIGINT);
+    run.kill(SIGINT);
+    const ProcessResult ended = run.wait();
+    EXPECT_EQ(ended.status, 128 + SIGINT);
+    at_once = ended.err.empty();
+    EXPECT_EQ(std::filesystem::file_size(model), 17U);
+    EXPECT_EQ(files(), 1);
+  }
+  EXPECT_TRUE(at_once);
 }
 
 }  // namespace
-}  // namespace tensor_pager::qwen
+}  // namespace tensor_pager::tests

@@ -20,19 +20,17 @@
 #include "pager/memory_store.hpp"
 #include "pager/pager.hpp"
 
-namespace tensor_pager::qwen {
+namespace tensor_pager::tests {
 namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-using tests::ChildProcess;
-using tests::ProcessResult;
 
 constexpr Bytes kPage = KiB(4);
 constexpr std::uint32_t kPages = 40;
 
 ProcessResult stats(std::vector<std::string> arguments) {
-  return tests::run_process(PAGER_STATS, arguments);
+  return run_process(PAGER_STATS, arguments);
 }
 
 std::string own_pid() {
@@ -155,8 +153,8 @@ class LiveRun : public testing::Test {
   static std::vector<std::string> arguments(const std::string& option = "-q") {
     return {"-q",           option,
             "--device",     "host",
-            "-m",           test_data("models/tiny-qwen2-q4_k_m.gguf"),
-            "-f",           test_data("models/heldout.txt"),
+            "-m",           qwen::test_data("models/tiny-qwen2-q4_k_m.gguf"),
+            "-f",           qwen::test_data("models/heldout.txt"),
             "--perplexity", "--arena",
             "30%"};
   }
@@ -189,7 +187,7 @@ TEST_F(LiveRun, IsWatchedInPlaceOnATerminal) {
   const ChildProcess model(QWEN_PREFILL, arguments());
   ASSERT_EQ(look(model.pid()).status, 0);
   constexpr unsigned short kColumns = 60;
-  const tests::TerminalResult run = tests::run_on_terminal(
+  const TerminalResult run = run_on_terminal(
       PAGER_STATS, {"--pid", std::to_string(model.pid()), "--watch", "--interval", "0.1"},
       {.columns = kColumns});
   EXPECT_EQ(run.status, 0);
@@ -261,4 +259,4 @@ TEST_F(LiveRun, CanBeHidden) {
 }
 
 }  // namespace
-}  // namespace tensor_pager::qwen
+}  // namespace tensor_pager::tests

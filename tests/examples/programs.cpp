@@ -7,13 +7,17 @@ namespace tensor_pager::tests {
 
 const std::vector<Program>& programs() {
   static const std::string model_options = SOURCES "/examples/command_line/model_options.cpp";
+  static const std::string positions = SOURCES "/examples/command_line/position_options.cpp";
   static const std::vector<Program> all = {
       {"qwen_prefill",
        QWEN_PREFILL,
-       {SOURCES "/examples/qwen_prefill", model_options},
+       {SOURCES "/examples/qwen_prefill", model_options, positions},
        {"-m", "none", "-p", "x"}},
-      {"pager_bench", PAGER_BENCH, {SOURCES "/tools/pager_bench", model_options}, {"-m", "none"}},
-      {"pager_sim", PAGER_SIM, {SOURCES "/tools/pager_sim"}, {"-m", "none"}},
+      {"pager_bench",
+       PAGER_BENCH,
+       {SOURCES "/tools/pager_bench", model_options, positions},
+       {"-m", "none"}},
+      {"pager_sim", PAGER_SIM, {SOURCES "/tools/pager_sim", positions}, {"-m", "none"}},
       {"pager_stats", PAGER_STATS, {SOURCES "/tools/pager_stats"}, {"none"}},
       {"make_gguf",
        MAKE_GGUF,

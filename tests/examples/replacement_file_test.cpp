@@ -75,6 +75,22 @@ TEST_F(ReplacementFileTest, LeavesWhatWasThereIfItIsNot) {
   EXPECT_EQ(files(), 1);
 }
 
+// Of a process that is killed, nothing is left.
+TEST_F(ReplacementFileTest, HasNoNameUntilItIsComplete) {
+  const fs::path folder = directory_ / ".";
+  const int unnamed = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (unnamed < 0) GTEST_SKIP() << "this file system has no files without a name";
+  ::close(unnamed);
+  ReplacementFile file(directory_ / "stats");
+  write(file, std::string(300'000, 'x'));
+  EXPECT_EQ(files(), 0);
+  file.commit();
+  EXPECT_EQ(content(directory_ / "stats").size(), 300'000U);
+  EXPECT_EQ(files(), 1);
+  const auto fresh = fs::status(directory_ / "stats").permissions();
+  EXPECT_EQ(fresh, fs::status(directory_.write("plain", "x")).permissions());
+}
+
 TEST_F(ReplacementFileTest, FollowsLinks) {
   const fs::path path = directory_.write("stats", "before");
   const fs::path link = directory_ / "link";

@@ -44,7 +44,7 @@ TEST(RopeFrequencies, FactorsDivideEachPairsBeforeItIsScaled) {
     EXPECT_DOUBLE_EQ(divided.inverse[2], plain.inverse[2] / 8 / by);
     EXPECT_DOUBLE_EQ(divided.inverse[3], plain.inverse[3] * 2 / by);
   }
-  EXPECT_THROW(rope_frequencies({.rotary_dims = 8, .factors = {1, 2}}), Error);
+  EXPECT_THROW(static_cast<void>(rope_frequencies({.rotary_dims = 8, .factors = {1, 2}})), Error);
 }
 
 TEST(RopeFrequencies, AttentionFactorsMultiplyWithAnyScaling) {

@@ -24,6 +24,7 @@ using make_gguf::RandomTensor;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Pair;
 using tests::TemporaryDirectory;
 
 std::vector<const WeightSlice*> all_weights(const Step& step) {
@@ -230,7 +231,7 @@ class HandMadeModelTest : public testing::Test {
     GgufHeader header;
     for (const auto& [key, entry] : keys_.entries()) {
       std::visit(
-          [&](const auto& value) {
+          [&header, &key = key](const auto& value) {
             if constexpr (!std::is_same_v<std::decay_t<decltype(value)>, MetadataArray>) {
               header.add(key, value);
             }
@@ -333,6 +334,28 @@ TEST_F(HandMadeModelTest, ScalesOfMatricesAreUsedThoseOfInputsAreNotNeeded) {
   const Graph graph = build_graph(model);
   ASSERT_EQ(graph.unused.size(), 1U);
   EXPECT_EQ(model.tensors()[graph.unused.front()].name, "blk.1.attn_q.input_scale");
+  std::map<std::string, std::string> scales;
+  for (const MatrixScale& pair : graph.scales) {
+    scales[model.tensors()[pair.matrix].name] = model.tensors()[pair.scale].name;
+  }
+  EXPECT_THAT(scales, ElementsAre(Pair("blk.1.attn_q.weight", "blk.1.attn_q.scale"),
+                                  Pair("blk.1.ffn_up.weight", "blk.1.ffn_up.weight.scale")));
+}
+
+TEST_F(HandMadeModelTest, AMatrixHasOneScale) {
+  add("blk.1.attn_q.weight.scale", {1}, TensorType::f32);
+  add("blk.1.attn_q.scale", {1}, TensorType::f32);
+  EXPECT_THAT(error(), AllOf(HasSubstr("blk.1.attn_q.scale"), HasSubstr("no use for it")));
+}
+
+TEST_F(HandMadeModelTest, ScalesOfPredictionBlocksAreNotNeeded) {
+  keys_.insert("qwen2.nextn_predict_layers", {std::uint32_t{1}, 0});
+  std::erase_if(tensors_, [](const RandomTensor& t) { return t.name.starts_with("blk.2."); });
+  add("blk.2.nextn.eh_proj.weight", {512, 256}, TensorType::f16);
+  add("blk.2.nextn.eh_proj.scale", {1}, TensorType::f32);
+  const Graph graph = build_graph(open());
+  EXPECT_TRUE(graph.scales.empty());
+  EXPECT_EQ(graph.unused.size(), 2U);
 }
 
 TEST_F(HandMadeModelTest, RopeFactorsAreNoStepsBusiness) {

@@ -57,7 +57,7 @@ void measure_all(Benchmark& benchmark, const Options& options, Report& report) {
 
 void run(const Options& options) {
   if (options.calibrate_only) return calibrate(options);
-  const qwen::Model model = qwen::open_model(options.model);
+  const qwen::Model model = qwen::open_model(options.model, options.rope);
   Benchmark benchmark(model, options);
   if (!options.quiet) fmt::print(stderr, "calibrated: {}\n", describe(benchmark.rates()));
   const auto report = make_report(options.format, model, device_name(options));

@@ -121,6 +121,7 @@ Options parse_options(int argc, const char* const* argv) {
   });
   add_what(parser.group("What is measured"), options, typed);
   add_where(parser, typed);
+  typed.model.add_positions(parser.group("Long contexts"));
   add_output(parser.group("Output"), options, typed);
   parser.parse(argc, argv);
   return complete(std::move(options), typed);

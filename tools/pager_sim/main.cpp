@@ -189,9 +189,17 @@ void compare_with(const qwen::Model& model, const Options& options) {
   }
 }
 
+void require_positions(const qwen::Model& model, const Options& options) {
+  const std::uint32_t longest = std::ranges::max(options.prompts);
+  if (longest <= model.config.context_length) return;
+  throw qwen::Error(fmt::format("-p asks for {} positions, more than the model's context of {}",
+                                longest, model.config.context_length));
+}
+
 void run(const Options& options) {
-  const qwen::Model model = qwen::open_model(options.model);
+  const qwen::Model model = qwen::open_model(options.model, options.rope);
   if (options.against) return compare_with(model, options);
+  require_positions(model, options);
   const Machine machine = machine_for(model, options);
   std::vector<Row> rows;
   const std::vector<PrefillCase> cases = cases_of(options, machine);

@@ -6,12 +6,14 @@
 
 #include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
+#include "command_line/position_options.hpp"
 
 namespace tensor_pager::pager_sim {
 namespace {
 
 // Options as they are typed, where that differs from what they mean.
 struct Typed {
+  command_line::PositionArguments positions;
   std::vector<std::string> arenas = {"10%", "25%", "50%", "75%", "100%"};
   std::vector<double> link_rates;
   std::vector<double> arithmetic;
@@ -123,6 +125,7 @@ Options complete(Options options, const Typed& typed) {
   if (typed.weights_rate) options.weights_rate = *typed.weights_rate * 1e9;
   if (typed.map_microseconds) options.map_seconds = *typed.map_microseconds * 1e-6;
   if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
+  options.rope = typed.positions.overrides();
   options.host = typed.device == "host";
   options.granularity = options.host ? KiB(4) : MiB(2);
   if (options.machine.empty()) options.machine = options.host ? "this" : "h200";
@@ -152,6 +155,7 @@ Options parse_options(int argc, const char* const* argv) {
   });
   add_what(parser, options, typed);
   add_machine(parser.group("Machine"), options, typed);
+  typed.positions.add(parser.group("Long contexts"));
   add_comparison(parser.group("Comparison"), options, typed);
   add_output(parser.group("Output"), options, typed);
   parser.parse(argc, argv);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "command_line/values.hpp"
+#include "loaders/model_config.hpp"
 
 namespace tensor_pager::pager_sim {
 
@@ -17,6 +18,7 @@ enum class Format { md, json };
 /// Lists make a cross product.
 struct Options {
   std::filesystem::path model;
+  loaders::RopeOverrides rope;
   std::vector<std::uint32_t> prompts = {2048};
   std::vector<std::variant<Bytes, qwen::Percent>> arenas;
   /// What predictions are for: "h200", "this", or a file of pager_bench. Empty: "this" for host's

@@ -17,7 +17,7 @@ KvCache::KvCache(const loaders::ModelConfig& config, std::uint32_t context,
   for (const loaders::LayerConfig& layer : config.layers) {
     const std::size_t columns = width(config, layer);
     layers_.push_back({offset, offset + context * columns, columns});
-    offset += 2 * context * columns;
+    offset += 2 * columns * context;
   }
 }
 

@@ -154,7 +154,7 @@ Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides
   require_attention_shape(model.gguf, model.config);
   const loaders::Graph graph = loaders::build_graph(model.gguf);
   require_kernels(model.gguf, graph);
-  model.factors = ProductFactors(model.gguf);
+  model.factors = ProductFactors(model.gguf, graph);
   if (graph.rope_factors) model.rope_factors = read_rope_factors(model.gguf, *graph.rope_factors);
   stretch_positions(model.config, rope);
   read_tokens(model);

@@ -5,21 +5,10 @@
 
 #include <cmath>
 #include <fstream>
-#include <string>
 #include <string_view>
 
 namespace tensor_pager::qwen {
 namespace {
-
-constexpr std::string_view kWeight = ".weight";
-
-// "NAME.scale" for "NAME.weight"; some converters write "NAME.weight.scale".
-const loaders::TensorInfo* scale_of(const loaders::GgufModel& model, std::string_view weight) {
-  if (!weight.ends_with(kWeight)) return nullptr;
-  const std::string_view name = weight.substr(0, weight.size() - kWeight.size());
-  const loaders::TensorInfo* scale = model.find(fmt::format("{}.scale", name));
-  return scale != nullptr ? scale : model.find(fmt::format("{}.scale", weight));
-}
 
 float read(const loaders::GgufModel& model, const loaders::TensorInfo& tensor) {
   const loaders::ModelFile& file = model.files().at(tensor.file);
@@ -52,14 +41,13 @@ void check(const loaders::GgufModel& model, const loaders::TensorInfo& scale,
 
 }  // namespace
 
-ProductFactors::ProductFactors(const loaders::GgufModel& model) {
+ProductFactors::ProductFactors(const loaders::GgufModel& model, const loaders::Graph& graph) {
   const auto& tensors = model.tensors();
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const loaders::TensorInfo* scale = scale_of(model, tensors[i].name);
-    if (scale == nullptr) continue;
-    check(model, *scale, tensors[i].name);
+  for (const loaders::MatrixScale& pair : graph.scales) {
+    const loaders::TensorInfo& scale = tensors[pair.scale];
+    check(model, scale, tensors[pair.matrix].name);
     factors_.resize(tensors.size(), 1.0F);
-    factors_[i] = read(model, *scale);
+    factors_[pair.matrix] = read(model, scale);
   }
 }
 

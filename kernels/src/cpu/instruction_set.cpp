@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/instruction_set.hpp"
 
+#ifdef TENSOR_PAGER_KERNELS_X86
+#include <cpuid.h>
+#endif
+
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -11,12 +15,22 @@
 namespace tensor_pager::kernels::cpu {
 namespace {
 
+#ifdef TENSOR_PAGER_KERNELS_X86
+// Clang 14's __builtin_cpu_supports does not know this one.
+bool has_f16c() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 std::vector<InstructionSet> detect() {
   std::vector<InstructionSet> sets{InstructionSet::scalar};
 #ifdef TENSOR_PAGER_KERNELS_X86
   // These also ask the operating system whether it saves the wide registers.
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
     sets.push_back(InstructionSet::avx2);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {

@@ -120,6 +120,15 @@ struct GraphOptions {
   Bytes max_step_bytes = MiB(64);
 };
 
+/// A number that products with a whole matrix are multiplied by, before a bias is added: files of
+/// NVFP4 have the tensor "NAME.scale" beside "NAME.weight", or from some converters
+/// "NAME.weight.scale". Both are indices into GgufModel::tensors(). What the scale looks like is
+/// not checked: whether it can be used is for the executor to say.
+struct MatrixScale {
+  std::uint32_t matrix = 0;
+  std::uint32_t scale = 0;
+};
+
 /// The steps of a forward pass in order. Every weight is in exactly one step, except a tied output
 /// matrix, which is the token embedding read a second time.
 struct Graph {
@@ -133,10 +142,11 @@ struct Graph {
   /// Index of rope_freqs.weight, if there is one: float [rope_dimension_count / 2], by which the
   /// frequency of each rotated pair is divided. No step reads it: rotations are made on the host.
   std::optional<std::uint32_t> rope_factors;
+  /// Of the matrices that have one. No step reads them: an executor knows them from the beginning.
+  std::vector<MatrixScale> scales;
   /// Indices of tensors that the pass is known to do without: those of the blocks that predict
   /// tokens beyond the next one (ModelConfig::nextn_predict_layers), and scales of inputs that
-  /// engines use which round activations. Scales of whole matrices ("NAME.scale") are not among
-  /// them: products are multiplied by them.
+  /// engines use which round activations.
   std::vector<std::uint32_t> unused;
 };
 
