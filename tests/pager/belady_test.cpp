@@ -177,6 +177,29 @@ TEST(Belady, MissesAreSpreadOverThePass) {
   }
 }
 
+TEST(Belady, APlanMaySayHowFarCopiesRunAhead) {
+  Case c{.pages = 100, .frames = 50, .steps = {}};
+  for (std::uint32_t page = 0; page < c.pages; page += 2) c.steps.push_back({page, page + 1});
+  const auto copied_with = [&](std::optional<std::uint32_t> of_plan, std::uint32_t of_policy) {
+    ImmediateDriver driver(c.pages, c.frames, {.window = kWholePass, .prefetch_depth = of_policy});
+    AccessPlan plan = plan_of_pages(c.steps);
+    plan.prefetch_depth = of_plan;
+    driver.core().set_plan(plan);
+    EXPECT_EQ(driver.core().prefetch_frames(), of_plan.value_or(of_policy));
+    for (int pass = 0; pass < kPasses; ++pass) {
+      for (std::uint32_t step = 0; step < c.steps.size(); ++step) driver.use(StepIndex{step});
+    }
+    driver.settle();
+    const std::size_t copied = driver.copied().size();
+    driver.core().set_plan(plan_of_pages(c.steps));
+    EXPECT_EQ(driver.core().prefetch_frames(), of_policy);
+    return copied;
+  };
+  EXPECT_EQ(copied_with(20, 6), copied_with({}, 20));
+  EXPECT_EQ(copied_with(6, 20), copied_with({}, 6));
+  EXPECT_LT(copied_with(6, 20), copied_with(20, 6));
+}
+
 TEST(Belady, MissesAreNotSpreadWhereThatWouldCostCopies) {
   // Pages 0 and 1 are read in every other step: streaming one of them would copy it each time.
   Case c{.pages = 42, .frames = 12, .steps = {}};

@@ -418,6 +418,7 @@ class Simulation {
 
   bool change_plan() {
     AccessPlan plan = random_plan(random_, pages_);
+    if (random_.chance(30)) plan.prefetch_depth = random_.in(0, 8);
     try {
       core_.set_plan(plan);
       plan_ = std::move(plan);

@@ -16,6 +16,7 @@
 namespace tensor_pager::pager_sim {
 namespace {
 
+using namespace prediction;
 using testing::HasSubstr;
 
 const std::string kModel = std::string(TEST_DATA_DIR) + "/models/tiny-qwen2-q4_k_m.gguf";

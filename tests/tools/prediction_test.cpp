@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What pager_sim predicts, against what must be and against a pager that really copies.
-#include "prediction.hpp"
+#include "prediction/prediction.hpp"
 
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "pager/host_device.hpp"
 #include "pager/memory_store.hpp"
 #include "pager/pager.hpp"
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 namespace {
 
 constexpr Bytes kPage = KiB(4);
@@ -91,10 +92,40 @@ TEST(Prediction, CopiesWhatAPagerCopies) {
   }
 }
 
+// Every other step is the host's: 0.1 s, in which ten pages come in, for 0.01 s of the stream.
+TEST(Prediction, CopiesGoOnWhileTheHostComputes) {
+  std::vector<TimedStep> steps;
+  for (int i = 0; i < 100; ++i) {
+    steps.push_back({.seconds = 0.01});
+    steps.push_back({.seconds = 0.1, .in_plan = false});
+  }
+  CoreOptions options = core(200, 40);
+  options.policy.prefetch_depth = 30;
+  const Prediction p = predict(options, walk(200), steps, link(100), 1, 2);
+  EXPECT_NEAR(p.seconds, 2 * 100 * 0.11, 0.3);
+  EXPECT_LT(p.stalled, 0.3);
+  EXPECT_NEAR(p.link_busy, 2 * 1.9, 0.1);
+}
+
+// The host is not there to go on while it computes, and what the stream does then it does before.
+TEST(Prediction, TheHostsStepsAreInTheirPlace) {
+  const std::vector<TimedStep> steps = {
+      {.seconds = 1}, {.seconds = 5, .in_plan = false}, {.seconds = 1}};
+  const Prediction p = predict(core(4, 4), walk(4), steps, link(2), 0, 1);
+  // Two pages before the first step, two beside it and the host's.
+  EXPECT_NEAR(p.seconds, 1 + 1 + 5 + 1, 1e-9);
+  EXPECT_NEAR(p.stalled, 1, 1e-9);
+}
+
+TEST(Prediction, EachStepOfThePlanNeedsATime) {
+  const std::vector<TimedStep> steps(3, TimedStep{.seconds = 1});
+  EXPECT_THROW(predict(core(4, 4), walk(4), steps, link(2), 0, 1), std::invalid_argument);
+}
+
 TEST(Prediction, TooSmallAnArenaIsRefused) {
   EXPECT_THROW(predict(core(10, 1), walk(10), std::vector<double>(5, 1), link(1), 0, 1),
                BudgetError);
 }
 
 }  // namespace
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction

@@ -41,7 +41,8 @@ class RecordingTest : public testing::Test {
     const NamedRange part{"blk.0.weight", {Bytes{100}, kPage}};
     trace.describe({.layout = {kPage * 5, kPage}, .pages_per_copy = 8}, {&part, 1});
     trace.frames(at(0), 3);
-    trace.plan_set(at(1), {{{.reads = {{kPage, kPage * 2}}, .name = "first"}}});
+    trace.plan_set(
+        at(1), {.steps = {{.reads = {{kPage, kPage * 2}}, .name = "first"}}, .prefetch_depth = 7});
     trace.add({.track = Trace::Track::copies,
                .begin = at(10),
                .end = at(30),
@@ -90,6 +91,7 @@ TEST_F(RecordingTest, HasWhatWasTraced) {
   ASSERT_EQ(recording.plans.size(), 1U);
   EXPECT_EQ(recording.plans[0].plan.steps.at(0).name, "first");
   EXPECT_EQ(recording.plans[0].plan.steps.at(0).reads.at(0), (ByteRange{kPage, kPage * 2}));
+  EXPECT_EQ(recording.plans[0].plan.prefetch_depth, 7U);
   EXPECT_EQ(recording.frames_at(recording.end()), 3U);
   ASSERT_EQ(recording.copies.size(), 1U);
   EXPECT_EQ(recording.copies[0].pages, (PageRun{{1}, 2}));

@@ -194,7 +194,7 @@ TEST(MeasuredPlan, StepsThatWereNotRunHaveTheMeanOfTheOthers) {
 }
 
 // A page a second, in no time to begin with.
-constexpr pager_sim::MachineModel kSlow{.link = 4096, .copy_latency = 0, .map = 0};
+constexpr prediction::MachineModel kSlow{.link = 4096, .copy_latency = 0, .map = 0};
 
 TEST(WhatIf, GoesFromTheSmallestArenaToAllPages) {
   const WhatIf w = what_if(measured_recording(), 0, kSlow, 12);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -15,6 +16,9 @@
 #include "qwen/error.hpp"
 
 namespace tensor_pager::pager_sim {
+
+using namespace prediction;
+
 namespace {
 
 using Json = nlohmann::json;
@@ -142,6 +146,19 @@ std::vector<Comparison> compare(const qwen::Model& model, const StepRates& rates
     all.push_back({row, predict_prefill(model, what)});
   }
   return all;
+}
+
+Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path) {
+  const std::vector<CalibratedRates> rows = read_calibrations(path);
+  const CalibratedRates best = *std::ranges::max_element(rows, {}, &CalibratedRates::link);
+  Machine machine{.name = fmt::format("as calibrated in {}", path.string()),
+                  .link = best.link,
+                  .rates = {.arithmetic = best.arithmetic, .weights_rate = best.memory},
+                  .map_seconds = best.host ? kHostMap : kGpuMap};
+  if (!best.of_row) return machine;
+  machine.rates = fit_rates(model, read_measurements(path));
+  machine.name = fmt::format("fitted to the resident prefills in {}", path.string());
+  return machine;
 }
 
 }  // namespace tensor_pager::pager_sim

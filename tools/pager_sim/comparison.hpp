@@ -4,13 +4,15 @@
 #include <filesystem>
 #include <vector>
 
-#include "prefill.hpp"
+#include "prediction/machine.hpp"
+#include "prediction/prefill.hpp"
+#include "qwen/model.hpp"
 
 namespace tensor_pager::pager_sim {
 
 /// A prefill that pager_bench measured.
 struct MeasuredPrefill {
-  PrefillCase what;  ///< arena, prompt, ubatch, page, link and passes as it was run
+  prediction::PrefillCase what;  ///< arena, prompt, ubatch, page, link and passes as it was run
   Bytes arena;
   double tokens_per_second = 0;  ///< median
   Bytes copied;
@@ -34,21 +36,16 @@ struct CalibratedRates {
 /// qwen::Error if the file cannot be read, or is something else.
 std::vector<CalibratedRates> read_calibrations(const std::filesystem::path& path);
 
-/// What a machine's steps cost, as found from prefills with everything resident.
-struct StepRates {
-  double arithmetic = 0;    ///< operations per second
-  double weights_rate = 0;  ///< bytes per second; 0: no limit
-};
-
 /// The rates with which passes that copied nothing take as long as they took: with one prompt
 /// length the arithmetic rate alone, with several both, by least squares of relative errors. Throws
 /// qwen::Error if no pass of the measurements copied nothing.
-StepRates fit_rates(const qwen::Model& model, const std::vector<MeasuredPrefill>& measured);
+prediction::StepRates fit_rates(const qwen::Model& model,
+                                const std::vector<MeasuredPrefill>& measured);
 
 /// A measurement, and what is predicted for it.
 struct Comparison {
   MeasuredPrefill measured;
-  PredictedPrefill predicted;
+  prediction::PredictedPrefill predicted;
 
   /// How much faster the prediction is than the measurement: 0.1 for 10%.
   double error() const { return predicted.tokens_per_second() / measured.tokens_per_second - 1; }
@@ -56,7 +53,11 @@ struct Comparison {
 };
 
 /// Predicts every measurement that copied something with `rates`.
-std::vector<Comparison> compare(const qwen::Model& model, const StepRates& rates,
+std::vector<Comparison> compare(const qwen::Model& model, const prediction::StepRates& rates,
                                 double map_seconds, const std::vector<MeasuredPrefill>& measured);
+
+/// What pager_bench wrote: rows with -o json or jsonl, from which rates are fitted as --against
+/// does, or what --calibrate measured. Throws qwen::Error if it is neither.
+prediction::Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path);
 
 }  // namespace tensor_pager::pager_sim

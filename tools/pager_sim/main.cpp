@@ -12,10 +12,11 @@
 #include "command_line/left_out.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
+#include "command_line/values.hpp"
 #include "comparison.hpp"
-#include "machine.hpp"
 #include "options.hpp"
-#include "prefill.hpp"
+#include "prediction/machine.hpp"
+#include "prediction/prefill.hpp"
 #include "qwen/error.hpp"
 #include "qwen/model.hpp"
 
@@ -23,12 +24,19 @@ namespace {
 
 using namespace tensor_pager;
 using namespace tensor_pager::pager_sim;
+using namespace tensor_pager::prediction;
 using command_line::ProgressBar;
 
 constexpr double kGiga = 1e9;
 
-struct Row {
+/// A case, and what the table calls its policy.
+struct NamedCase {
   PrefillCase what;
+  std::string policy;
+};
+
+struct Row {
+  NamedCase named;
   PredictedPrefill predicted;
 };
 
@@ -48,7 +56,7 @@ std::vector<double> given_or(const std::vector<double>& given, double rate) {
   return given.empty() ? std::vector<double>{rate} : given;
 }
 
-std::vector<PrefillCase> cases_of(const Options& options, const Machine& machine) {
+std::vector<NamedCase> cases_of(const Options& options, const Machine& machine) {
   PrefillCase common{.page = options.page,
                      .granularity = options.granularity,
                      .ubatch = options.ubatch,
@@ -56,15 +64,15 @@ std::vector<PrefillCase> cases_of(const Options& options, const Machine& machine
                      .map_seconds = machine.map_seconds,
                      .warm_up = options.warm ? kWarmUp : 0,
                      .passes = options.warm ? options.passes : 1};
-  std::vector<PrefillCase> cases;
+  std::vector<NamedCase> cases;
   for (const std::uint32_t prompt : options.prompts) {
     for (const std::string& policy : options.policies) {
       for (const double link : given_or(options.link_rates, machine.link)) {
         for (const double arithmetic : given_or(options.arithmetic, machine.rates.arithmetic)) {
           for (const auto& arena : options.arenas) {
-            PrefillCase& what = cases.emplace_back(common);
+            PrefillCase& what = cases.emplace_back(NamedCase{common, policy}).what;
             what.prompt = prompt;
-            what.policy = policy;
+            what.policy = command_line::parse_policy(policy, std::nullopt);
             what.link = link;
             what.arithmetic = arithmetic;
             what.arena = arena;
@@ -102,9 +110,9 @@ void print_table(const Machine& machine, const std::vector<Row>& rows) {
     fmt::print(
         "| pp{} | {} | {} | {:.4g} | {:.4g} | {:.0f} | {:.4f} | {:.1f} | {:.1f} | {:.4g} | {:.4g} "
         "|\n",
-        row.what.prompt, row.what.policy, to_string(row.predicted.arena), row.what.link / kGiga,
-        row.what.arithmetic / 1e12, row.predicted.tokens_per_second(), p.seconds,
-        100 * ratio(p.stalled, p.seconds),
+        row.named.what.prompt, row.named.policy, to_string(row.predicted.arena),
+        row.named.what.link / kGiga, row.named.what.arithmetic / 1e12,
+        row.predicted.tokens_per_second(), p.seconds, 100 * ratio(p.stalled, p.seconds),
         100 * ratio(static_cast<double>(p.hits), static_cast<double>(p.accesses)),
         count(p.copied) / kGiga, count(p.optimal) / kGiga);
   }
@@ -114,12 +122,12 @@ void print_json(const Machine& machine, const std::vector<Row>& rows) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   for (const Row& row : rows) {
     const Prediction& p = row.predicted.prediction;
-    all.push_back({{"n_prompt", row.what.prompt},
+    all.push_back({{"n_prompt", row.named.what.prompt},
                    {"machine", machine.name},
-                   {"policy", row.what.policy},
+                   {"policy", row.named.policy},
                    {"arena_bytes", row.predicted.arena.count},
-                   {"link_gb_per_s", row.what.link / kGiga},
-                   {"tflops", row.what.arithmetic / 1e12},
+                   {"link_gb_per_s", row.named.what.link / kGiga},
+                   {"tflops", row.named.what.arithmetic / 1e12},
                    {"tokens_per_s", row.predicted.tokens_per_second()},
                    {"seconds", p.seconds},
                    {"stall_s", p.stalled},
@@ -202,16 +210,16 @@ void run(const Options& options) {
   require_positions(model, options);
   const Machine machine = machine_for(model, options);
   std::vector<Row> rows;
-  const std::vector<PrefillCase> cases = cases_of(options, machine);
+  const std::vector<NamedCase> cases = cases_of(options, machine);
   command_line::LeftOut left_out("pager_sim", cases.size());
   ProgressBar bar = progress(options, cases.size());
-  for (const PrefillCase& what : cases) {
+  for (const NamedCase& named : cases) {
     bar.update(rows.size(), cases.size());
     try {
-      rows.push_back({what, predict_prefill(model, what)});
+      rows.push_back({named, predict_prefill(model, named.what)});
     } catch (const qwen::MemoryError& error) {
       bar.clear();
-      left_out.add(case_text(what), error);
+      left_out.add(case_text(named.what), error);
     }
   }
   bar.clear();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ struct PlanStep {
 /// none.
 struct AccessPlan {
   std::vector<PlanStep> steps;
+  /// Instead of PolicyOptions::prefetch_depth while this is the plan; nothing: that.
+  std::optional<std::uint32_t> prefetch_depth{};
   /// For tools that watch (PublishedState): what a pass is called, "prefill" say, how much it works
   /// through, and of what: 512 "tokens". The texts are cut after 15 bytes.
   std::string name{};

@@ -360,10 +360,9 @@ bool Core::resident(PageIndex page) const {
 std::uint32_t Core::depth_of(bool spread) const {
   const std::uint32_t step = plan_.largest_step();
   if (window() == 0 || plan_.steps() == 0 || budget_ < step) return 0;
-  const std::uint32_t wanted = options_.policy.prefetch_depth == kWholeSteps
-                                   ? std::max(4U, spread ? 2 * step : step)
-                                   : options_.policy.prefetch_depth;
-  return std::min(wanted, budget_ - step);
+  const std::uint32_t asked = plan_.prefetch_depth().value_or(options_.policy.prefetch_depth);
+  const std::uint32_t usual = std::max(4U, spread ? 2 * step : step);
+  return std::min(asked == kWholeSteps ? usual : asked, budget_ - step);
 }
 
 LeaseId Core::new_lease(std::vector<PageIndex> pages, CallerId caller) {

@@ -46,7 +46,8 @@ std::size_t most_pages(const PageLayout& layout, const PlanStep& step, std::size
 
 }  // namespace
 
-PagePlan::PagePlan(const PageLayout& layout, const AccessPlan& plan) : uses_(layout.page_count()) {
+PagePlan::PagePlan(const PageLayout& layout, const AccessPlan& plan)
+    : uses_(layout.page_count()), prefetch_depth_(plan.prefetch_depth) {
   for (const PlanStep& step : plan.steps) {
     const auto index = static_cast<std::uint32_t>(steps_.size());
     steps_.push_back({pages_of(layout, step.reads), !step.choices.empty()});

@@ -41,6 +41,8 @@ class PagePlan {
   std::uint32_t largest_step() const { return largest_step_; }
   /// Pages that some step always reads, in the order of their first use.
   std::vector<PageIndex> pages_read() const;
+  /// AccessPlan::prefetch_depth.
+  std::optional<std::uint32_t> prefetch_depth() const { return prefetch_depth_; }
 
  private:
   struct Step {
@@ -51,6 +53,7 @@ class PagePlan {
   std::vector<Step> steps_;
   std::vector<std::vector<std::uint32_t>> uses_;  // by page: its steps, ascending
   std::uint32_t largest_step_ = 1;
+  std::optional<std::uint32_t> prefetch_depth_;
 };
 
 /// By page of the image, whether it is streamed: all pages that the plan reads but `kept` of them,

@@ -76,6 +76,7 @@ void Trace::Section::write_plans(std::ostream& out) const {
   write_list(out, trace_.plans_, [&](const PlanSet& set) {
     out << "{\"ts\":" << time(set.at) << ",\"steps\":";
     write_list(out, set.plan.steps, [&](const PlanStep& step) { write_step(out, step); });
+    if (set.plan.prefetch_depth) out << ",\"prefetch_depth\":" << *set.plan.prefetch_depth;
     out << '}';
   });
 }

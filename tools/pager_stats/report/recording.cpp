@@ -105,6 +105,9 @@ class Reader {
       }
       added.choose_at_most = natural32(step.at("choose_at_most"), "choose_at_most");
     }
+    if (json.contains("prefetch_depth")) {
+      plan.plan.prefetch_depth = natural32(json.at("prefetch_depth"), "a plan's prefetch depth");
+    }
     out_.plans.push_back(std::move(plan));
   }
 

@@ -193,8 +193,8 @@ double link_rate_since(const Recording& recording, double set) {
 
 /// Statistics have the rate of prefill's copies. Those of generation may well run at another: the
 /// pages of the files are in the host's memory by then.
-pager_sim::MachineModel machine(const std::vector<Field>& stats, const Recording& recording,
-                                std::uint32_t plan) {
+prediction::MachineModel machine(const std::vector<Field>& stats, const Recording& recording,
+                                 std::uint32_t plan) {
   double link = plan == 0 ? number(stats, "device", "link_gb_per_s") * kGiga
                           : link_rate_since(recording, recording.plans[plan].set);
   if (link <= 0) link = number(stats, "rates", "link_gb_per_s") * kGiga;
@@ -204,7 +204,7 @@ pager_sim::MachineModel machine(const std::vector<Field>& stats, const Recording
           .map = remaps > 0 ? recording.mapping / remaps : 0};
 }
 
-Json prediction(const pager_sim::Prediction& p, double tokens) {
+Json prediction(const prediction::Prediction& p, double tokens) {
   return {{"tokens_per_s", p.seconds > 0 ? tokens / p.seconds : 0},
           {"seconds", p.seconds},
           {"stalled", p.stalled},
@@ -222,7 +222,7 @@ double measured_rate(const std::vector<Field>& stats, const MeasuredPlan& measur
 
 Json curve(const std::vector<Field>& stats, const Recording& recording, std::uint32_t plan) {
   const bool prefill = plan == 0;
-  const pager_sim::MachineModel model = machine(stats, recording, plan);
+  const prediction::MachineModel model = machine(stats, recording, plan);
   const WhatIf found = what_if(recording, plan, model, kWhatIfPoints);
   const double all_tokens =
       prefill ? number(stats, "rates", "prefill_tokens_per_s") * number(stats, "time", "prefill_s")

@@ -58,7 +58,7 @@ std::uint32_t pages_read(const PagePlan& pages) {
   return static_cast<std::uint32_t>(all.size());
 }
 
-pager_sim::Prediction mean(pager_sim::Prediction sum, std::uint32_t passes) {
+prediction::Prediction mean(prediction::Prediction sum, std::uint32_t passes) {
   sum.seconds /= passes;
   sum.stalled /= passes;
   sum.link_busy /= passes;
@@ -71,7 +71,7 @@ pager_sim::Prediction mean(pager_sim::Prediction sum, std::uint32_t passes) {
 }
 
 std::string why_not(const AccessPlan& plan, const MeasuredPlan& measured,
-                    const pager_sim::MachineModel& machine) {
+                    const prediction::MachineModel& machine) {
   if (measured.steps_measured == 0) return "no step of this plan was run";
   if (machine.link <= 0) return "nothing was copied, so the rate of the link is not known";
   const bool chosen =
@@ -115,7 +115,7 @@ MeasuredPlan measure(const Recording& recording, std::uint32_t plan) {
 }
 
 WhatIf what_if(const Recording& recording, std::uint32_t plan,
-               const pager_sim::MachineModel& machine, std::uint32_t points) {
+               const prediction::MachineModel& machine, std::uint32_t points) {
   const AccessPlan& access = recording.plans[plan].plan;
   WhatIf out{.plan = plan, .measured = measure(recording, plan)};
   out.why_not = why_not(access, out.measured, machine);
@@ -132,9 +132,9 @@ WhatIf what_if(const Recording& recording, std::uint32_t plan,
     core.pages_per_copy = recording.pages_per_copy;
     const auto& seconds = out.measured.step_seconds;
     out.points.push_back({.frames = frames,
-                          .cold = pager_sim::predict(core, access, seconds, machine, 0, 1),
-                          .warm = mean(pager_sim::predict(core, access, seconds, machine,
-                                                          pager_sim::kWarmUp, kWarmPasses),
+                          .cold = prediction::predict(core, access, seconds, machine, 0, 1),
+                          .warm = mean(prediction::predict(core, access, seconds, machine,
+                                                           prediction::kWarmUp, kWarmPasses),
                                        kWarmPasses)});
   }
   return out;

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "prediction.hpp"
+#include "prediction/prediction.hpp"
 #include "report/recording.hpp"
 
 namespace tensor_pager::pager_stats {
@@ -27,8 +27,8 @@ MeasuredPlan measure(const Recording& recording, std::uint32_t plan);
 struct WhatIf {
   struct Point {
     std::uint32_t frames = 0;
-    pager_sim::Prediction cold;  ///< the first pass, nothing resident
-    pager_sim::Prediction warm;  ///< a later pass, the mean of several
+    prediction::Prediction cold;  ///< the first pass, nothing resident
+    prediction::Prediction warm;  ///< a later pass, the mean of several
   };
   std::uint32_t plan = 0;
   MeasuredPlan measured;
@@ -40,6 +40,6 @@ struct WhatIf {
 /// Predicts the plan's passes for arenas from the smallest that can run it to one that holds all
 /// that it reads. `points`: how many sizes, the run's own aside.
 WhatIf what_if(const Recording& recording, std::uint32_t plan,
-               const pager_sim::MachineModel& machine, std::uint32_t points);
+               const prediction::MachineModel& machine, std::uint32_t points);
 
 }  // namespace tensor_pager::pager_stats

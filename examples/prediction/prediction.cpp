@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "prediction.hpp"
+#include "prediction/prediction.hpp"
 
 #include <algorithm>
 #include <deque>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <utility>
 #include <variant>
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 namespace {
 
 /// The machine, and the host that drives it.
 class Run {
  public:
-  Run(const CoreOptions& options, const AccessPlan& plan, const std::vector<double>& step_seconds,
+  Run(const CoreOptions& options, const AccessPlan& plan, const std::vector<TimedStep>& steps,
       const MachineModel& machine)
-      : layout_(options.layout), steps_(step_seconds), machine_(machine), core_(options) {
+      : layout_(options.layout), steps_(steps), machine_(machine), core_(options) {
     core_.set_plan(plan);
     // Mappings that the plan makes are made before the pass.
     for (const PageRun& run : core_.take_commands().copies) start(run, now_);
@@ -24,7 +25,15 @@ class Run {
 
   // At the end of a pass the host waits for its result.
   void pass() {
-    for (std::uint32_t step = 0; step < steps_.size(); ++step) run_step(StepIndex{step});
+    StepIndex next{0};
+    for (const TimedStep& step : steps_) {
+      if (step.in_plan) {
+        run_step(next, step.seconds);
+        ++next;
+      } else {
+        run_on_host(step.seconds);
+      }
+    }
     while (!passing_.empty()) next_event();
   }
 
@@ -47,7 +56,7 @@ class Run {
   };
 
   // The lease ends as soon as its work is queued: the fence passes when the stream has done it.
-  void run_step(StepIndex step) {
+  void run_step(StepIndex step, double seconds) {
     const LeaseId lease = core_.acquire(step, {}, CallerId{1});
     carry_out();
     while (core_.state(lease) == LeaseState::queued || core_.state(lease) == LeaseState::blocked) {
@@ -55,11 +64,18 @@ class Run {
     }
     const double start = std::max(stream_free_, pages_there(core_.pages(lease)));
     counted_.stalled += start - std::max(stream_free_, now_);
-    stream_free_ = start + steps_[step.value];
+    stream_free_ = start + seconds;
     const FenceId fence{++fences_};
     passing_.emplace_back(stream_free_, fence);
     core_.release(lease, fence);
     carry_out();
+  }
+
+  // What ends meanwhile is seen meanwhile.
+  void run_on_host(double seconds) {
+    stream_free_ = std::max(stream_free_, now_) + seconds;
+    while (next_event_time() <= stream_free_) next_event();
+    now_ = stream_free_;
   }
 
   double pages_there(std::span<const PageIndex> pages) const {
@@ -91,6 +107,13 @@ class Run {
     for (std::uint32_t k = 0; k < pages.count; ++k) arrives_[pages.first.value + k] = link_free_;
   }
 
+  double next_event_time() const {
+    double time = std::numeric_limits<double>::infinity();
+    if (!copies_.empty()) time = copies_.front().end;
+    if (!passing_.empty()) time = std::min(time, passing_.front().first);
+    return time;
+  }
+
   // Whatever happens next: a copy ends, or the stream passes a fence.
   void next_event() {
     const bool copy =
@@ -115,7 +138,7 @@ class Run {
   }
 
   const PageLayout layout_;
-  const std::vector<double>& steps_;
+  const std::vector<TimedStep>& steps_;
   const MachineModel machine_;
   Core core_;
   double now_ = 0;  // of the host
@@ -144,14 +167,23 @@ Prediction difference(const Prediction& after, const Prediction& before) {
 Prediction predict(const CoreOptions& core, const AccessPlan& plan,
                    const std::vector<double>& step_seconds, const MachineModel& machine,
                    std::uint32_t warm_up, std::uint32_t passes) {
-  if (plan.steps.size() != step_seconds.size() || machine.link <= 0) {
+  std::vector<TimedStep> steps;
+  for (const double seconds : step_seconds) steps.push_back({.seconds = seconds});
+  return predict(core, plan, steps, machine, warm_up, passes);
+}
+
+Prediction predict(const CoreOptions& core, const AccessPlan& plan,
+                   const std::vector<TimedStep>& steps, const MachineModel& machine,
+                   std::uint32_t warm_up, std::uint32_t passes) {
+  const auto in_plan = std::ranges::count(steps, true, &TimedStep::in_plan);
+  if (plan.steps.size() != static_cast<std::size_t>(in_plan) || machine.link <= 0) {
     throw std::invalid_argument("a prediction needs a time for each step, and a link");
   }
-  Run run(core, plan, step_seconds, machine);
+  Run run(core, plan, steps, machine);
   for (std::uint32_t i = 0; i < warm_up; ++i) run.pass();
   const Prediction before = warm_up == 0 ? Prediction{} : run.state();
   for (std::uint32_t i = 0; i < passes; ++i) run.pass();
   return difference(run.state(), before);
 }
 
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction

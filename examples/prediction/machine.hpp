@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <filesystem>
 #include <string>
 
-#include "command_line/values.hpp"
-#include "comparison.hpp"
-#include "qwen/model.hpp"
+namespace tensor_pager::prediction {
 
-namespace tensor_pager::pager_sim {
+/// What a machine's steps cost, once their pages are there.
+struct StepRates {
+  double arithmetic = 0;    ///< operations per second
+  double weights_rate = 0;  ///< bytes per second; 0: no limit
+};
 
 /// The machine that predictions are for.
 struct Machine {
@@ -18,6 +19,10 @@ struct Machine {
   double map_seconds = 0;  ///< to map a page
 };
 
+/// Seconds of mmap of a frame on the host device, and of mapping one to a GPU.
+constexpr double kHostMap = 5e-6;
+constexpr double kGpuMap = 60e-6;
+
 /// One NVIDIA H200, as docs/performance.md has it.
 Machine h200();
 
@@ -25,8 +30,4 @@ Machine h200();
 /// processors. Takes half a second. Throws qwen::Error if there is no GPU.
 Machine this_machine(bool host);
 
-/// What pager_bench wrote: rows with -o json or jsonl, from which rates are fitted as --against
-/// does, or what --calibrate measured. Throws qwen::Error if it is neither.
-Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path);
-
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction

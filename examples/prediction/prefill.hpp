@@ -2,14 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <variant>
 
-#include "prediction.hpp"
+#include "pager/policy_options.hpp"
+#include "prediction/prediction.hpp"
 #include "qwen/memory_plan.hpp"
 #include "qwen/model.hpp"
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 
 /// A prefill to be predicted, and the machine that would run it.
 struct PrefillCase {
@@ -18,7 +18,7 @@ struct PrefillCase {
   Bytes page{};         ///< 0: by the size of the model
   Bytes granularity{};  ///< of pages, if `page` is 0
   std::uint32_t ubatch = 8192;
-  std::string policy = "lookahead";
+  PolicyOptions policy{};
   double link = 0;          ///< bytes per second
   double arithmetic = 0;    ///< floating-point operations per second of whole steps
   double weights_rate = 0;  ///< bytes of weights per second that steps read besides; 0: no limit
@@ -48,4 +48,4 @@ struct PassCost {
 };
 PassCost pass_cost(const qwen::Model& model, const PrefillCase& what);
 
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction

@@ -8,7 +8,7 @@
 #include "pager/plan.hpp"
 #include "pager/types.hpp"
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 
 /// What a machine takes for what a pager commands. Seconds, bytes per second.
 struct MachineModel {
@@ -33,6 +33,13 @@ struct Prediction {
   Bytes optimal;  ///< what Belady's rule would have copied
 };
 
+/// A step of a pass: one of the plan, which runs once its pages are there, or one that needs none
+/// and that the host computes itself, so that it goes on to the next only when it is done.
+struct TimedStep {
+  double seconds = 0;
+  bool in_plan = true;
+};
+
 /// Runs passes of a plan through the pager's own core against a clock that only counts: a copy
 /// engine that works in order, a stream that runs each step once its pages are there, and a host
 /// that takes no time and runs ahead of the stream as the pager lets it. `step_seconds` is by step
@@ -44,4 +51,9 @@ Prediction predict(const CoreOptions& core, const AccessPlan& plan,
                    const std::vector<double>& step_seconds, const MachineModel& machine,
                    std::uint32_t warm_up, std::uint32_t passes);
 
-}  // namespace tensor_pager::pager_sim
+/// The same with steps between those of the plan. As many of `steps` are in the plan as it has.
+Prediction predict(const CoreOptions& core, const AccessPlan& plan,
+                   const std::vector<TimedStep>& steps, const MachineModel& machine,
+                   std::uint32_t warm_up, std::uint32_t passes);
+
+}  // namespace tensor_pager::prediction

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "prefill.hpp"
+#include "prediction/prefill.hpp"
 
 #include <algorithm>
 #include <vector>
 
-#include "command_line/values.hpp"
 #include "pager/pager.hpp"
 #include "qwen/rates.hpp"
 
-namespace tensor_pager::pager_sim {
+namespace tensor_pager::prediction {
 namespace {
 
 qwen::MemoryPlan plan_for(const qwen::Model& model, const PrefillCase& what) {
@@ -45,7 +44,7 @@ CoreOptions core_options(const qwen::MemoryPlan& plan, const PrefillCase& what) 
   CoreOptions core{.layout = plan.layout};
   core.frames = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(plan.arena / plan.layout.page, plan.layout.page_count()));
-  core.policy = command_line::parse_policy(what.policy, std::nullopt);
+  core.policy = what.policy;
   core.pages_per_copy = pages_per_copy(plan.layout.page);
   return core;
 }
@@ -77,4 +76,4 @@ PredictedPrefill predict_prefill(const qwen::Model& model, const PrefillCase& wh
                                 what.warm_up, what.passes)};
 }
 
-}  // namespace tensor_pager::pager_sim
+}  // namespace tensor_pager::prediction
