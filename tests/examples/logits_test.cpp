@@ -29,8 +29,10 @@ TEST_P(GoldenLogits, AreReproduced) {
   const double error = relative_error(prompt_logits(model, golden_tokens()), exact);
   RecordProperty("relative_error", testing::PrintToString(error));
   EXPECT_LT(error, tolerance);
-  // What float32 arithmetic in another order may do. Far below what a mistake does.
-  EXPECT_LT(error, 1e-5);
+  // What float32 arithmetic in another order may do, and inputs rounded to 16 bits where weights
+  // are quantised. Far below what a mistake does.
+  const bool floats = type == "f32" || type == "f16" || type == "bf16";
+  EXPECT_LT(error, floats ? 1e-5 : 1e-4);
 }
 
 INSTANTIATE_TEST_SUITE_P(DenseModels, GoldenLogits, testing::ValuesIn(golden_models()),

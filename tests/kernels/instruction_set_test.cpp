@@ -24,7 +24,8 @@ TEST(InstructionSet, OneThatDoesNotRunHereIsRefused) {
   std::vector<float> x(4);
   const MatrixView m{x.data(), 1, 4};
   const auto available = available_instruction_sets();
-  for (const auto set : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
+  for (const auto set : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512,
+                         InstructionSet::avx512_vnni}) {
     if (std::find(available.begin(), available.end(), set) != available.end()) {
       EXPECT_NO_THROW(swiglu(m, m, m, set)) << name(set);
     } else {

@@ -86,6 +86,25 @@ void attention_prompt(benchmark::State& state, InstructionSet set) {
   state.counters["FLOP"] = per_second(4.0 * pairs * 28 * 128);
 }
 
+// What matmul/*/1 is held against: all threads reading memory, far more than the caches have.
+void memory_read(benchmark::State& state) {
+  constexpr std::size_t kWords = std::size_t{1} << 26;
+  const std::vector<std::uint64_t> memory(kWords, 1);
+  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
+  const std::size_t share = kWords / threads;
+  for (auto _ : state) {
+    tbb::parallel_for(
+        std::size_t{0}, threads,
+        [&](std::size_t thread) {
+          std::uint64_t sum = 0;
+          for (std::size_t i = thread * share; i < (thread + 1) * share; ++i) sum += memory[i];
+          benchmark::DoNotOptimize(sum);
+        },
+        tbb::simple_partitioner{});
+  }
+  state.counters["bytes"] = per_second(8.0 * static_cast<double>(share * threads));
+}
+
 #ifdef __x86_64__
 using Vec16 = float __attribute__((vector_size(64)));
 
@@ -121,8 +140,11 @@ void fma_peak(benchmark::State& state) {
 #endif
 
 void register_all() {
+  benchmark::RegisterBenchmark("memory_read", memory_read)
+      ->UseRealTime()
+      ->Unit(benchmark::kMillisecond);
 #ifdef __x86_64__
-  if (best_instruction_set() == InstructionSet::avx512) {
+  if (best_instruction_set() >= InstructionSet::avx512) {
     benchmark::RegisterBenchmark("fma_peak", fma_peak)->UseRealTime();
   }
 #endif
@@ -133,6 +155,8 @@ void register_all() {
       benchmark::RegisterBenchmark(("dequantize/" + label).c_str(), dequantize_type, type, set);
       benchmark::RegisterBenchmark(("matmul/" + label).c_str(), matmul_shape, type, set)
           ->Arg(1)
+          ->Arg(2)
+          ->Arg(4)
           ->Arg(8)
           ->Arg(64)
           ->Arg(512)

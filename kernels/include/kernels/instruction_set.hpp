@@ -9,15 +9,17 @@
 namespace tensor_pager::kernels::cpu {
 
 /// Which of the compiled variants of a kernel runs. Dequantised weights are the same bits in all of
-/// them; products, attention and activations may differ in the last bits, since the number of
-/// partial sums follows the vector width.
+/// them; products of floats, attention and activations may differ in the last bits, since the
+/// number of partial sums follows the vector width. Where matmul() multiplies integers, all sets
+/// from avx2 on give equal bits, but not those of scalar.
 enum class InstructionSet {
-  scalar,  ///< baseline of the processor family, in the compiler's portable vectors
-  avx2,    ///< AVX2, FMA, F16C
-  avx512,  ///< AVX-512 F, BW, VL, DQ, and all of avx2
+  scalar,       ///< baseline of the processor family, in the compiler's portable vectors
+  avx2,         ///< AVX2, FMA, F16C
+  avx512,       ///< AVX-512 F, BW, VL, DQ, and all of avx2
+  avx512_vnni,  ///< AVX-512 VNNI, and all of avx512
 };
 
-/// "scalar", "avx2", "avx512".
+/// "scalar", "avx2", "avx512", "avx512_vnni".
 [[nodiscard]] TENSOR_PAGER_EXPORT std::string_view name(InstructionSet set);
 
 /// Sets that are compiled in and that this processor and its system run; scalar first, the best one

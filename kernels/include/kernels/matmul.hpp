@@ -32,12 +32,19 @@ struct MatmulOptions {
 };
 
 /// y[t, r] = factor * sum over k of w[r, k] * x[t, k] (+ bias[r]) (+ y[t, r]), for x [tokens,
-/// w.cols] and y [tokens, w.rows]. x and y do not overlap. Weights are dequantised to float32 and
-/// multiplied in float32 with fused multiply-adds.
+/// w.cols] and y [tokens, w.rows]. x and y do not overlap.
+///
+/// With AVX2 or better, codes of Q4_0 to Q8_0, of the K types and of IQ4 are multiplied as integers
+/// with inputs rounded to 16 bits: each group of 32 inputs, from a multiple of 32 on, is made
+/// multiples of its largest magnitude / 32767. y is then within 1e-4 |w[r]| |x[t]| of exact
+/// (Euclidean norms). A group whose inputs are all below 2^-100 is taken for zeros, and one with an
+/// infinity or a NaN makes y[t] NaN. Weights of other types, and all types in scalar, are
+/// dequantised to float32 and multiplied in float32 with fused multiply-adds.
 ///
 /// Runs on the TBB threads of the caller's arena. The bits of y[t, r] depend on row r, token t and
 /// the instruction set only: not on the number of threads, the tokens multiplied together, or how
-/// the rows are sliced into calls. Throws Error if the shapes do not agree.
+/// the rows are sliced into calls; those of integer products not on the instruction set either.
+/// Throws Error if the shapes do not agree.
 TENSOR_PAGER_EXPORT void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
                                 const MatmulOptions& options = {});
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/integer_table.hpp"
 #include "cpu/kernel_table.hpp"
 #include "kernels/error.hpp"
 
@@ -35,6 +36,7 @@ std::vector<InstructionSet> detect() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
       sets.push_back(InstructionSet::avx512);
+      if (__builtin_cpu_supports("avx512vnni")) sets.push_back(InstructionSet::avx512_vnni);
     }
   }
 #endif
@@ -51,6 +53,8 @@ std::string_view name(InstructionSet set) {
       return "avx2";
     case InstructionSet::avx512:
       return "avx512";
+    case InstructionSet::avx512_vnni:
+      return "avx512_vnni";
   }
   return "unknown";
 }
@@ -71,10 +75,56 @@ const KernelTable& kernel_table(InstructionSet set) {
                 " does not run on this processor; use best_instruction_set()");
   }
 #ifdef TENSOR_PAGER_KERNELS_X86
-  if (set == InstructionSet::avx512) return kAvx512Kernels;
+  if (set >= InstructionSet::avx512) return kAvx512Kernels;
   if (set == InstructionSet::avx2) return kAvx2Kernels;
 #endif
   return kPortableKernels;
+}
+
+const IntegerKernels* integer_kernels(InstructionSet set) {
+  switch (set) {
+#ifdef TENSOR_PAGER_KERNELS_X86
+    case InstructionSet::avx2:
+      return &kAvx2IntegerKernels;
+    case InstructionSet::avx512:
+      return &kAvx512IntegerKernels;
+    case InstructionSet::avx512_vnni:
+      return &kAvx512VnniIntegerKernels;
+#endif
+    default:
+      return nullptr;
+  }
+}
+
+const IntegerFormat* integer_format(const IntegerKernels& kernels, WeightType type) {
+  switch (type) {
+    case WeightType::q4_0:
+      return &kernels.q4_0;
+    case WeightType::q4_1:
+      return &kernels.q4_1;
+    case WeightType::q5_0:
+      return &kernels.q5_0;
+    case WeightType::q5_1:
+      return &kernels.q5_1;
+    case WeightType::q8_0:
+      return &kernels.q8_0;
+    case WeightType::q2_k:
+      return &kernels.q2_k;
+    case WeightType::q3_k:
+      return &kernels.q3_k;
+    case WeightType::q4_k:
+      return &kernels.q4_k;
+    case WeightType::q5_k:
+      return &kernels.q5_k;
+    case WeightType::q6_k:
+      return &kernels.q6_k;
+    case WeightType::iq4_nl:
+      return &kernels.iq4_nl;
+    case WeightType::iq4_xs:
+      return &kernels.iq4_xs;
+    default:
+      return nullptr;
+  }
 }
 
 const FormatKernels& format_kernels(const KernelTable& table, WeightType type) {

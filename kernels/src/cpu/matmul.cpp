@@ -2,13 +2,14 @@
 #include "kernels/matmul.hpp"
 
 #include <tbb/enumerable_thread_specific.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <string>
 
+#include "cpu/integer_matmul.hpp"
 #include "cpu/kernel_table.hpp"
 #include "cpu/parallel.hpp"
+#include "cpu/product_rows.hpp"
 #include "cpu/shape_check.hpp"
 
 namespace tensor_pager::kernels {
@@ -38,16 +39,8 @@ struct Product {
   std::size_t row_bytes;
 };
 
-struct RowRange {
-  std::size_t first;
-  std::size_t count;
-};
-
 void write(const Product& p, std::size_t token, std::size_t row, float total) {
-  float* y = p.y.row(token) + row;
-  total *= p.w.factor;
-  if (p.options.bias) total += p.options.bias[row];
-  *y = p.options.accumulate ? *y + total : total;
+  write_product(p.w, p.options, total, row, p.y.row(token));
 }
 
 // A single token: weights go from their blocks straight into the sums.
@@ -114,13 +107,6 @@ void multiply_tokens(const Product& p, RowRange rows, Scratch& scratch) {
   }
 }
 
-// Enough tasks that threads finish together, each as large as the panel allows.
-std::size_t rows_per_task(std::size_t rows) {
-  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
-  const std::size_t wanted = (rows + 4 * threads - 1) / (4 * threads);
-  return std::clamp((wanted + kRowGroup - 1) / kRowGroup * kRowGroup, kRowGroup, kPanelRows);
-}
-
 }  // namespace
 
 void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
@@ -129,9 +115,14 @@ void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
   require_shape("matmul: y", y, x.rows, w.rows);
   if (x.rows == 0 || w.rows == 0) return;
   const KernelTable& table = kernel_table(options.instruction_set);
+  if (const IntegerKernels* integers = integer_kernels(options.instruction_set)) {
+    if (const IntegerFormat* format = integer_format(*integers, w.type)) {
+      return integer_matmul(*integers, *format, w, x, y, options);
+    }
+  }
   const Product product{table,   format_kernels(table, w.type), w, x, y,
                         options, row_bytes(w.type, w.cols)};
-  const std::size_t step = rows_per_task(w.rows);
+  const std::size_t step = rows_per_task(w.rows, kRowGroup, kPanelRows);
   const double operations =
       2.0 * static_cast<double>(w.rows) * static_cast<double>(w.cols) * static_cast<double>(x.rows);
   tbb::enumerable_thread_specific<Scratch> scratch;
