@@ -25,6 +25,10 @@ __device__ const std::uint8_t* row_at(const FewTokens& p, unsigned row) {
   return m.w + std::size_t{row < m.rows ? row : m.rows - 1} * p.row_bytes;
 }
 
+bool aligned(const void* p, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
+}
+
 // Adds up the threads' sums in a fixed order and writes them. All threads take part.
 __device__ void finish_values(const FewTokens& p, unsigned token, float (&sums)[kValueRows]) {
   __shared__ float warps[kValueThreads / 32][kValueRows];
@@ -165,11 +169,19 @@ FewTokensMatrix matrix(const FewTokensProduct& product, std::size_t first, std::
 
 }  // namespace
 
-void map_rows(FewTokens& p, unsigned bytes, unsigned rows) {
-  if (!facts_of_device().has_hopper_code) return;
+bool map_rows(FewTokens& p, unsigned bytes, unsigned rows, unsigned most_apart) {
+  constexpr unsigned kUnit = 16;  // strides and beginnings are multiples of it
+  if (!facts_of_device().has_hopper_code || p.row_bytes % 2 != 0) return false;
+  p.rows_apart = 1;
+  while (p.rows_apart * p.row_bytes % kUnit != 0) p.rows_apart *= 2;
+  if (p.rows_apart > most_apart) return false;
   for (unsigned i = 0; i < p.count; ++i) {
-    p.maps[i] = byte_map(p.matrices[i].w, p.matrices[i].rows, p.row_bytes, bytes, rows);
+    const FewTokensMatrix& m = p.matrices[i];
+    if (!aligned(m.w, kUnit) || m.rows % p.rows_apart != 0) return false;
+    p.maps[i] = byte_map(m.w, m.rows / p.rows_apart, std::size_t{p.row_bytes} * p.rows_apart, bytes,
+                         rows / p.rows_apart);
   }
+  return true;
 }
 
 void multiply_few(std::span<const FewTokensProduct> products, const DigitsView& x,

@@ -237,11 +237,17 @@ struct Columns {
     ahead[2 * unit + run] = at(0, group.next, element);
     return loaded;
   }
+  // Where it stands: a compiler would put it off until it is needed. (Not through the cache for
+  // what is constant: the kernel before wrote it after this one had begun.)
   __device__ uint2 at(unsigned tile, unsigned group, unsigned element) const {
-    return __ldg(reinterpret_cast<const uint2*>(digits[tile] + group * step[tile] + element));
+    uint2 v;
+    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];\n"
+                 : "=r"(v.x), "=r"(v.y)
+                 : "l"(digits[tile] + group * step[tile] + element));
+    return v;
   }
   __device__ std::uint32_t load_sums(unsigned tile, unsigned group) const {
-    return __ldg(reinterpret_cast<const std::uint32_t*>(sum_digits[tile] + group * sum_step[tile]));
+    return *reinterpret_cast<const std::uint32_t*>(sum_digits[tile] + group * sum_step[tile]);
   }
 };
 
@@ -311,7 +317,7 @@ __device__ void add_offsets(const FewTokens& p, const Run& upper, const Run& low
   for (unsigned t = 0; t < kTokens; ++t) {
     if (kTokens > 1 && t >= p.tokens) break;
     const auto* x = reinterpret_cast<const DigitRecord*>(p.x) + t * groups + group;
-    const float sum = __ldg(x->sums + element / 8);
+    const float sum = x->sums[element / 8];
     sums.offsets[t][0] += upper.offset * sum;
     sums.offsets[t][1] += lower.offset * sum;
   }
@@ -399,7 +405,7 @@ __device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[
   }
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    const float factor = __ldg(&columns.records[i][group.now].factor);
+    const float factor = columns.records[i][group.now].factor;
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) {
       sums.columns[i][e] += scaled[i][e] * (factor * columns.powers[e % 2]);
@@ -412,27 +418,44 @@ constexpr unsigned kGroupBytes = kGroup / Format::kElements* Format::kBytes;
 // Groups that are copied together: a copy's cost hardly depends on its size.
 template <class Format>
 constexpr unsigned kTogether = kGroupBytes<Format> <= 176 ? 2 : 1;
-// Whether groups begin at multiples of sixteen bytes if rows do: the kernel for kAlign = 16.
+
+// How the rows of a matrix come to shared memory.
+enum class Way {
+  mapped,  // by a tensor map (map_rows)
+  plain,   // sixteen bytes at a time
+};
+
+// What the copy engine, or the cache, takes at once begins at multiples of it.
+constexpr unsigned kUnit = 16;
+
+// Whether all groups that are copied begin at multiples of it if rows do. Where they do not, what
+// comes before is copied along.
 template <class Format>
-constexpr bool kWhole = kTogether<Format>* kGroupBytes<Format> % 16 == 0;
+constexpr bool kWhole = kTogether<Format>* kGroupBytes<Format> % kUnit == 0;
 
 // Sixteen rows of some groups on their way through shared memory: as many bytes from one to the
-// next as lets eight rows be read together, four times eight bytes of each, or none more than they
-// have, where the copy engine puts them.
-template <class Format, int kAlign>
+// next as lets eight rows be read together, four times eight bytes of each. That takes neighbours'
+// bytes along if a tensor map is used, since its panels have no gaps.
+template <class Format, Way kWay>
 struct alignas(128) Stage {
   static constexpr unsigned kBytes = kTogether<Format> * kGroupBytes<Format>;
-  static constexpr bool kMapped = kAlign >= 16;
-  static constexpr unsigned kLead = kMapped ? 0 : 16 - kAlign;  // before the first, at most
-  static constexpr unsigned kChunks = (kLead + kBytes + 15) / 16;
-  static constexpr unsigned kOver = 16 * kChunks % 128;
+  static constexpr bool kAtOnce = kWay == Way::mapped && kWhole<Format>;
+  static constexpr unsigned kLead = kAtOnce ? 0 : kUnit - kLeastAlignment<Format>;  // at most
+  static constexpr unsigned kChunks = (kLead + kBytes + kUnit - 1) / kUnit;
+  static constexpr unsigned kOver = kUnit * kChunks % 128;
   static constexpr unsigned kPadding = (kOver <= 32 ? 32 : kOver <= 96 ? 96 : 160) - kOver;
-  static constexpr unsigned kStride = 16 * kChunks + (kMapped ? 0 : kPadding);
+  static constexpr unsigned kStride = kUnit * kChunks + kPadding;
   std::uint8_t rows[kRows][kStride];
 };
 
-template <class Format, int kAlign>
-constexpr unsigned kStages = sizeof(Stage<Format, kAlign>) <= 3600 ? 3 : 2;
+template <class Format, Way kWay>
+constexpr unsigned kStages = sizeof(Stage<Format, kWay>) <= 3600 ? 3 : 2;
+
+// What blocks in a stage begin at multiples of.
+template <class Format, Way kWay>
+constexpr int kBlocksAt = !Stage<Format, kWay>::kAtOnce ? kLeastAlignment<Format>
+                          : kHasHeader<Format>          ? 16
+                                                        : kBlockAlignment<Format>;
 
 // What a warp works on, one after the other: its groups of a tile, then of the block's next tile.
 // Tiles of a matrix follow those of the one before. Places are offsets from a matrix's first
@@ -477,16 +500,16 @@ __device__ inline unsigned lead(const FewTokensMatrix& m, unsigned place) {
 
 // What a row's copy is: sixteen bytes at a multiple of sixteen never leave a page, so what is
 // copied beyond its ends is there.
-template <class Format, int kAlign>
+template <class Format>
 struct RowCopy {
   const std::uint8_t* from;
   unsigned bytes;  // none for a row that is not there
 
   __device__ RowCopy(const FewTokens& p, const Cursor<Format>& cursor, unsigned row) {
-    using S = Stage<Format, kAlign>;
+    using S = Stage<Format, Way::plain>;
     const FewTokensMatrix& m = p.matrices[cursor.matrix];
     const unsigned place = cursor.place + row * p.row_bytes;
-    const unsigned before = S::kLead == 0 ? 0 : lead(m, place);
+    const unsigned before = lead(m, place);
     // What is left of the row, if that is less than a group.
     const unsigned left = p.row_bytes - cursor.group * kGroupBytes<Format>;
     from = m.w + (place - before);
@@ -497,34 +520,40 @@ struct RowCopy {
 
 // A warp's copies to its stages. Those of an item have arrived after as many calls of wait() as
 // there were of ask() before and for it; all threads of the warp call them together.
-template <class Format, int kAlign>
+template <class Format, Way kWay>
 class Copies {
  public:
-  using S = Stage<Format, kAlign>;
-  static constexpr unsigned kDepth = kStages<Format, kAlign>;
+  using S = Stage<Format, kWay>;
+  static constexpr unsigned kDepth = kStages<Format, kWay>;
 
 #if __CUDA_ARCH__ >= 900
-  // By the copy engine: all rows at once if they lie so that it can, or a thread asks for each.
+  // By the copy engine: by panels of every k-th row, or a thread asks for each.
   __device__ Copies(S* stages, std::uint64_t* barriers)
       : stages_(address_of(stages)), barriers_(address_of(barriers)) {
     if (lane() == 0) {
 #pragma unroll
       for (unsigned i = 0; i < kDepth; ++i) {
-        hopper::init_barrier(barriers_ + 8 * i, S::kMapped ? 1 : kRows);
+        hopper::init_barrier(barriers_ + 8 * i, kWay == Way::mapped ? 1 : kRows);
       }
       hopper::publish_barriers();
     }
     __syncwarp();
   }
   __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
-    if (cursor.ended(p) || lane() >= (S::kMapped ? 1 : kRows)) return;
+    if (cursor.ended(p) || lane() >= (kWay == Way::mapped ? 1 : kRows)) return;
     const std::uint32_t barrier = barriers_ + 8 * slot;
-    if constexpr (S::kMapped) {
-      hopper::arrive_and_expect(barrier, kRows * S::kBytes);
-      hopper::copy_panel(stage(slot), p.maps[cursor.matrix], static_cast<int>(cursor.tile * kRows),
-                         static_cast<int>(cursor.group * kGroupBytes<Format> / 4), barrier);
+    if constexpr (kWay == Way::mapped) {
+      hopper::arrive_and_expect(barrier, sizeof(S));
+      const unsigned rows = kRows / p.rows_apart;
+      for (unsigned i = 0; i < p.rows_apart; ++i) {
+        const unsigned from =
+            (i * p.row_bytes + cursor.group * kGroupBytes<Format>) / kUnit * kUnit;
+        hopper::copy_panel(stage(slot) + i * rows * S::kStride, p.maps[cursor.matrix],
+                           static_cast<int>(cursor.tile * rows), static_cast<int>(from / 2),
+                           barrier);
+      }
     } else {
-      const RowCopy<Format, kAlign> copy(p, cursor, lane());
+      const RowCopy<Format> copy(p, cursor, lane());
       hopper::arrive_and_expect(barrier, copy.bytes);
       if (copy.bytes == 0) return;
       hopper::copy_bytes(stage(slot) + lane() * S::kStride, copy.from, copy.bytes, barrier);
@@ -540,8 +569,8 @@ class Copies {
     for (unsigned chunk = lane(); chunk < kRows * S::kChunks; chunk += 32) {
       if (cursor.ended(p)) break;
       const unsigned row = chunk / S::kChunks;
-      const unsigned at = chunk % S::kChunks * 16;
-      const RowCopy<Format, kAlign> copy(p, cursor, row);
+      const unsigned at = chunk % S::kChunks * kUnit;
+      const RowCopy<Format> copy(p, cursor, row);
       if (at >= copy.bytes) continue;
       asm volatile(
           "cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(stage(slot) + row * S::kStride + at),
@@ -560,6 +589,22 @@ class Copies {
     return stages_ + slot * sizeof(S);
   }
 
+  /// Where a row of what is at the cursor begins.
+  __device__ std::uint32_t row(const FewTokens& p, const Cursor<Format>& at, unsigned slot,
+                               unsigned row) const {
+    if constexpr (S::kAtOnce) {
+      return stage(slot) + row * S::kStride;
+    } else if constexpr (kWay == Way::mapped) {
+      const unsigned panel = row % p.rows_apart;
+      const unsigned place = panel * (kRows / p.rows_apart) + row / p.rows_apart;
+      const unsigned before = (panel * p.row_bytes + at.group * kGroupBytes<Format>) % kUnit;
+      return stage(slot) + place * S::kStride + before;
+    } else {
+      const unsigned before = lead(p.matrices[at.matrix], at.place + row * p.row_bytes);
+      return stage(slot) + row * S::kStride + before;
+    }
+  }
+
  private:
   __device__ static std::uint32_t address_of(const void* shared) {
     return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
@@ -570,11 +615,11 @@ class Copies {
 
 constexpr unsigned kBuffers = 2;
 
-template <class Format, int kAlign, unsigned kTokens>
+template <class Format, Way kWay, unsigned kTokens>
 struct SharedMemory {
-  Stage<Format, kAlign> stages[kMostWarps][kStages<Format, kAlign>];
+  Stage<Format, kWay> stages[kMostWarps][kStages<Format, kWay>];
   Partial<Format, kTokens> partials[kBuffers][kMostWarps];  // of a tile, and of the next
-  std::uint64_t barriers[kMostWarps][kStages<Format, kAlign>];
+  std::uint64_t barriers[kMostWarps][kStages<Format, kWay>];
 };
 
 // The warps of a block finish its tiles in turn; the others leave their sums and go on, until they
@@ -603,20 +648,19 @@ __device__ void end_tile(const FewTokens& p, const FewTokensMatrix& m, unsigned 
   }
 }
 
-// What blocks begin at multiples of, within a row that does.
-template <class Format, int kAlign>
-constexpr int kBlocksAt = kAlign >= 16 ? kBlockAlignment<Format> : kAlign;
-
-template <class Format, int kAlign, unsigned kTokens>
+template <class Format, Way kWay, unsigned kTokens>
 __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMultiprocessor : 1)
     multiply_units(const __grid_constant__ FewTokens p) {
+#if __CUDA_ARCH__ < 900
+  if constexpr (kWay == Way::mapped) return;  // map_rows makes no map for such a GPU
+#endif
   extern __shared__ __align__(128) uint4 dynamic[];
-  auto& memory = *reinterpret_cast<SharedMemory<Format, kAlign, kTokens>*>(dynamic);
-  using Bytes = SharedBytes<kBlocksAt<Format, kAlign>>;
-  constexpr unsigned kDepth = kStages<Format, kAlign>;
+  auto& memory = *reinterpret_cast<SharedMemory<Format, kWay, kTokens>*>(dynamic);
+  using Bytes = SharedBytes<kBlocksAt<Format, kWay>>;
+  constexpr unsigned kDepth = kStages<Format, kWay>;
   const auto& book = shared_book<Format>();
-  const Copies<Format, kAlign> copies(memory.stages[threadIdx.x / 32],
-                                      memory.barriers[threadIdx.x / 32]);
+  const Copies<Format, kWay> copies(memory.stages[threadIdx.x / 32],
+                                    memory.barriers[threadIdx.x / 32]);
   Cursor<Format> ahead(p);
 #pragma unroll
   for (unsigned i = 0; i + 1 < kDepth; ++i) {
@@ -636,12 +680,8 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
     copies.ask(p, ahead, slot == 0 ? kDepth - 1 : slot - 1);
     ahead.advance(p);
     copies.wait(slot, round);
-    const auto row = [&](unsigned r) {
-      const unsigned place = at.place + r * p.row_bytes;
-      const unsigned before = kAlign >= 16 ? 0 : lead(p.matrices[at.matrix], place);
-      return Bytes(copies.stage(slot) + r * Stage<Format, kAlign>::kStride + before);
-    };
-    const Bytes rows[2] = {row(lane() / 4), row(lane() / 4 + 8)};
+    const Bytes rows[2] = {Bytes(copies.row(p, at, slot, lane() / 4)),
+                           Bytes(copies.row(p, at, slot, lane() / 4 + 8))};
     const unsigned following = at.following(p);
     if (kTogether<Format> == 1 || (at.group + 1) * kGroup >= p.cols) {
       add_group<Format, kTokens>(p, rows, {at.group, following}, columns, book, sums);
@@ -661,14 +701,10 @@ __global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMult
   }
 }
 
-inline bool aligned(const void* p, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
-}
-
-template <class Format, int kAlign, unsigned kTokens>
+template <class Format, Way kWay, unsigned kTokens>
 void launch(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
-  constexpr std::size_t kShared = sizeof(SharedMemory<Format, kAlign, kTokens>);
-  const auto kernel = multiply_units<Format, kAlign, kTokens>;
+  constexpr std::size_t kShared = sizeof(SharedMemory<Format, kWay, kTokens>);
+  const auto kernel = multiply_units<Format, kWay, kTokens>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(kShared)),
         "cudaFuncSetAttribute", {kShared});
@@ -682,22 +718,12 @@ void launch(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
 
 template <class Format, unsigned kTokens>
 void multiply_units(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
-  const auto all = [&](std::size_t bytes) {
-    bool are = p.row_bytes % bytes == 0;
-    for (unsigned i = 0; i < p.count; ++i) are = are && aligned(p.matrices[i].w, bytes);
-    return are;
-  };
-  constexpr int kAlign = kBlockAlignment<Format>;
-  if constexpr (kWhole<Format>) {
-    if (all(16)) {
-      FewTokens mapped = p;
-      map_rows(mapped, kTogether<Format> * kGroupBytes<Format>, kRows);
-      return launch<Format, 16, kTokens>(mapped, multiprocessors, stream);
-    }
-  } else if (kAlign > kLeastAlignment<Format> && all(kAlign)) {
-    return launch<Format, kAlign, kTokens>(p, multiprocessors, stream);
+  FewTokens mapped = p;
+  if (map_rows(mapped, Stage<Format, Way::mapped>::kStride, kRows, kWhole<Format> ? 1 : 4)) {
+    launch<Format, Way::mapped, kTokens>(mapped, multiprocessors, stream);
+  } else {
+    launch<Format, Way::plain, kTokens>(p, multiprocessors, stream);
   }
-  launch<Format, kLeastAlignment<Format>, kTokens>(p, multiprocessors, stream);
 }
 
 template <class Format>

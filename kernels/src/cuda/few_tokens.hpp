@@ -34,13 +34,16 @@ struct FewTokens {
   unsigned row_bytes, cols, tokens;
   unsigned count;  ///< of matrices
   FewTokensMatrix matrices[kMostTogether];
-  /// Of Hopper's copy engine, of the same matrices, where they lie so that it can take sixteen rows
-  /// at once.
+  /// For Hopper's copy engine (map_rows): of each matrix, every rows_apart-th row is as far from
+  /// the next as it needs them.
+  unsigned rows_apart;
   CUtensorMap maps[kMostTogether];
 };
 
-/// Makes the maps, of panels of `rows` rows and `bytes` bytes.
-void map_rows(FewTokens& p, unsigned bytes, unsigned rows);
+/// Makes the maps, of panels `bytes` wide, so that those of a tile of `rows` rows are rows_apart
+/// panels, at most most_apart. False if this GPU has no such engine, or the matrices do not lie as
+/// it needs them.
+bool map_rows(FewTokens& p, unsigned bytes, unsigned rows, unsigned most_apart);
 
 /// For each: y[t, r] = factor * w[r] . x[t] (+ bias[r]) (+ y[t, r]) for up to kMostFewTokens rows
 /// of x. The bits of y[t, r] depend on row r and token t only. All products have weights of one

@@ -48,14 +48,14 @@ CUtensorMap panel_map(const __half* data, std::size_t rows, std::size_t cols, st
 CUtensorMap byte_map(const void* data, std::size_t rows, std::size_t row_bytes,
                      std::size_t panel_bytes, std::size_t panel_rows) {
   static const PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
-  const cuuint64_t sizes[] = {row_bytes / 4, rows};
+  const cuuint64_t sizes[] = {row_bytes / 2, rows};
   const cuuint64_t strides[] = {row_bytes};
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(panel_bytes / 4),
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(panel_bytes / 2),
                             static_cast<cuuint32_t>(panel_rows)};
   const cuuint32_t steps[] = {1, 1};
   CUtensorMap map{};
   const CUresult status =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT32, 2, const_cast<void*>(data), sizes, strides, box,
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<void*>(data), sizes, strides, box,
              steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
              CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status == CUDA_SUCCESS) return map;

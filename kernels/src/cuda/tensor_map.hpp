@@ -21,8 +21,8 @@ CUtensorMap panel_map(const __half* data, std::size_t rows, std::size_t cols, st
                       int panel_rows);
 
 /// A matrix of bytes from which the copy engine takes panels of `panel_rows` by `panel_bytes`, both
-/// at most 256 and 1,024, which lie in shared memory row after row, from a multiple of 128 on.
-/// Columns of copy_panel() are fours of bytes. What lies outside of the matrix becomes zeros.
+/// at most 256 and 512, which lie in shared memory row after row, from a multiple of 128 on.
+/// Columns of copy_panel() are pairs of bytes. What lies outside of the matrix becomes zeros.
 ///
 /// `data` is at a multiple of 16 bytes; row_bytes and panel_bytes are multiples of 16.
 CUtensorMap byte_map(const void* data, std::size_t rows, std::size_t row_bytes,
