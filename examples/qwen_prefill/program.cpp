@@ -110,6 +110,7 @@ std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const 
   const bool asked = !std::holds_alternative<qwen::OnDevice>(options.place) || options.explain;
   if (!asked || options.perplexity || options.predict == 0U) return std::nullopt;
   const std::optional<int> gpu = use_gpu(options) ? std::optional(options.gpu) : std::nullopt;
+  qwen::wait_until_ready(store);
   const qwen::MachineRates device =
       gpu ? qwen::measure_cuda_rates(*gpu) : qwen::measure_host_rates();
   const qwen::PlacementMeasurements measured =

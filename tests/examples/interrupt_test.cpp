@@ -80,7 +80,10 @@ TEST_F(Interrupt, InGenerationLeavesTextSummaryStatisticsAndTrace) {
     ChildProcess run(QWEN_PREFILL, command({"-p", "In the beginning God", "-n", "1000000", "-c",
                                             "4000", "--temp", "2", "--arena", "30%", "--place",
                                             place, "--stats", stats_, "--trace", trace_}));
-    wait_for(run, "memory");
+    for (int i = 0; i < 1000 && run.out().empty(); ++i) {  // until the first token is there
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
     run.kill(signal);
     const ProcessResult ended = run.wait();
     EXPECT_EQ(ended.status, 128 + signal);

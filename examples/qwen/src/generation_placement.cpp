@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "kernels/matmul.hpp"
@@ -181,10 +183,24 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
   return rates;
 }
 
+void wait_until_ready(const BackingStore& store) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  Bytes ready;
+  const Subscription subscription = store.announce([&](ByteRange range) {
+    const std::lock_guard lock(mutex);
+    ready += range.size;
+    changed.notify_all();
+  });
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return ready >= store.size(); });
+}
+
 PlacementMeasurements measure_placement(const Model& model, const loaders::Graph& graph,
                                         const BackingStore& store, const MachineRates& device,
                                         std::optional<int> gpu,
                                         std::optional<std::uint32_t> wanted_threads) {
+  wait_until_ready(store);
   PlacementMeasurements measured{.threads = choose_host_threads(gpu, wanted_threads), .rates = {}};
   HostThreads threads(measured.threads.threads);
   measured.rates = measure_placement_rates(model, graph, store, device, threads, gpu);

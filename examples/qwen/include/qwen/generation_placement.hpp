@@ -64,7 +64,11 @@ struct PlacementMeasurements {
   loaders::PlacementRates rates;
 };
 
-/// choose_host_threads, then measure_placement_rates with them.
+/// Returns when all of the store can be read without waiting (BackingStore::announce): while files
+/// are being pinned, processors and link are busy.
+void wait_until_ready(const BackingStore& store);
+
+/// choose_host_threads, then measure_placement_rates with them, once the store is ready.
 PlacementMeasurements measure_placement(const Model& model, const loaders::Graph& graph,
                                         const BackingStore& store, const MachineRates& device,
                                         std::optional<int> gpu,
