@@ -312,7 +312,7 @@ TEST_F(Generation, DoesNotDependOnItsPlace) {
   const ProcessResult explained = run_model(
       model(), {"-q", "-p", "In", "-n", "2", "--arena", "40%", "--place", "50%", "--explain"});
   EXPECT_THAT(explained.err,
-              AllOf(HasSubstr("prefill, 1 token"), HasSubstr("generation, 1 token a pass"),
+              AllOf(HasSubstr("prefill, 2 tokens"), HasSubstr("generation, 1 token a pass"),
                     HasSubstr("feed-forward CPU")));
 }
 

@@ -81,7 +81,7 @@ void MappedFileStore::close() noexcept {
 
 const std::byte* MappedFileStore::address(ByteRange range) const {
   if (range.offset > size_ || range.size > size_ - range.offset) {
-    throw StoreError("address of " + std::to_string(range.size.count) + " bytes at " +
+    throw StoreError("looking up " + std::to_string(range.size.count) + " bytes at " +
                      std::to_string(range.offset.count) + " leaves the image of " +
                      std::to_string(size_.count) + " bytes");
   }

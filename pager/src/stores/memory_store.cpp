@@ -19,7 +19,7 @@ void MemoryStore::read(Bytes offset, std::span<std::byte> out) const {
 
 const std::byte* MemoryStore::address(ByteRange range) const {
   if (range.offset > size() || range.size > size() - range.offset) {
-    throw StoreError("address of " + std::to_string(range.size.count) + " bytes at " +
+    throw StoreError("looking up " + std::to_string(range.size.count) + " bytes at " +
                      std::to_string(range.offset.count) + " leaves the image of " +
                      std::to_string(image_.size()) + " bytes");
   }
