@@ -2,18 +2,19 @@
 #include "qwen/generation_placement.hpp"
 
 #include <fmt/format.h>
-#include <tbb/parallel_for.h>
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
 
 #include "kernels/matmul.hpp"
+#include "qwen/error.hpp"
 #include "qwen/processors.hpp"
 
 namespace tensor_pager::qwen {
@@ -100,14 +101,17 @@ class SampleMatrix {
 
   // In pieces of whole rows, each from the beginning of the slice.
   void fill(const BackingStore& store, const loaders::WeightSlice& slice, std::size_t piece) {
-    const std::size_t from_slice = std::min<std::size_t>(piece, slice.bytes.size.count);
-    const std::size_t pieces = (bytes_ + from_slice - 1) / from_slice;
-    threads_.run([&] {
-      tbb::parallel_for(std::size_t{0}, pieces, [&](std::size_t i) {
-        const std::size_t at = i * from_slice;
-        store.read(slice.bytes.offset, {data_.get() + at, std::min(from_slice, bytes_ - at)});
-      });
-    });
+    const std::size_t step = std::min<std::size_t>(piece, slice.bytes.size.count);
+    const std::size_t threads = threads_.count();
+    std::vector<std::future<void>> readers;
+    for (std::size_t t = 0; t < threads; ++t) {
+      readers.push_back(std::async(std::launch::async, [&, t] {
+        for (std::size_t at = t * step; at < bytes_; at += threads * step) {
+          store.read(slice.bytes.offset, {data_.get() + at, std::min(step, bytes_ - at)});
+        }
+      }));
+    }
+    for (std::future<void>& reader : readers) reader.get();
   }
 
   void multiply() {
