@@ -54,7 +54,8 @@ struct RunOptions {
   bool on_gpu = false;
   /// Layers, bit by bit, whose feed-forward part is computed by processors in generation.
   std::uint32_t layers_on_cpu = 0;
-  unsigned threads = 0;  ///< of these processors
+  unsigned threads = 0;              ///< of these processors
+  std::uint32_t prefetch_depth = 0;  ///< of generation; 0: the pager's own
 };
 
 /// For a run whose prompt's logits are all wanted.

@@ -112,6 +112,18 @@ TEST_P(PlacedGeneration, NeverChangesAnAnswer) {
   }
 }
 
+TEST_P(PlacedGeneration, PrefetchDepthsNeverChangeAnAnswer) {
+  const std::vector<float> expected = generate(model_, {.arena = Percent{100}}, 0);
+  for (const std::uint32_t depth : {1U, 4U, 9U, 40U, 100'000U}) {
+    for (const double share : {100.0, 40.0}) {
+      EXPECT_TRUE(generate(model_,
+                           {.arena = Percent{share}, .page = KiB(4), .prefetch_depth = depth},
+                           1) == expected)
+          << depth << " pages ahead, " << share << "%";
+    }
+  }
+}
+
 TEST_P(PlacedGeneration, HasTheSameBitsInTwentyRunsOnAnyNumberOfThreads) {
   const std::vector<float> expected = generate(model_, {.arena = Percent{40}}, 0);
   for (unsigned run = 0; run < 20; ++run) {
