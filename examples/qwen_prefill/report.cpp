@@ -173,10 +173,10 @@ std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
                         report.decode.time.count(), report.decode.tokens_per_second());
   }
   if (report.places) {
-    text +=
-        fmt::format("placed   {} of weights on {} threads of the CPU; {:.1f} tokens/s predicted\n",
-                    to_string(report.places->predicted.on_cpu), report.places->places.threads,
-                    ratio(1, report.places->predicted.seconds));
+    text += fmt::format(
+        "placed   {} of weights on {} threads of the CPU; {:.1f} tokens/s predicted\n",
+        to_string(report.places->predicted.on_cpu), report.places->places.threads.threads,
+        ratio(1, report.places->predicted.seconds));
   }
   text += fmt::format(
       "paging   {} accesses: {} hits, {} prefetched, {} late; {} evictions, {} remaps; {} of {} "
@@ -247,7 +247,7 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
       {"streamed_bytes", predicted.streamed.count},
       {"token_s", predicted.seconds},
       {"bound_s", predicted.bound},
-      {"threads", report.places ? report.places->places.threads : 0U},
+      {"threads", report.places ? report.places->places.threads.threads : 0U},
       {"explanation", report.places ? report.places->lines() : std::vector<std::string>{}}};
   json["bound"] = {{"link_s", limit.link_s},
                    {"compute_s", limit.compute_s},

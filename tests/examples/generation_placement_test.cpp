@@ -3,13 +3,17 @@
 #include "qwen/generation_placement.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <tbb/parallel_for.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -29,7 +33,7 @@ class GenerationPlacement : public testing::Test {
         plan_(plan_memory(model_, generation_request(4, 16, {.arena = Percent{40}}))) {}
 
   ChosenPlaces choose(const PlaceWish& wish) const {
-    return choose_places(model_, plan_, rates_, wish, 3);
+    return choose_places(model_, plan_, rates_, wish, {.threads = 3});
   }
   static bool is_feed_forward(const loaders::Step& step) {
     return step.op == loaders::Op::ffn_gate_up || step.op == loaders::Op::ffn_down;
@@ -65,7 +69,7 @@ TEST_F(GenerationPlacement, SharesAreOfTheFeedForwardParts) {
     ASSERT_EQ(chosen.places.places.size(), plan_.graph.steps.size());
     EXPECT_GT(chosen.predicted.on_cpu, before) << percent;
     before = chosen.predicted.on_cpu;
-    EXPECT_EQ(chosen.places.threads, 3U);
+    EXPECT_EQ(chosen.places.threads.threads, 3U);
     for (std::size_t i = 0; i < plan_.graph.steps.size(); ++i) {
       const bool feed_forward = is_feed_forward(plan_.graph.steps[i]);
       if (!feed_forward) {
@@ -111,6 +115,33 @@ TEST_F(GenerationPlacement, RatesAreThoseOfTheTypesOfFeedForwardParts) {
   EXPECT_GT(rates.cpu.together, 0);
   EXPECT_LE(rates.cpu.together, rates.cpu.alone);
   EXPECT_LE(rates.link.together, rates.link.alone);
+}
+
+TEST(HostThreads, RunOnTheProcessorsThatWereChosen) {
+  const auto allowed = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    EXPECT_EQ(::sched_getaffinity(0, sizeof set, &set), 0);
+    return set;
+  };
+  const cpu_set_t before = allowed();
+  std::uint32_t last = 0;
+  for (std::uint32_t i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &before)) last = i;
+  }
+  HostThreads threads({.processors = {last}});
+  std::atomic<int> elsewhere = 0;
+  const auto look = [&](int) {
+    const cpu_set_t now = allowed();
+    if (CPU_COUNT(&now) != 1 || !CPU_ISSET(last, &now)) ++elsewhere;
+  };
+  threads.run([&] { tbb::parallel_for(0, 100, look); });
+  EXPECT_EQ(elsewhere, 0);
+  const cpu_set_t after = allowed();
+  EXPECT_TRUE(CPU_EQUAL(&before, &after));
+  EXPECT_THROW(threads.run([] { throw std::runtime_error("in the arena"); }), std::runtime_error);
+  const cpu_set_t thrown = allowed();
+  EXPECT_TRUE(CPU_EQUAL(&before, &thrown));
 }
 
 TEST(WaitUntilReady, ReturnsWhenTheLastPieceWasAnnounced) {

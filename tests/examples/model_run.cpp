@@ -118,7 +118,7 @@ std::vector<float> generated_logits(const Model& model, const std::vector<loader
       model, request_for(backend, model, generation_request(prompt, tokens.size(), options)));
   GenerationPlaces places{.places = places_of_layers(plan.graph, options.layers_on_cpu),
                           .prefetch_depth = options.prefetch_depth,
-                          .threads = options.threads};
+                          .threads = {.threads = options.threads}};
   Inference inference(model, std::move(plan), std::move(backend),
                       {.policy = options.policy, .generation = std::move(places)});
   return generated_logits(inference, model, tokens, prompt);

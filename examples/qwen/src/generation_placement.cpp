@@ -148,7 +148,8 @@ HostThreadsChoice choose_host_threads(std::optional<int> gpu, std::optional<std:
   const ProcessorChoice choice = choose_processors_here(request);
   constexpr unsigned kFew = 4;
   const bool leave_one = gpu && !wanted && choice.threads() > kFew;
-  return {.threads = choice.threads() - (leave_one ? 1U : 0U),
+  return {.threads = {.threads = choice.threads() - (leave_one ? 1U : 0U),
+                      .processors = choice.processors},
           .what = choice.what + (leave_one ? ", of which one commands copies" : ""),
           .notes = choice.notes};
 }
@@ -220,7 +221,7 @@ std::vector<std::string> ChosenPlaces::lines() const {
 
 ChosenPlaces choose_places(const Model& model, const MemoryPlan& plan,
                            const loaders::PlacementRates& rates, const PlaceWish& wish,
-                           unsigned threads) {
+                           const HostThreadsOptions& threads) {
   loaders::PlacementRequest request{.arena = plan.decode_arena, .page = plan.layout.page};
   if (const Percent* const share = std::get_if<Percent>(&wish)) {
     request.cpu_share = share->value / 100;

@@ -26,9 +26,9 @@ struct Fastest {};
 /// processors to compute.
 using PlaceWish = std::variant<OnDevice, Fastest, Percent>;
 
-/// How many threads compute the processors' share.
+/// Which threads compute the processors' share.
 struct HostThreadsChoice {
-  unsigned threads = 0;
+  HostThreadsOptions threads{};
   std::string what;                  ///< "15 threads, one a core, near the GPU"
   std::vector<std::string> notes{};  ///< what could not be done as asked, a line each
 };
@@ -77,6 +77,6 @@ PlacementMeasurements measure_placement(const Model& model, const loaders::Graph
 /// Places the generation of a run. Throws BudgetError if the largest step does not fit.
 ChosenPlaces choose_places(const Model& model, const MemoryPlan& plan,
                            const loaders::PlacementRates& rates, const PlaceWish& wish,
-                           unsigned threads);
+                           const HostThreadsOptions& threads);
 
 }  // namespace tensor_pager::qwen

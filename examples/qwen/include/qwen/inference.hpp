@@ -11,6 +11,7 @@
 #include "qwen/activations.hpp"
 #include "qwen/backend.hpp"
 #include "qwen/forward_pass.hpp"
+#include "qwen/host_threads.hpp"
 #include "qwen/kv_cache.hpp"
 #include "qwen/logits_sink.hpp"
 #include "qwen/memory_plan.hpp"
@@ -24,8 +25,8 @@ struct GenerationPlaces {
   loaders::Places places{};
   /// Frames that copies may run ahead by; 0: the pager's own choice.
   std::uint32_t prefetch_depth = 0;
-  /// Of the processors' share; 0: as many as the process may run on.
-  unsigned threads = 0;
+  /// Of the processors' share.
+  HostThreadsOptions threads{};
 };
 
 struct InferenceOptions {
