@@ -20,10 +20,10 @@
 #include "command_line/progress_bar.hpp"
 #include "output/replacement_file.hpp"
 #include "pager/trace.hpp"
+#include "placement.hpp"
 #include "prefill_progress.hpp"
 #include "process_age.hpp"
 #include "prompt.hpp"
-#include "qwen/generation_placement.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/perplexity.hpp"
 #include "qwen/sampler.hpp"
@@ -46,6 +46,10 @@ constexpr std::uint32_t kOpenEnd = 4096;
 bool use_gpu(const Options& options) {
   return options.device == DeviceKind::cuda ||
          (options.device == DeviceKind::automatic && qwen::gpu_count() > 0);
+}
+
+std::optional<int> gpu_of(const Options& options) {
+  return use_gpu(options) ? std::optional(options.gpu) : std::nullopt;
 }
 
 qwen::Backend make_backend(const Options& options, const qwen::Model& model, Trace* trace) {
@@ -103,29 +107,6 @@ qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, s
   return qwen::plan_memory(model, qwen::request_for(backend, model, request));
 }
 
-// Nothing unless somebody asks: everything runs on the device, and nothing needs to be measured.
-std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const Options& options,
-                                                const qwen::MemoryPlan& plan,
-                                                const BackingStore& store) {
-  const bool asked = !std::holds_alternative<qwen::OnDevice>(options.place) || options.explain;
-  if (!asked || options.perplexity || options.predict == 0U) return std::nullopt;
-  const std::optional<int> gpu = use_gpu(options) ? std::optional(options.gpu) : std::nullopt;
-  qwen::wait_until_ready(store);
-  const qwen::MachineRates device =
-      gpu ? qwen::measure_cuda_rates(*gpu) : qwen::measure_host_rates();
-  const qwen::PlacementMeasurements measured =
-      qwen::measure_placement(model, plan.graph, store, device, gpu, options.threads);
-  for (const std::string& note : measured.threads.notes) {
-    fmt::print(stderr, "qwen_prefill: {}\n", note);
-  }
-  qwen::ChosenPlaces chosen =
-      qwen::choose_places(model, plan, measured.rates, options.place, measured.threads.threads);
-  if (options.explain) {
-    for (const std::string& line : chosen.lines()) fmt::print(stderr, "{}\n", line);
-  }
-  return chosen;
-}
-
 using OutputFile = std::unique_ptr<output::ReplacementFile>;
 
 OutputFile output_file(const std::optional<std::filesystem::path>& path) {
@@ -175,14 +156,13 @@ class Run {
         backend_(make_backend(options, model_, trace_.get())),
         store_(watch_store(backend_)),
         plan_(plan_memory(model_, options, prompt_.size(), backend_)),
-        places_(choose_places(model_, options, plan_, *store_)),
+        places_(choose_places(model_, options, plan_, *store_, gpu_of(options))),
         store_description_(backend_.store_description),
         inference_(model_, plan_, std::move(backend_),
                    {.policy = options.policy,
                     .trace = trace_.get(),
                     .publish = options.publish,
-                    .generation = places_ ? places_->places : qwen::GenerationPlaces{}}) {
-    if (places_) report_.places = *places_;
+                    .generation = generation_places(places_)}) {
     report_.load = process_age();
     report_.device = inference_.device();
     report_.store = store_description_;
@@ -393,6 +373,7 @@ void Run::measure_perplexity() {
 void Run::finish() {
   inference_.settle();  // pages for steps that will not come may still be on their way
   report_.statistics = inference_.statistics();
+  report_.places = places_;
   note(summary(plan_, report_));
   if (stats_) {
     stats_->write([&](std::ostream& out) {
