@@ -107,10 +107,11 @@ qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, s
   return qwen::plan_memory(model, qwen::request_for(backend, model, request));
 }
 
-using OutputFile = std::unique_ptr<output::ReplacementFile>;
+using OutputFile = std::optional<output::ReplacementFile>;
 
 OutputFile output_file(const std::optional<std::filesystem::path>& path) {
-  return path ? std::make_unique<output::ReplacementFile>(*path) : nullptr;
+  if (!path) return std::nullopt;
+  return OutputFile(std::in_place, *path);
 }
 
 // What the run says; where stdout is a file of its own, beside it.
