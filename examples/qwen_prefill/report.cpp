@@ -2,12 +2,12 @@
 #include "report.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "topology.hpp"
 
@@ -248,7 +248,8 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
       {"token_s", predicted.seconds},
       {"bound_s", predicted.bound},
       {"threads", report.places ? report.places->places.threads.threads : 0U},
-      {"explanation", report.places ? report.places->lines() : std::vector<std::string>{}}};
+      {"explanation",
+       report.places ? fmt::format("{}", fmt::join(report.places->lines(), "\n")) : ""}};
   json["bound"] = {{"link_s", limit.link_s},
                    {"compute_s", limit.compute_s},
                    {"fraction", limit.fraction},

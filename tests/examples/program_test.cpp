@@ -120,6 +120,8 @@ TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
     "time": ["load_s", "first_step_s", "prefill_s", "decode_s", "stall_s", "link_busy_s",
              "processor_s", "processor_wait_s"],
     "rates": ["prefill_tokens_per_s", "decode_tokens_per_s", "link_gb_per_s"],
+    "placement": ["on_cpu_bytes", "resident_bytes", "streamed_bytes", "token_s", "bound_s",
+                  "threads", "explanation"],
     "bound": ["link_s", "compute_s", "fraction", "limit", "doubt"]})");
   const auto keys = [](const json& object) {
     std::vector<std::string> names;
