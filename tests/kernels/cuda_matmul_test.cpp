@@ -18,6 +18,12 @@ struct Shape {
   std::size_t rows, cols, tokens;
 };
 
+// Products read up to the next multiple of sixteen bytes.
+std::vector<std::byte> in_sixteens(std::vector<std::byte> blocks) {
+  blocks.resize((blocks.size() + 15) / 16 * 16);
+  return blocks;
+}
+
 // Weights and inputs in host and device memory.
 struct Problem {
   Shape shape;
@@ -29,7 +35,7 @@ struct Problem {
   explicit Problem(const Shape& s) : Problem(s, normal_floats(s.tokens * s.cols, 4)) {}
   Problem(const Shape& s, const std::vector<float>& inputs)
       : shape(s),
-        blocks(finite_blocks(s.type, s.rows, s.cols, 3)),
+        blocks(in_sixteens(finite_blocks(s.type, s.rows, s.cols, 3))),
         x(inputs),
         device_blocks(blocks),
         device_x(x) {}
