@@ -69,6 +69,10 @@ class TENSOR_PAGER_EXPORT Products {
   /// Products of up to kMostFewTokens tokens, as digits, with each of some matrices that have x's
   /// columns: straight from the weights' blocks, with nothing rounded to less than float32. The
   /// bits of y[t, r] depend on row r and token t only. What is asked for together takes less time.
+  ///
+  /// Weights are read sixteen bytes at a time, each at a multiple of sixteen: those around a
+  /// matrix's first and last byte, too, which are in the same pages. They must not be what a kernel
+  /// before this in the stream writes: from Hopper on they are asked for while that one still runs.
   void matmul(std::span<const FewTokensProduct> products, const DigitsView& x, cudaStream_t stream);
 
   /// Between on and off, products choose the fastest algorithm for their shape among those that
