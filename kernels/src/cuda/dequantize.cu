@@ -81,21 +81,9 @@ void run(const Weights& w, Out* out, std::size_t stride, cudaStream_t stream) {
       return dequantize_units<Iq4Nl>(w.data, out, elements, stream);
     case WeightType::iq4_xs:
       return dequantize_units<Iq4Xs>(w.data, out, elements, stream);
-    case WeightType::iq2_xxs:
-    case WeightType::iq2_xs:
-    case WeightType::iq2_s:
-    case WeightType::iq3_xxs:
-    case WeightType::iq3_s:
-    case WeightType::iq1_s:
-    case WeightType::iq1_m:
-    case WeightType::tq1_0:
-    case WeightType::tq2_0:
-    case WeightType::mxfp4:
-    case WeightType::nvfp4:
+    default:
       return dequantize_low_bit(w.type, w.data, out, elements, stream);
   }
-  throw Error("cuda dequantize: weight type " + std::to_string(static_cast<std::uint32_t>(w.type)) +
-              " has no kernels");
 }
 
 // What the address of blocks must be a multiple of. Those of MXFP4 have 17 bytes.

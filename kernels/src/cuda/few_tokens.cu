@@ -131,21 +131,9 @@ void run(WeightType type, const FewTokens& p, cudaStream_t stream) {
       return multiply_units<Iq4Nl>(p, multiprocessors, stream);
     case WeightType::iq4_xs:
       return multiply_units<Iq4Xs>(p, multiprocessors, stream);
-    case WeightType::iq2_xxs:
-    case WeightType::iq2_xs:
-    case WeightType::iq2_s:
-    case WeightType::iq3_xxs:
-    case WeightType::iq3_s:
-    case WeightType::iq1_s:
-    case WeightType::iq1_m:
-    case WeightType::tq1_0:
-    case WeightType::tq2_0:
-    case WeightType::mxfp4:
-    case WeightType::nvfp4:
+    default:
       return multiply_few_low_bit(type, p, multiprocessors, stream);
   }
-  throw Error("cuda matmul: weight type " + std::to_string(static_cast<std::uint32_t>(type)) +
-              " has no kernels");
 }
 
 // Offsets within a matrix are of 32 bits.
@@ -170,7 +158,6 @@ FewTokensMatrix matrix(const FewTokensProduct& product, std::size_t first, std::
 }  // namespace
 
 bool map_rows(FewTokens& p, unsigned bytes, unsigned rows, unsigned most_apart) {
-  constexpr unsigned kUnit = 16;  // strides and beginnings are multiples of it
   if (!facts_of_device().has_hopper_code || p.row_bytes % 2 != 0) return false;
   p.rows_apart = 1;
   while (p.rows_apart * p.row_bytes % kUnit != 0) p.rows_apart *= 2;

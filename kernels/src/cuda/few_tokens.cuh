@@ -9,6 +9,7 @@
 #include "cuda/hopper.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/launch_early.cuh"
+#include "cuda/row_stages.cuh"
 #include "cuda/units.cuh"
 #include "kernels/error.hpp"
 
@@ -19,9 +20,8 @@
 namespace tensor_pager::kernels::cuda {
 namespace {
 
-// A tile is sixteen rows. A block's warps share one, each taking groups of 256 columns in turn, and
-// go on to the block's next. What a warp reads, it has copied to shared memory before.
-constexpr unsigned kRows = 16;
+// A block's warps share a tile (row_stages.cuh), each taking groups of 256 columns in turn, and go
+// on to the block's next.
 constexpr unsigned kMostWarps = 5;
 constexpr unsigned kBlocksPerMultiprocessor = 4;
 
@@ -80,9 +80,6 @@ __device__ void multiply_codes(const AnyRun& upper, const AnyRun& lower, uint2 b
   multiply_bytes<Format::kBias != 0>(a, b, start, c);
 }
 
-__device__ inline unsigned lane() {
-  return threadIdx.x % 32;
-}
 __device__ inline unsigned quad() {
   return threadIdx.x % 4;
 }
@@ -275,8 +272,8 @@ __device__ void add_run(const Run& upper, const Run& lower, Columns<Format, kTok
   }
 }
 
-// The same in integers. A block's sums stay below 2^31: 256 codes times scales times a digit are at
-// most 240 * 63 (Q4_K), 31 * 63 (Q5_K) or 32 * 128 (Q6_K) * 128 * 256 / 2 for each run.
+// The same in integers. A block's sums stay below 2^31: with digits of at most 128, those of Q4_K's
+// second runs are at most 128 codes of 240 * 63, of Q5_K 256 of 31 * 63, of Q6_K 256 of 32 * 128.
 template <class Format, unsigned kTokens>
 __device__ void add_run(const IntegerRun& upper, const IntegerRun& lower,
                         Columns<Format, kTokens>& columns, GroupAndNext group, unsigned unit,
@@ -412,206 +409,6 @@ __device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[
     }
   }
 }
-
-template <class Format>
-constexpr unsigned kGroupBytes = kGroup / Format::kElements* Format::kBytes;
-// Groups that are copied together: a copy's cost hardly depends on its size.
-template <class Format>
-constexpr unsigned kTogether = kGroupBytes<Format> <= 176 ? 2 : 1;
-
-// How the rows of a matrix come to shared memory.
-enum class Way {
-  mapped,  // by a tensor map (map_rows)
-  plain,   // sixteen bytes at a time
-};
-
-// What the copy engine, or the cache, takes at once begins at multiples of it.
-constexpr unsigned kUnit = 16;
-
-// Whether all groups that are copied begin at multiples of it if rows do. Where they do not, what
-// comes before is copied along.
-template <class Format>
-constexpr bool kWhole = kTogether<Format>* kGroupBytes<Format> % kUnit == 0;
-
-// Sixteen rows of some groups on their way through shared memory: as many bytes from one to the
-// next as lets eight rows be read together, four times eight bytes of each. That takes neighbours'
-// bytes along if a tensor map is used, since its panels have no gaps.
-template <class Format, Way kWay>
-struct alignas(128) Stage {
-  static constexpr unsigned kBytes = kTogether<Format> * kGroupBytes<Format>;
-  static constexpr bool kAtOnce = kWay == Way::mapped && kWhole<Format>;
-  static constexpr unsigned kLead = kAtOnce ? 0 : kUnit - kLeastAlignment<Format>;  // at most
-  static constexpr unsigned kChunks = (kLead + kBytes + kUnit - 1) / kUnit;
-  static constexpr unsigned kOver = kUnit * kChunks % 128;
-  static constexpr unsigned kPadding = (kOver <= 32 ? 32 : kOver <= 96 ? 96 : 160) - kOver;
-  static constexpr unsigned kStride = kUnit * kChunks + kPadding;
-  std::uint8_t rows[kRows][kStride];
-};
-
-template <class Format, Way kWay>
-constexpr unsigned kStages = sizeof(Stage<Format, kWay>) <= 3600 ? 3 : 2;
-
-// What blocks in a stage begin at multiples of.
-template <class Format, Way kWay>
-constexpr int kBlocksAt = !Stage<Format, kWay>::kAtOnce ? kLeastAlignment<Format>
-                          : kHasHeader<Format>          ? 16
-                                                        : kBlockAlignment<Format>;
-
-// What a warp works on, one after the other: its groups of a tile, then of the block's next tile.
-// Tiles of a matrix follow those of the one before. Places are offsets from a matrix's first
-// weight: it has less than 4 GiB (multiply_few).
-template <class Format>
-struct Cursor {
-  static constexpr unsigned kGroups = kTogether<Format>;
-  unsigned matrix, tile, next_tile, group, place;
-
-  __device__ explicit Cursor(const FewTokens& p) : matrix(0), tile(blockIdx.x) { begin(p); }
-  __device__ void begin(const FewTokens& p) {
-    while (matrix < p.count) {
-      const unsigned tiles = (p.matrices[matrix].rows + kRows - 1) / kRows;
-      if (tile < tiles) break;
-      tile -= tiles;
-      ++matrix;
-    }
-    group = first_group();
-    place = tile * kRows * p.row_bytes + group * kGroupBytes<Format>;
-  }
-  /// True if a tile has ended.
-  __device__ bool advance(const FewTokens& p) {
-    group += blockDim.x / 32 * kGroups;
-    place += blockDim.x / 32 * kGroups * kGroupBytes<Format>;
-    if (group * kGroup < p.cols) return false;
-    tile += gridDim.x;
-    begin(p);
-    return true;
-  }
-  __device__ bool ended(const FewTokens& p) const { return matrix >= p.count; }
-  __device__ unsigned following(const FewTokens& p) const {
-    const unsigned next = group + blockDim.x / 32 * kGroups;
-    return next * kGroup < p.cols ? next : first_group();
-  }
-  __device__ static unsigned first_group() { return threadIdx.x / 32 * kGroups; }
-};
-
-// How far into sixteen bytes a place is.
-__device__ inline unsigned lead(const FewTokensMatrix& m, unsigned place) {
-  return (static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(m.w)) + place) & 15U;
-}
-
-// What a row's copy is: sixteen bytes at a multiple of sixteen never leave a page, so what is
-// copied beyond its ends is there.
-template <class Format>
-struct RowCopy {
-  const std::uint8_t* from;
-  unsigned bytes;  // none for a row that is not there
-
-  __device__ RowCopy(const FewTokens& p, const Cursor<Format>& cursor, unsigned row) {
-    using S = Stage<Format, Way::plain>;
-    const FewTokensMatrix& m = p.matrices[cursor.matrix];
-    const unsigned place = cursor.place + row * p.row_bytes;
-    const unsigned before = lead(m, place);
-    // What is left of the row, if that is less than a group.
-    const unsigned left = p.row_bytes - cursor.group * kGroupBytes<Format>;
-    from = m.w + (place - before);
-    bytes = (before + (left < S::kBytes ? left : S::kBytes) + 15U) / 16 * 16;
-    if (cursor.tile * kRows + row >= m.rows) bytes = 0;
-  }
-};
-
-// A warp's copies to its stages. Those of an item have arrived after as many calls of wait() as
-// there were of ask() before and for it; all threads of the warp call them together.
-template <class Format, Way kWay>
-class Copies {
- public:
-  using S = Stage<Format, kWay>;
-  static constexpr unsigned kDepth = kStages<Format, kWay>;
-
-#if __CUDA_ARCH__ >= 900
-  // By the copy engine: by panels of every k-th row, or a thread asks for each.
-  __device__ Copies(S* stages, std::uint64_t* barriers)
-      : stages_(address_of(stages)), barriers_(address_of(barriers)) {
-    if (lane() == 0) {
-#pragma unroll
-      for (unsigned i = 0; i < kDepth; ++i) {
-        hopper::init_barrier(barriers_ + 8 * i, kWay == Way::mapped ? 1 : kRows);
-      }
-      hopper::publish_barriers();
-    }
-    __syncwarp();
-  }
-  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
-    if (cursor.ended(p) || lane() >= (kWay == Way::mapped ? 1 : kRows)) return;
-    const std::uint32_t barrier = barriers_ + 8 * slot;
-    if constexpr (kWay == Way::mapped) {
-      hopper::arrive_and_expect(barrier, sizeof(S));
-      const unsigned rows = kRows / p.rows_apart;
-      for (unsigned i = 0; i < p.rows_apart; ++i) {
-        const unsigned from =
-            (i * p.row_bytes + cursor.group * kGroupBytes<Format>) / kUnit * kUnit;
-        hopper::copy_panel(stage(slot) + i * rows * S::kStride, p.maps[cursor.matrix],
-                           static_cast<int>(cursor.tile * rows), static_cast<int>(from / 2),
-                           barrier);
-      }
-    } else {
-      const RowCopy<Format> copy(p, cursor, lane());
-      hopper::arrive_and_expect(barrier, copy.bytes);
-      if (copy.bytes == 0) return;
-      hopper::copy_bytes(stage(slot) + lane() * S::kStride, copy.from, copy.bytes, barrier);
-    }
-  }
-  __device__ void wait(unsigned slot, unsigned round) const {
-    hopper::wait(barriers_ + 8 * slot, round % 2);
-  }
-#else
-  // Sixteen bytes at a time; the copies of a call are a group, be there any or not.
-  __device__ Copies(S* stages, std::uint64_t* /*barriers*/) : stages_(address_of(stages)) {}
-  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
-    for (unsigned chunk = lane(); chunk < kRows * S::kChunks; chunk += 32) {
-      if (cursor.ended(p)) break;
-      const unsigned row = chunk / S::kChunks;
-      const unsigned at = chunk % S::kChunks * kUnit;
-      const RowCopy<Format> copy(p, cursor, row);
-      if (at >= copy.bytes) continue;
-      asm volatile(
-          "cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(stage(slot) + row * S::kStride + at),
-          "l"(copy.from + at)
-          : "memory");
-    }
-    asm volatile("cp.async.commit_group;\n" ::: "memory");
-  }
-  __device__ void wait(unsigned /*slot*/, unsigned /*round*/) const {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(kDepth - 1) : "memory");
-    __syncwarp();
-  }
-#endif
-
-  __device__ std::uint32_t stage(unsigned slot) const {
-    return stages_ + slot * sizeof(S);
-  }
-
-  /// Where a row of what is at the cursor begins.
-  __device__ std::uint32_t row(const FewTokens& p, const Cursor<Format>& at, unsigned slot,
-                               unsigned row) const {
-    if constexpr (S::kAtOnce) {
-      return stage(slot) + row * S::kStride;
-    } else if constexpr (kWay == Way::mapped) {
-      const unsigned panel = row % p.rows_apart;
-      const unsigned place = panel * (kRows / p.rows_apart) + row / p.rows_apart;
-      const unsigned before = (panel * p.row_bytes + at.group * kGroupBytes<Format>) % kUnit;
-      return stage(slot) + place * S::kStride + before;
-    } else {
-      const unsigned before = lead(p.matrices[at.matrix], at.place + row * p.row_bytes);
-      return stage(slot) + row * S::kStride + before;
-    }
-  }
-
- private:
-  __device__ static std::uint32_t address_of(const void* shared) {
-    return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
-  }
-  std::uint32_t stages_;
-  [[maybe_unused]] std::uint32_t barriers_ = 0;
-};
 
 constexpr unsigned kBuffers = 2;
 

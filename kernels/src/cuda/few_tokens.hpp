@@ -13,6 +13,9 @@
 
 namespace tensor_pager::kernels::cuda {
 
+/// What the copy engine, or the cache, takes at once begins at multiples of it: bytes.
+inline constexpr unsigned kUnit = 16;
+
 /// Matrices that are multiplied together, at most.
 inline constexpr unsigned kMostTogether = 3;
 
