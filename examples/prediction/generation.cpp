@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "pager/pager.hpp"
-
 namespace tensor_pager::prediction {
 namespace {
 
@@ -14,15 +12,6 @@ using loaders::StepCost;
 
 // The rates settle after two or three; each takes milliseconds.
 constexpr int kRounds = 6;
-
-CoreOptions core_options(const GenerationCase& what) {
-  CoreOptions core{.layout = what.layout};
-  core.frames = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(what.arena / what.layout.page, what.layout.page_count()));
-  core.policy = what.policy;
-  core.pages_per_copy = pages_per_copy(what.layout.page);
-  return core;
-}
 
 /// What a pass is made of, while rates are being found.
 struct Pass {
@@ -77,7 +66,8 @@ PredictedGeneration predict_generation(const loaders::Graph& graph,
   double link = pass.cpu.bytes > 0 ? rates.link.together : rates.link.alone;
   for (int round = 0; round < kRounds; ++round) {
     const Prediction sum =
-        predict(core_options(what), plan, timed(graph, places, costs, handover, beside),
+        predict(core_options(what.layout, what.arena, what.policy), plan,
+                timed(graph, places, costs, handover, beside),
                 {.link = link, .copy_latency = what.copy_latency, .map = what.map_seconds},
                 what.warm_up, what.passes);
     p.seconds = sum.seconds / what.passes;

@@ -9,6 +9,8 @@
 #include <utility>
 #include <variant>
 
+#include "pager/pager.hpp"
+
 namespace tensor_pager::prediction {
 namespace {
 
@@ -163,6 +165,15 @@ Prediction difference(const Prediction& after, const Prediction& before) {
 }
 
 }  // namespace
+
+CoreOptions core_options(const PageLayout& layout, Bytes arena, const PolicyOptions& policy) {
+  CoreOptions core{.layout = layout};
+  core.frames =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(arena / layout.page, layout.page_count()));
+  core.policy = policy;
+  core.pages_per_copy = pages_per_copy(layout.page);
+  return core;
+}
 
 Prediction predict(const CoreOptions& core, const AccessPlan& plan,
                    const std::vector<double>& step_seconds, const MachineModel& machine,

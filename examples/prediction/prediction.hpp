@@ -6,6 +6,7 @@
 
 #include "core/core.hpp"
 #include "pager/plan.hpp"
+#include "pager/policy_options.hpp"
 #include "pager/types.hpp"
 
 namespace tensor_pager::prediction {
@@ -32,6 +33,9 @@ struct Prediction {
   Bytes copied;
   Bytes optimal;  ///< what Belady's rule would have copied
 };
+
+/// Those of a pager with this arena.
+CoreOptions core_options(const PageLayout& layout, Bytes arena, const PolicyOptions& policy);
 
 /// A step of a pass: one of the plan, which runs once its pages are there, or one that needs none
 /// and that the host computes itself, so that it goes on to the next only when it is done.

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "pager/pager.hpp"
 #include "qwen/rates.hpp"
 
 namespace tensor_pager::prediction {
@@ -40,15 +39,6 @@ std::vector<PassCost> step_costs(const qwen::MemoryPlan& plan) {
   return costs;
 }
 
-CoreOptions core_options(const qwen::MemoryPlan& plan, const PrefillCase& what) {
-  CoreOptions core{.layout = plan.layout};
-  core.frames = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(plan.arena / plan.layout.page, plan.layout.page_count()));
-  core.policy = what.policy;
-  core.pages_per_copy = pages_per_copy(plan.layout.page);
-  return core;
-}
-
 }  // namespace
 
 PassCost pass_cost(const qwen::Model& model, const PrefillCase& what) {
@@ -71,7 +61,7 @@ PredictedPrefill predict_prefill(const qwen::Model& model, const PrefillCase& wh
       plan.graph, {.ubatches = ubatches(plan.prefill), .ubatch_tokens = plan.prefill.ubatch});
   return {.arena = plan.arena,
           .tokens = plan.prefill.tokens * what.passes,
-          .prediction = predict(core_options(plan, what), access, seconds,
+          .prediction = predict(core_options(plan.layout, plan.arena, what.policy), access, seconds,
                                 {.link = what.link, .copy_latency = 10e-6, .map = what.map_seconds},
                                 what.warm_up, what.passes)};
 }
