@@ -75,11 +75,16 @@ const Sample& Row::median() const {
   return *ordered.at((ordered.size() - 1) / 2);
 }
 
+// Where everything stays on the device, neither link nor processors limit it.
+bool Row::shares_host_memory() const {
+  return places && places->predicted.on_cpu + places->predicted.streamed > Bytes{0};
+}
+
 Bound Row::bound() const {
   return {.link = static_cast<double>(median().optimal.count) / rates.link,
           .memory = rates.memory > 0 ? weight_bytes / rates.memory : 0,
           .arithmetic = operations / rates.arithmetic,
-          .joint = places ? what.generated * places->predicted.bound : 0};
+          .joint = shares_host_memory() ? what.generated * places->predicted.bound : 0};
 }
 
 std::string Row::limit() const {

@@ -74,6 +74,8 @@ struct Row {
   /// Of all samples, the one whose time is in the middle, or the faster of two.
   const Sample& median() const;
   Bound bound() const;
+  /// Whether generation was placed, and link or processors read weights for it.
+  bool shares_host_memory() const;
   /// The bound as a share of the median; 1 is as fast as the machine allows.
   double fraction() const { return bound().seconds() / median().seconds; }
   /// What the row's time is made of most: "link", "memory" or "arithmetic", whichever bound is the
