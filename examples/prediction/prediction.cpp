@@ -179,6 +179,7 @@ Prediction predict(const CoreOptions& core, const AccessPlan& plan,
                    const std::vector<double>& step_seconds, const MachineModel& machine,
                    std::uint32_t warm_up, std::uint32_t passes) {
   std::vector<TimedStep> steps;
+  steps.reserve(step_seconds.size());
   for (const double seconds : step_seconds) steps.push_back({.seconds = seconds});
   return predict(core, plan, steps, machine, warm_up, passes);
 }
