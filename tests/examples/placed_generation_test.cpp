@@ -47,16 +47,17 @@ class LendingOperations final : public CpuOperations {
 
   explicit LendingOperations(Counts& counts) : counts_(counts) {}
 
-  std::span<float> lend(const kernels::MatrixView& row) override {
-    EXPECT_EQ(counts_.lent, counts_.taken_back) << "one row at a time";
+  std::span<float> lend(const kernels::MatrixView& rows) override {
+    EXPECT_EQ(counts_.lent, counts_.taken_back) << "one loan at a time";
     ++counts_.lent;
-    copy_.assign(row.data, row.data + row.cols);
-    std::fill_n(row.data, row.cols, std::numeric_limits<float>::quiet_NaN());
+    const std::span<float> lent(rows.data, rows.rows * rows.cols);
+    copy_.assign(lent.begin(), lent.end());
+    std::ranges::fill(lent, std::numeric_limits<float>::quiet_NaN());
     return copy_;
   }
-  void take_back(const kernels::MatrixView& row) override {
+  void take_back(const kernels::MatrixView& rows) override {
     ++counts_.taken_back;
-    std::ranges::copy(copy_, row.data);
+    std::ranges::copy(copy_, rows.data);
   }
 
  private:

@@ -25,8 +25,8 @@ kernels::MatrixView floats(const ActivationView& a) {
 }  // namespace
 
 void CpuOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
-                                      std::size_t first, std::size_t count) {
-  rope_table_.emplace(frequencies, first, count);
+                                      std::span<const std::size_t> positions) {
+  rope_table_.emplace(frequencies, positions);
 }
 
 void CpuOperations::matmul(const kernels::Weights& w, const ActivationView& x,
@@ -59,23 +59,29 @@ void CpuOperations::convert(const kernels::ConstMatrixView& x, const ActivationV
 }
 
 void CpuOperations::rope_queries(const kernels::MatrixView& q, std::size_t heads,
-                                 std::size_t first_position) {
+                                 std::size_t first_token) {
   if (!rope_table_) throw Error("queries and keys need prepare_positions first");
-  kernels::cpu::rope(q, heads, first_position, *rope_table_);
+  kernels::cpu::rope(q, heads, first_token, *rope_table_);
 }
 
 void CpuOperations::store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
-                          std::size_t heads, const kernels::KvCacheView& cache,
-                          std::size_t first_position) {
-  rope_queries(keys, heads, first_position);
+                          std::size_t heads, std::size_t first_token,
+                          const kernels::KvCacheView& cache, std::size_t first_position) {
+  rope_queries(keys, heads, first_token);
   copy_rows(keys, cache.keys, first_position, cache.position_stride);
   copy_rows(values, cache.values, first_position, cache.position_stride);
 }
 
 void CpuOperations::attention(const kernels::AttentionShape& shape,
-                              const kernels::ConstMatrixView& q, const kernels::KvCacheView& cache,
-                              const ActivationView& out) {
-  kernels::cpu::attention(shape, q, cache, floats(out));
+                              const kernels::ConstMatrixView& q, std::size_t first_row,
+                              const kernels::KvCacheView& cache, const ActivationView& out) {
+  const kernels::MatrixView results = floats(out);
+  kernels::cpu::attention(shape, {q.row(first_row), shape.tokens, q.cols, q.stride}, cache,
+                          {results.row(first_row), shape.tokens, results.cols, results.stride});
+}
+
+void CpuOperations::copy(const std::byte* from, std::byte* to, Bytes size) {
+  std::copy_n(from, size.count, to);
 }
 
 void CpuOperations::swiglu(const ActivationView& gate, const ActivationView& up,
@@ -98,8 +104,8 @@ kernels::ConstMatrixView CpuOperations::download(const kernels::ConstMatrixView&
   return device;
 }
 
-std::span<float> CpuOperations::lend(const kernels::MatrixView& row) {
-  return {row.data, row.cols};
+std::span<float> CpuOperations::lend(const kernels::MatrixView& rows) {
+  return {rows.data, rows.rows * rows.cols};
 }
 
 }  // namespace tensor_pager::qwen

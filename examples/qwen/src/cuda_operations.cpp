@@ -308,11 +308,12 @@ void CudaOperations::begin_watch() {
 }
 
 void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
-                                       std::size_t first, std::size_t count) {
-  const bool prepared = rope_table_.values != nullptr && rope_table_.first_position == first &&
-                        rope_table_.positions == count && frequencies_ == frequencies;
+                                       std::span<const std::size_t> positions) {
+  const bool prepared = rope_table_.values != nullptr && frequencies_ == frequencies &&
+                        std::ranges::equal(positions_, positions);
   if (prepared) return;  // by the rehearsal, or the pass before
-  const kernels::RopeTable table(frequencies, first, count);
+  const std::size_t count = positions.size();
+  const kernels::RopeTable table(frequencies, positions);
   const std::size_t bytes = table_bytes(count, table.pairs());
   if (memory_.bytes < bytes) {
     throw Error(fmt::format("{} positions need {} bytes of scratch memory, but there are {}", count,
@@ -321,10 +322,11 @@ void CudaOperations::prepare_positions(const kernels::RopeFrequencies& frequenci
   const std::size_t width = 2 * table.pairs();
   auto* values = reinterpret_cast<float*>(memory_.data);
   const auto copy = [&](std::span<std::byte> rows) {
-    std::ranges::copy(std::as_bytes(std::span(table.at(first), count * width)), rows.begin());
+    std::ranges::copy(std::as_bytes(std::span(table.at(0), count * width)), rows.begin());
   };
   if (count > 0) upload(copy, count * width * sizeof(float), memory_.data);
-  rope_table_ = {values, first, count, table.pairs()};
+  rope_table_ = {values, 0, count, table.pairs()};
+  positions_.assign(positions.begin(), positions.end());
   frequencies_ = frequencies;
   scratch_ = {memory_.data + bytes, memory_.bytes - bytes};
 }
@@ -406,18 +408,18 @@ void CudaOperations::convert(const kernels::ConstMatrixView& x, const Activation
 
 // Queries of several tokens become halves, at the beginning of their rows.
 void CudaOperations::rope_queries(const kernels::MatrixView& q, std::size_t heads,
-                                  std::size_t first_position) {
+                                  std::size_t first_token) {
   if (q.rows == 1) {
-    kernels::cuda::rope(q, heads, first_position, rope_table_, cuda(stream()));
+    kernels::cuda::rope(q, heads, first_token, rope_table_, cuda(stream()));
   } else {
-    kernels::cuda::rope_to_half(q, heads, first_position, rope_table_, halves_within(q),
+    kernels::cuda::rope_to_half(q, heads, first_token, rope_table_, halves_within(q),
                                 cuda(stream()));
   }
 }
 
 void CudaOperations::store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
-                           std::size_t heads, const kernels::KvCacheView& cache,
-                           std::size_t first_position) {
+                           std::size_t heads, std::size_t first_token,
+                           const kernels::KvCacheView& cache, std::size_t first_position) {
   if (cache.type != cache_type()) {
     throw Error(fmt::format("the GPU stores keys and values as {}, but the cache is {}",
                             kernels::name(cache_type()), kernels::name(cache.type)));
@@ -426,26 +428,37 @@ void CudaOperations::store(const kernels::MatrixView& keys, const kernels::Const
     return reinterpret_cast<__half*>(const_cast<std::byte*>(matrix)) +
            first_position * cache.position_stride;
   };
-  kernels::cuda::rope_to_half(keys, heads, first_position, rope_table_,
+  kernels::cuda::rope_to_half(keys, heads, first_token, rope_table_,
                               {rows_in(cache.keys), keys.rows, keys.cols, cache.position_stride},
                               cuda(stream()));
   kernels::cuda::store_as_half(values, rows_in(cache.values), cache.position_stride,
                                cuda(stream()));
 }
 
+// The form of queries and results is that of all rows, also where a sequence has one of them.
 void CudaOperations::attention(const kernels::AttentionShape& shape,
-                               const kernels::ConstMatrixView& q, const kernels::KvCacheView& cache,
-                               const ActivationView& out) {
+                               const kernels::ConstMatrixView& q, std::size_t first_row,
+                               const kernels::KvCacheView& cache, const ActivationView& out) {
   if (out.rows == 1) {
     kernels::cuda::attention(shape, q, cache, floats(out), scratch_, cuda(stream()));
     kernels::cuda::split_digits(floats(out), digits(out), cuda(stream()));
-  } else {
-    const kernels::cuda::OperandView result = operand(out);
-    kernels::cuda::attention(
-        shape, halves_within(q), cache,
-        kernels::cuda::HalfMatrixView{result.data, result.rows, result.cols, result.stride},
-        scratch_, cuda(stream()));
+    return;
   }
+  const kernels::cuda::HalfMatrixView queries = halves_within(q);
+  const kernels::cuda::OperandView result = operand(out);
+  kernels::cuda::attention(
+      shape,
+      kernels::cuda::ConstHalfMatrixView{queries.data + first_row * queries.stride, shape.tokens,
+                                         queries.cols, queries.stride},
+      cache,
+      kernels::cuda::HalfMatrixView{result.data + first_row * result.stride, shape.tokens,
+                                    result.cols, result.stride},
+      scratch_, cuda(stream()));
+}
+
+void CudaOperations::copy(const std::byte* from, std::byte* to, Bytes size) {
+  check(cudaMemcpyAsync(to, from, size.count, cudaMemcpyDeviceToDevice, cuda(stream())),
+        "cudaMemcpyAsync within the device", size.count);
 }
 
 void CudaOperations::swiglu(const ActivationView& gate, const ActivationView& up,
@@ -490,15 +503,15 @@ kernels::ConstMatrixView CudaOperations::download(const kernels::ConstMatrixView
   return {rows, device.rows, device.cols, device.cols};
 }
 
-std::span<float> CudaOperations::lend(const kernels::MatrixView& row) {
+std::span<float> CudaOperations::lend(const kernels::MatrixView& rows) {
   ++host_waits_;
-  const std::span<float> lent = lent_->fetch(row.data, row.cols);
+  const std::span<float> lent = lent_->fetch(rows.data, rows.rows * rows.cols);
   not_finite_ = watched_->value();
   return lent;
 }
 
-void CudaOperations::take_back(const kernels::MatrixView& row) {
-  lent_->put(row.data, row.cols);
+void CudaOperations::take_back(const kernels::MatrixView& rows) {
+  lent_->put(rows.data, rows.rows * rows.cols);
 }
 
 }  // namespace tensor_pager::qwen

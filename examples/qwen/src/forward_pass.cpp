@@ -51,6 +51,25 @@ std::uint32_t ubatches(const PassSize& size) {
   return (size.tokens + size.ubatch - 1) / size.ubatch;
 }
 
+std::size_t tokens_of(std::span<const Stretch> stretches) {
+  std::size_t tokens = 0;
+  for (const Stretch& stretch : stretches) tokens += stretch.count;
+  return tokens;
+}
+
+std::vector<std::size_t> positions_of(std::span<const Stretch> stretches) {
+  std::vector<std::size_t> positions;
+  positions.reserve(tokens_of(stretches));
+  for (const Stretch& stretch : stretches) {
+    for (std::size_t i = 0; i < stretch.count; ++i) positions.push_back(stretch.past + i);
+  }
+  return positions;
+}
+
+kernels::MatrixView rows(const kernels::MatrixView& matrix, std::size_t first, std::size_t count) {
+  return {matrix.row(first), count, matrix.cols, matrix.stride};
+}
+
 kernels::MatrixView columns(const kernels::MatrixView& matrix, const loaders::WeightSlice& slice) {
   return {matrix.data + slice.first_row, matrix.rows, slice.rows, matrix.stride};
 }
@@ -117,8 +136,8 @@ ForwardPass::ForwardPass(const PassResources& resources, const Activations& acti
     : resources_(resources), activations_(activations), frequencies_(frequencies(resources.model)) {
   const PassSize& size = activations.size();
   const std::size_t steps = resources.graph.steps.size();
-  if (places && (size.tokens != 1 || places->places.size() != steps || places->host == nullptr)) {
-    throw std::invalid_argument("places are those of a pass of one token, one for each step");
+  if (places && (ubatches(size) != 1 || places->places.size() != steps || !places->host)) {
+    throw std::invalid_argument("places are those of a pass of one ubatch, one for each step");
   }
   if (places) host_ = places->host;
   const loaders::Places where = places ? places->places : loaders::Places(steps);
@@ -134,8 +153,9 @@ ForwardPass::ForwardPass(const PassResources& resources, const Activations& acti
 
 void ForwardPass::rehearse() {
   if (!resources_.operations.begin_rehearsal()) return;
-  const PassSize& size = activations_.size();
-  resources_.operations.prepare_positions(frequencies_, 0, size.tokens);
+  const Stretch all{.count = activations_.size().tokens};
+  cut({&all, 1});
+  resources_.operations.prepare_positions(frequencies_, positions_of({&all, 1}));
   stand_in_ = activations_.memory().data();
   std::set<std::vector<std::uint64_t>> seen;
   for (const loaders::Step& step : resources_.graph.steps) {
@@ -156,23 +176,23 @@ void ForwardPass::rehearse() {
 
 // With the first ubatch, and the last if it is a shorter one.
 void ForwardPass::run_on_nothing(const loaders::Step& step) {
-  class NoLogits final : public LogitsSink {
-    void take(std::size_t, std::size_t, const kernels::ConstMatrixView&) override {}
-  } nowhere;
-  const std::uint32_t last = ubatches(activations_.size()) - 1;
-  run_step(step, ubatch(0, 0), nowhere);
-  if (ubatch(last, 0).count != ubatch(0, 0).count) run_step(step, ubatch(last, 0), nowhere);
+  NoLogits nowhere;
+  const Ubatch& first = ubatches_.front();
+  const Ubatch& last = ubatches_.back();
+  run_step(step, first, nowhere);
+  if (last.count != first.count) run_step(step, last, nowhere);
 }
 
-void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
-                      const PassProgress& progress) {
-  if (tokens.size() != activations_.size().tokens) {
+void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::span<const Stretch> stretches,
+                      LogitsSink& sink, const PassProgress& progress) {
+  if (tokens.size() != activations_.size().tokens || tokens.size() != tokens_of(stretches)) {
     throw std::invalid_argument("a forward pass was given another number of tokens than planned");
   }
+  cut(stretches);
   resources_.operations.begin_watch();
   // The embedding last: it ends with a kernel. Where a copy from the host is the last thing in the
   // stream before it waits for pages, it was held up until all queued copies of pages had ended.
-  resources_.operations.prepare_positions(frequencies_, past, tokens.size());
+  resources_.operations.prepare_positions(frequencies_, positions_of(stretches));
   gather_embeddings(tokens);
   for (std::size_t i = 0; i < schedule_.size(); ++i) {
     const loaders::PlacedStep& placed = schedule_[i];
@@ -182,7 +202,7 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::size_t past
     } else {
       const Lease lease =
           resources_.pager.acquire(*placed.plan_step, {}, resources_.operations.stream());
-      run_step(step, ubatch(placed.ubatch, past), sink);
+      run_step(step, ubatches_[placed.ubatch], sink);
     }
     require_numbers();
     if (progress) progress(i + 1, schedule_.size());
@@ -209,10 +229,24 @@ void ForwardPass::gather_embeddings(std::span<const loaders::TokenId> tokens) {
   }
 }
 
-ForwardPass::Ubatch ForwardPass::ubatch(std::uint32_t index, std::size_t past) const {
+// Into ubatches, and at the ends of stretches.
+void ForwardPass::cut(std::span<const Stretch> stretches) {
   const PassSize& size = activations_.size();
-  const std::size_t first = std::size_t{index} * size.ubatch;
-  return {first, std::min<std::size_t>(size.ubatch, size.tokens - first), past + first};
+  ubatches_.clear();
+  for (std::size_t first = 0; first < size.tokens; first += size.ubatch) {
+    Ubatch ubatch{first, std::min<std::size_t>(size.ubatch, size.tokens - first)};
+    std::size_t begin = 0;  // of the stretch, in the pass
+    for (const Stretch& stretch : stretches) {
+      const std::size_t from = std::max(begin, first);
+      const std::size_t to = std::min(begin + stretch.count, first + ubatch.count);
+      if (from < to) {
+        ubatch.pieces.push_back(
+            {from - first, to - from, stretch.place, stretch.past + from - begin});
+      }
+      begin += stretch.count;
+    }
+    ubatches_.push_back(std::move(ubatch));
+  }
 }
 
 void ForwardPass::run_step(const loaders::Step& step, const Ubatch& ubatch, LogitsSink& sink) {
@@ -235,9 +269,10 @@ void ForwardPass::run_step(const loaders::Step& step, const Ubatch& ubatch, Logi
 // The lease of the step before has ended: once the device is done with it, its frames take pages of
 // steps to come, which are copied while the processors compute.
 void ForwardPass::run_on_host(const loaders::Step& step) {
-  const kernels::MatrixView residual = activations_.residual(0, 1);
+  const kernels::MatrixView residual = activations_.residual(0, activations_.size().tokens);
   if (step.op == Op::ffn_gate_up && step.first_slice) {
-    lent_ = resources_.operations.lend(residual);
+    lent_ = residual;
+    lent_.data = resources_.operations.lend(residual).data();
     require_numbers();
   }
   if (!host_->run(step, lent_)) throw not_numbers(before_stage(before_feed_forward(step)));
@@ -280,26 +315,37 @@ void ForwardPass::finish_heads(const loaders::Step& step, const Ubatch& ubatch) 
     norm_heads(step, WeightRole::q_norm, q);
     norm_heads(step, WeightRole::k_norm, k);
   }
-  resources_.operations.rope_queries(q, sizes.head_count, ubatch.past);
-  resources_.operations.store(k, activations_.values(ubatch.count, kv_width), sizes.head_count_kv,
-                              resources_.cache.view(step.layer), ubatch.past);
+  resources_.operations.rope_queries(q, sizes.head_count, ubatch.first);
+  const kernels::MatrixView v = activations_.values(ubatch.count, kv_width);
+  for (const Piece& piece : ubatch.pieces) {
+    resources_.operations.store(rows(k, piece.row, piece.count), rows(v, piece.row, piece.count),
+                                sizes.head_count_kv, ubatch.first + piece.row,
+                                resources_.cache.view(piece.place, step.layer), piece.position);
+  }
+}
+
+void ForwardPass::attend(const loaders::Step& step, const Ubatch& ubatch) {
+  const loaders::LayerConfig& sizes = layer(step);
+  const std::size_t head_dim = resources_.model.config.key_length;
+  const std::size_t width = sizes.head_count * head_dim;
+  for (const Piece& piece : ubatch.pieces) {
+    const kernels::AttentionShape shape{.tokens = piece.count,
+                                        .heads = sizes.head_count,
+                                        .kv_heads = sizes.head_count_kv,
+                                        .head_dim = head_dim,
+                                        .past = piece.position,
+                                        .scale = 1.0F / std::sqrt(static_cast<float>(head_dim))};
+    resources_.operations.attention(shape, activations_.queries(ubatch.count, width), piece.row,
+                                    resources_.cache.view(piece.place, step.layer),
+                                    activations_.attended(ubatch.count, width));
+  }
 }
 
 void ForwardPass::attention_output(const loaders::Step& step, const Ubatch& ubatch) {
   const loaders::LayerConfig& sizes = layer(step);
   const std::size_t head_dim = resources_.model.config.key_length;
-  const std::size_t width = sizes.head_count * head_dim;
-  const ActivationView a = activations_.attended(ubatch.count, width);
-  if (step.first_slice) {
-    const kernels::AttentionShape shape{.tokens = ubatch.count,
-                                        .heads = sizes.head_count,
-                                        .kv_heads = sizes.head_count_kv,
-                                        .head_dim = head_dim,
-                                        .past = ubatch.past,
-                                        .scale = 1.0F / std::sqrt(static_cast<float>(head_dim))};
-    resources_.operations.attention(shape, activations_.queries(ubatch.count, width),
-                                    resources_.cache.view(step.layer), a);
-  }
+  const ActivationView a = activations_.attended(ubatch.count, sizes.head_count * head_dim);
+  if (step.first_slice) attend(step, ubatch);
   const loaders::WeightSlice& slice = find(step, WeightRole::attn_output);
   const kernels::MatrixView x = activations_.residual(ubatch.first, ubatch.count);
   resources_.operations.matmul(

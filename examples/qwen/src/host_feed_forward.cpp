@@ -17,13 +17,13 @@ namespace {
 using loaders::Op;
 using loaders::WeightRole;
 
-kernels::MatrixView row(std::span<float> values) {
-  return {values.data(), 1, values.size(), values.size()};
+kernels::MatrixView matrix(std::vector<float>& values, std::size_t rows, std::size_t cols) {
+  return {values.data(), rows, cols, cols};
 }
 
-// Rows [first, first + count) of what a matrix gives.
-kernels::MatrixView part(std::span<float> values, const loaders::WeightSlice& slice) {
-  return row(values.subspan(slice.first_row, slice.rows));
+// What a slice of a matrix gives.
+kernels::MatrixView columns(const kernels::MatrixView& all, const loaders::WeightSlice& slice) {
+  return {all.data + slice.first_row, all.rows, slice.rows, all.stride};
 }
 
 const loaders::WeightSlice& required(const loaders::Step& step, WeightRole role) {
@@ -37,24 +37,26 @@ const loaders::WeightSlice& required(const loaders::Step& step, WeightRole role)
 
 HostFeedForward::HostFeedForward(const Model& model, const BackingStore& store,
                                  HostThreads& threads)
-    : model_(model),
-      store_(store),
-      threads_(threads),
-      normed_(model.config.embedding_length),
-      vector_(model.config.longest_narrow_vector) {
-  std::size_t widest = 0;
+    : model_(model), store_(store), threads_(threads), vector_(model.config.longest_narrow_vector) {
   for (const loaders::LayerConfig& layer : model.config.layers) {
-    widest = std::max<std::size_t>(widest, layer.feed_forward_length);
+    widest_ = std::max<std::size_t>(widest_, layer.feed_forward_length);
   }
-  gate_.resize(widest);
-  up_.resize(widest);
+  reserve(1);
 }
 
-bool HostFeedForward::run(const loaders::Step& step, std::span<float> residual) {
+void HostFeedForward::reserve(std::size_t tokens) {
+  if (gate_.size() >= tokens * widest_) return;
+  normed_.resize(tokens * model_.config.embedding_length);
+  gate_.resize(tokens * widest_);
+  up_.resize(tokens * widest_);
+}
+
+bool HostFeedForward::run(const loaders::Step& step, const kernels::MatrixView& residual) {
   if (step.op != Op::ffn_gate_up && step.op != Op::ffn_down) {
     throw std::logic_error(
         fmt::format("a step of {} is not one for the processors", loaders::to_string(step.op)));
   }
+  reserve(residual.rows);
   bool numbers = true;
   threads_.run([&] {
     if (step.op == Op::ffn_gate_up) {
@@ -66,30 +68,31 @@ bool HostFeedForward::run(const loaders::Step& step, std::span<float> residual) 
   return numbers;
 }
 
-bool HostFeedForward::gate_up(const loaders::Step& step, std::span<float> residual) {
+bool HostFeedForward::gate_up(const loaders::Step& step, const kernels::MatrixView& residual) {
+  const std::size_t width = model_.config.layers.at(step.layer).feed_forward_length;
+  const kernels::MatrixView normed = matrix(normed_, residual.rows, residual.cols);
+  const kernels::MatrixView g = matrix(gate_, residual.rows, width);
+  const kernels::MatrixView u = matrix(up_, residual.rows, width);
   if (step.first_slice &&
-      !kernels::cpu::rms_norm(row(residual), vector(&required(step, WeightRole::ffn_norm)),
-                              model_.config.rms_epsilon, row(normed_))) {
+      !kernels::cpu::rms_norm(residual, vector(&required(step, WeightRole::ffn_norm)),
+                              model_.config.rms_epsilon, normed)) {
     return false;
   }
   const loaders::WeightSlice& gate = required(step, WeightRole::gate);
   const loaders::WeightSlice& up = required(step, WeightRole::up);
-  kernels::cpu::matmul(weights(gate), row(normed_), part(gate_, gate),
+  kernels::cpu::matmul(weights(gate), normed, columns(g, gate),
                        {.bias = vector(step.find(WeightRole::gate_bias))});
-  kernels::cpu::matmul(weights(up), row(normed_), part(up_, up),
+  kernels::cpu::matmul(weights(up), normed, columns(u, up),
                        {.bias = vector(step.find(WeightRole::up_bias))});
-  if (step.last_slice) {
-    const std::size_t width = model_.config.layers.at(step.layer).feed_forward_length;
-    const kernels::MatrixView g = row(std::span(gate_).first(width));
-    kernels::cpu::swiglu(g, row(std::span(up_).first(width)), g);
-  }
+  if (step.last_slice) kernels::cpu::swiglu(g, u, g);
   return true;
 }
 
-void HostFeedForward::down(const loaders::Step& step, std::span<float> residual) {
+void HostFeedForward::down(const loaders::Step& step, const kernels::MatrixView& residual) {
   const loaders::WeightSlice& slice = required(step, WeightRole::down);
   const std::size_t width = model_.config.layers.at(step.layer).feed_forward_length;
-  kernels::cpu::matmul(weights(slice), row(std::span(gate_).first(width)), part(residual, slice),
+  kernels::cpu::matmul(weights(slice), matrix(gate_, residual.rows, width),
+                       columns(residual, slice),
                        {.bias = vector(step.find(WeightRole::down_bias)), .accumulate = true});
 }
 

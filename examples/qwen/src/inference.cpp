@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qwen/inference.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <set>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -26,6 +26,14 @@ PagerOptions pager_options(const Model& model, const MemoryPlan& plan,
   return pager;
 }
 
+// Each place is one sequence's.
+void require_different(std::span<const Stretch> stretches) {
+  std::set<std::uint32_t> places;
+  for (const Stretch& stretch : stretches) places.insert(stretch.place);
+  if (!stretches.empty() && places.size() == stretches.size()) return;
+  throw std::invalid_argument("one token or more is advanced by, each of another sequence");
+}
+
 }  // namespace
 
 Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
@@ -35,61 +43,122 @@ Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
       store_(std::move(backend.store)),
       operations_(std::move(backend.operations)),
       pager_(std::move(backend.device), store_, pager_options(model, plan_, options)),
-      cache_(model.config, plan_.context, plan_.cache_type, pager_.device()),
+      cache_(model.config, {plan_.sequences, plan_.context}, plan_.cache_type, pager_.device()),
+      sequences_(plan_.sequences, plan_.context),
       generation_(options.generation) {
   if (std::ranges::count(generation_.places, loaders::Place::cpu) > 0) {
     threads_.emplace(generation_.threads);
     host_.emplace(model_, *store_, *threads_);
   }
-  begin_prefill();
+  begin_phase(Phase::prefill, plan_.prefill);
   pass_->rehearse();
 }
 
-void Inference::begin_prefill() {
-  decoding_ = false;
-  begin_phase(plan_.prefill, plan_.arena, plan_.scratch);
+SequenceId Inference::fork(SequenceId from) {
+  const SequenceId sequence = sequences_.fork(from);
+  cache_.copy(from.place, sequence.place, sequences_.tokens(from).size(), *operations_);
+  return sequence;
+}
+
+std::size_t Inference::rewind_to_common(SequenceId sequence,
+                                        std::span<const loaders::TokenId> prompt) {
+  const std::size_t most = prompt.empty() ? 0 : prompt.size() - 1;
+  const std::size_t common = common_beginning(sequences_.tokens(sequence), prompt.first(most));
+  sequences_.rewind(sequence, common);
+  return common;
+}
+
+void Inference::extend(SequenceId sequence, std::span<const loaders::TokenId> tokens,
+                       LogitsSink& sink, const PassProgress& progress) {
+  if (tokens.empty()) throw std::invalid_argument("a sequence is extended by at least one token");
+  sequences_.require_room(sequence, tokens.size());
+  const std::size_t piece = plan_.prefill.tokens;
+  const std::size_t pieces = (tokens.size() + piece - 1) / piece;
+  const std::size_t before = sequences_.tokens(sequence).size();
+  NoLogits nowhere;
+  try {
+    for (std::size_t i = 0; i < pieces; ++i) {
+      const auto part = tokens.first(tokens.size() - (pieces - 1 - i) * piece)
+                            .subspan(sequences_.tokens(sequence).size() - before);
+      const auto part_progress = [&](std::size_t done, std::size_t total) {
+        if (progress) progress(i * total + done, pieces * total);
+      };
+      const bool last = i + 1 == pieces;
+      prefill_piece(sequence, part, last ? sink : nowhere, part_progress);
+    }
+  } catch (...) {
+    sequences_.rewind(sequence, before);
+    throw;
+  }
+}
+
+void Inference::prefill_piece(SequenceId sequence, std::span<const loaders::TokenId> tokens,
+                              LogitsSink& sink, const PassProgress& progress) {
+  const auto count = static_cast<std::uint32_t>(tokens.size());
+  const PassSize& whole = plan_.prefill;
+  begin_phase(Phase::prefill,
+              {count, std::min(whole.ubatch, count), std::min(whole.wanted, count)});
+  const Stretch stretch{sequence.place, sequences_.tokens(sequence).size(), count};
+  pass_->run(tokens, {&stretch, 1}, sink, progress);
+  sequences_.append(sequence, tokens);
+}
+
+void Inference::advance(std::span<const NextToken> next, LogitsSink& sink) {
+  std::vector<loaders::TokenId> tokens;
+  std::vector<Stretch> stretches;
+  for (const NextToken& one : next) {
+    sequences_.require_room(one.sequence, 1);
+    tokens.push_back(one.token);
+    stretches.push_back({one.sequence.place, sequences_.tokens(one.sequence).size(), 1});
+  }
+  require_different(stretches);
+  const auto count = static_cast<std::uint32_t>(next.size());
+  begin_phase(Phase::generation, {count, count, count});
+  pass_->run(tokens, stretches, sink);
+  for (const NextToken& one : next) sequences_.append(one.sequence, {&one.token, 1});
 }
 
 void Inference::prefill(std::span<const loaders::TokenId> tokens, LogitsSink& sink,
                         const PassProgress& progress) {
-  if (decoding_) begin_prefill();
-  pass_->run(tokens, 0, sink, progress);
-  position_ = static_cast<std::uint32_t>(tokens.size());
+  if (!only_) only_ = begin();
+  rewind(*only_, 0);
+  extend(*only_, tokens, sink, progress);
 }
 
 void Inference::decode(loaders::TokenId token, LogitsSink& sink) {
-  if (position_ == plan_.context) {
-    throw Error(
-        fmt::format("the context of {} tokens is full; give a larger --ctx", plan_.context));
-  }
-  if (!decoding_) {
-    decoding_ = true;
-    begin_phase({}, plan_.decode_arena, plan_.decode_scratch);
-  }
-  pass_->run({&token, 1}, position_, sink);
-  ++position_;
+  if (!only_) only_ = begin();
+  const NextToken next{*only_, token};
+  advance({&next, 1}, sink);
+}
+
+std::uint32_t Inference::position() const {
+  return only_ ? static_cast<std::uint32_t>(tokens(*only_).size()) : 0;
 }
 
 // Memory changes hands such that the sum never exceeds the budget: what shrinks goes first.
-void Inference::begin_phase(const PassSize& size, Bytes arena, Bytes scratch) {
+void Inference::begin_phase(Phase phase, const PassSize& size) {
+  if (pass_ && phase == phase_ && size == activations_->size()) return;
   pass_.reset();
   activations_.reset();
   scratch_ = {};
+  phase_ = phase;
+  const bool generation = phase == Phase::generation;
+  const Bytes arena = generation ? plan_.decode_arena : plan_.arena;
   const Bytes present = pager_.statistics().arena;
   if (arena < present) pager_.set_arena(arena);
   const auto activation_bytes = [this](std::size_t rows, std::size_t cols) {
     return operations_->activation_bytes(rows, cols);
   };
   activations_.emplace(model_.config, size, activation_bytes, pager_.device());
-  scratch_ = pager_.device().allocate(scratch);
+  scratch_ = pager_.device().allocate(generation ? plan_.decode_scratch : plan_.scratch);
   operations_->use_scratch(scratch_);
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
-                *activations_, decoding_ ? "generation" : "prefill", places_of_phase());
+                *activations_, generation ? "generation" : "prefill", places_of_phase());
 }
 
 std::optional<PassPlaces> Inference::places_of_phase() {
-  if (!decoding_ || !host_) return std::nullopt;
+  if (phase_ == Phase::prefill || !host_) return std::nullopt;
   return PassPlaces{
       .places = generation_.places, .prefetch_depth = generation_.prefetch_depth, .host = &*host_};
 }

@@ -10,31 +10,43 @@ std::size_t width(const loaders::ModelConfig& config, const loaders::LayerConfig
 
 }  // namespace
 
-KvCache::KvCache(const loaders::ModelConfig& config, std::uint32_t context,
+KvCache::KvCache(const loaders::ModelConfig& config, const KvCacheSize& size,
                  kernels::WeightType type, Device& device)
-    : context_(context), type_(type), buffer_(device.allocate(size(config, context, type))) {
-  std::size_t offset = 0;
+    : size_(size), type_(type), buffer_(device.allocate(bytes(config, size, type))) {
   for (const loaders::LayerConfig& layer : config.layers) {
     const std::size_t columns = width(config, layer);
-    layers_.push_back({offset, offset + context * columns, columns});
-    offset += 2 * columns * context;
+    layers_.push_back({elements_, elements_ + size.context * columns, columns});
+    elements_ += 2 * columns * size.context;
   }
 }
 
-Bytes KvCache::size(const loaders::ModelConfig& config, std::uint32_t context,
-                    kernels::WeightType type) {
+Bytes KvCache::bytes(const loaders::ModelConfig& config, const KvCacheSize& size,
+                     kernels::WeightType type) {
   std::uint64_t elements = 0;
   for (const loaders::LayerConfig& layer : config.layers) {
-    elements += std::uint64_t{2} * context * width(config, layer);
+    elements += std::uint64_t{2} * size.context * width(config, layer);
   }
-  return {kernels::row_bytes(type, elements)};
+  return {size.sequences * kernels::row_bytes(type, elements)};
 }
 
-kernels::KvCacheView KvCache::view(std::uint32_t layer) const {
+kernels::KvCacheView KvCache::view(std::uint32_t place, std::uint32_t layer) const {
   const Layer& l = layers_.at(layer);
-  const std::byte* const base = buffer_.data();
+  const std::byte* const base = buffer_.data() + place * kernels::row_bytes(type_, elements_);
   return {type_, base + kernels::row_bytes(type_, l.keys),
           base + kernels::row_bytes(type_, l.values), l.width};
+}
+
+void KvCache::copy(std::uint32_t from, std::uint32_t to, std::size_t positions,
+                   Operations& operations) const {
+  if (positions == 0 || from == to) return;
+  const std::size_t distance = kernels::row_bytes(type_, elements_);
+  for (const Layer& layer : layers_) {
+    const Bytes size{kernels::row_bytes(type_, positions * layer.width)};
+    for (const std::size_t first : {layer.keys, layer.values}) {
+      std::byte* const base = buffer_.data() + kernels::row_bytes(type_, first);
+      operations.copy(base + from * distance, base + to * distance, size);
+    }
+  }
 }
 
 }  // namespace tensor_pager::qwen

@@ -30,7 +30,8 @@ class Planner {
       : model_(model),
         request_(request),
         layout_{model.gguf.image_bytes(), page_size()},
-        kv_cache_(KvCache::size(model.config, request.context, request.cache_type)) {}
+        kv_cache_(KvCache::bytes(model.config, {request.sequences, request.context},
+                                 request.cache_type)) {}
 
   MemoryPlan plan() const {
     // Cut as finely as possible: what cannot run this way cannot run at all.
@@ -47,13 +48,14 @@ class Planner {
     plan.layout = layout_;
     plan.budget = request_.vram;
     plan.context = request_.context;
+    plan.sequences = request_.sequences;
     plan.kv_cache = kv_cache_;
     plan.cache_type = request_.cache_type;
-    plan.scratch = scratch({request_.tokens, ubatch, request_.wanted});
-    plan.decode_scratch = scratch({});
+    plan.scratch = std::max(scratch({request_.tokens, ubatch, request_.wanted}), scratch({}));
+    plan.decode_scratch = std::max(scratch({}), scratch(all_sequences()));
     plan.prefill = {request_.tokens, ubatch, request_.wanted};
     plan.arena = share(request_.vram - kv_cache_ - activations);
-    plan.decode_arena = share(request_.vram - kv_cache_ - phase_bytes({}));
+    plan.decode_arena = share(request_.vram - kv_cache_ - decode_bytes());
     plan.graph = cut_for(plan.arena);
     return plan;
   }
@@ -130,8 +132,9 @@ class Planner {
     return layout_.page * static_cast<std::uint64_t>(std::ceil(all * share.value / 100));
   }
 
+  // Of prefill, also for a prompt that is shorter; one token alone takes another form than several.
   Bytes activation_bytes(std::uint32_t ubatch) const {
-    return phase_bytes({request_.tokens, ubatch, request_.wanted});
+    return std::max(phase_bytes({request_.tokens, ubatch, request_.wanted}), phase_bytes({}));
   }
 
   // What a phase needs beside weights and cache.
@@ -139,14 +142,25 @@ class Planner {
     return ActivationLayout(model_.config, size, request_.activation_bytes).bytes() + scratch(size);
   }
 
+  // A token of each sequence.
+  PassSize all_sequences() const {
+    return {request_.sequences, request_.sequences, request_.sequences};
+  }
+
+  Bytes decode_bytes() const { return std::max(phase_bytes({}), phase_bytes(all_sequences())); }
+
   Bytes scratch(const PassSize& size) const {
     return request_.scratch ? request_.scratch(size) : Bytes{};
+  }
+
+  Bytes largest_phase(std::uint32_t ubatch) const {
+    return std::max(activation_bytes(ubatch), decode_bytes());
   }
 
   // `arena` is the least that the weights get.
   std::uint32_t choose_ubatch(Bytes arena) const {
     const auto fits = [&](std::uint32_t ubatch) {
-      return arena + kv_cache_ + activation_bytes(ubatch) <= request_.vram;
+      return arena + kv_cache_ + largest_phase(ubatch) <= request_.vram;
     };
     if (request_.ubatch) {
       const std::uint32_t ubatch = std::min(*request_.ubatch, request_.tokens);
@@ -164,11 +178,13 @@ class Planner {
   }
 
   MemoryError too_small(Bytes arena, std::uint32_t ubatch) const {
-    const Bytes minimum = arena + kv_cache_ + activation_bytes(ubatch);
+    const Bytes minimum = arena + kv_cache_ + largest_phase(ubatch);
+    const std::string sequences =
+        request_.sequences == 1 ? "" : fmt::format("{} sequences of ", request_.sequences);
     const std::string needs = fmt::format(
-        "this run needs at least {}: arena {}, key-value cache {} ({} positions), activations {}",
-        exact(minimum), to_string(arena), to_string(kv_cache_), request_.context,
-        to_string(activation_bytes(ubatch)));
+        "this run needs at least {}: arena {}, key-value cache {} ({}{} positions), activations {}",
+        exact(minimum), to_string(arena), to_string(kv_cache_), sequences, request_.context,
+        to_string(largest_phase(ubatch)));
     if (request_.vram_given) {
       return {fmt::format("--vram {} is too small: {}; give --vram {} or more",
                           exact(request_.vram), needs, minimum.count),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "kernels/export.hpp"
@@ -43,12 +44,15 @@ struct RopeFrequencies {
 [[nodiscard]] TENSOR_PAGER_EXPORT RopeFrequencies
 rope_frequencies(const RopeParameters& parameters);
 
-/// Cosines and sines for a range of positions, times the magnitude: computed once per pass, used by
-/// every layer. Angles are computed in float64, so that position 1e6 is as exact as position 1.
+/// Cosines and sines for positions, times the magnitude: computed once per pass, used by every
+/// layer. Angles are computed in float64, so that position 1e6 is as exact as position 1.
 class TENSOR_PAGER_EXPORT RopeTable {
  public:
   /// Table for the positions [first_position, first_position + positions).
   RopeTable(const RopeFrequencies& frequencies, std::size_t first_position, std::size_t positions);
+  /// Table for the tokens of several sequences: what takes a position of it takes the index of one
+  /// of these instead.
+  RopeTable(const RopeFrequencies& frequencies, std::span<const std::size_t> positions);
 
   [[nodiscard]] std::size_t first_position() const { return first_position_; }
   [[nodiscard]] std::size_t positions() const { return positions_; }
@@ -60,6 +64,8 @@ class TENSOR_PAGER_EXPORT RopeTable {
   }
 
  private:
+  void fill(const RopeFrequencies& frequencies, std::size_t row, std::size_t position);
+
   std::size_t first_position_;
   std::size_t positions_;
   std::size_t pairs_;

@@ -79,13 +79,23 @@ RopeTable::RopeTable(const RopeFrequencies& frequencies, std::size_t first_posit
       positions_(positions),
       pairs_(frequencies.inverse.size()),
       values_(positions * 2 * pairs_) {
-  for (std::size_t p = 0; p < positions; ++p) {
-    float* cosines = values_.data() + p * 2 * pairs_;
-    for (std::size_t i = 0; i < pairs_; ++i) {
-      const double angle = static_cast<double>(first_position + p) * frequencies.inverse[i];
-      cosines[i] = static_cast<float>(frequencies.magnitude * std::cos(angle));
-      cosines[pairs_ + i] = static_cast<float>(frequencies.magnitude * std::sin(angle));
-    }
+  for (std::size_t p = 0; p < positions; ++p) fill(frequencies, p, first_position + p);
+}
+
+RopeTable::RopeTable(const RopeFrequencies& frequencies, std::span<const std::size_t> positions)
+    : first_position_(0),
+      positions_(positions.size()),
+      pairs_(frequencies.inverse.size()),
+      values_(positions_ * 2 * pairs_) {
+  for (std::size_t i = 0; i < positions_; ++i) fill(frequencies, i, positions[i]);
+}
+
+void RopeTable::fill(const RopeFrequencies& frequencies, std::size_t row, std::size_t position) {
+  float* const cosines = values_.data() + row * 2 * pairs_;
+  for (std::size_t i = 0; i < pairs_; ++i) {
+    const double angle = static_cast<double>(position) * frequencies.inverse[i];
+    cosines[i] = static_cast<float>(frequencies.magnitude * std::cos(angle));
+    cosines[pairs_ + i] = static_cast<float>(frequencies.magnitude * std::sin(angle));
   }
 }
 

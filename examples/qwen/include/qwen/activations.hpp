@@ -18,6 +18,8 @@ struct PassSize {
   std::uint32_t tokens = 1;
   std::uint32_t ubatch = 1;  ///< tokens that go through a layer together
   std::uint32_t wanted = 1;  ///< positions whose logits are wanted
+
+  bool operator==(const PassSize&) const = default;
 };
 
 /// Memory of activations [rows, cols]: Operations::activation_bytes. Nothing means float32.

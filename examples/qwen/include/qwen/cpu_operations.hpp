@@ -28,8 +28,8 @@ class CpuOperations : public Operations {
   void begin_watch() override { not_finite_.reset(); }
   std::optional<std::uint32_t> first_not_finite() const override { return not_finite_; }
 
-  void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
-                         std::size_t count) override;
+  void prepare_positions(const kernels::RopeFrequencies& frequencies,
+                         std::span<const std::size_t> positions) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const kernels::MatrixView& y,
               const MatmulOptions& options) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
@@ -40,12 +40,14 @@ class CpuOperations : public Operations {
                 const ActivationView& out) override;
   void convert(const kernels::ConstMatrixView& x, const ActivationView& out) override;
   void rope_queries(const kernels::MatrixView& q, std::size_t heads,
-                    std::size_t first_position) override;
+                    std::size_t first_token) override;
   void store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
-             std::size_t heads, const kernels::KvCacheView& cache,
+             std::size_t heads, std::size_t first_token, const kernels::KvCacheView& cache,
              std::size_t first_position) override;
   void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
-                 const kernels::KvCacheView& cache, const ActivationView& out) override;
+                 std::size_t first_row, const kernels::KvCacheView& cache,
+                 const ActivationView& out) override;
+  void copy(const std::byte* from, std::byte* to, Bytes size) override;
   void swiglu(const ActivationView& gate, const ActivationView& up,
               const ActivationView& out) override;
   void dequantize(kernels::WeightType type, const std::byte* data, float* out,
@@ -53,9 +55,9 @@ class CpuOperations : public Operations {
   void embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
              const kernels::MatrixView& out) override;
   kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
-  /// The row itself.
-  std::span<float> lend(const kernels::MatrixView& row) override;
-  void take_back(const kernels::MatrixView& /*row*/) override {}
+  /// The rows themselves.
+  std::span<float> lend(const kernels::MatrixView& rows) override;
+  void take_back(const kernels::MatrixView& /*rows*/) override {}
 
  private:
   std::optional<kernels::RopeTable> rope_table_;

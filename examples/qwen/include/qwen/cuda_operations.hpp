@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "kernels/cuda/matmul.hpp"
 #include "kernels/cuda/norm.hpp"
@@ -36,8 +37,8 @@ class CudaOperations final : public Operations {
   void begin_watch() override;
   std::optional<std::uint32_t> first_not_finite() const override { return not_finite_; }
 
-  void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
-                         std::size_t count) override;
+  void prepare_positions(const kernels::RopeFrequencies& frequencies,
+                         std::span<const std::size_t> positions) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const kernels::MatrixView& y,
               const MatmulOptions& options) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
@@ -50,12 +51,14 @@ class CudaOperations final : public Operations {
                 const ActivationView& out) override;
   void convert(const kernels::ConstMatrixView& x, const ActivationView& out) override;
   void rope_queries(const kernels::MatrixView& q, std::size_t heads,
-                    std::size_t first_position) override;
+                    std::size_t first_token) override;
   void store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
-             std::size_t heads, const kernels::KvCacheView& cache,
+             std::size_t heads, std::size_t first_token, const kernels::KvCacheView& cache,
              std::size_t first_position) override;
   void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
-                 const kernels::KvCacheView& cache, const ActivationView& out) override;
+                 std::size_t first_row, const kernels::KvCacheView& cache,
+                 const ActivationView& out) override;
+  void copy(const std::byte* from, std::byte* to, Bytes size) override;
   void swiglu(const ActivationView& gate, const ActivationView& up,
               const ActivationView& out) override;
   void dequantize(kernels::WeightType type, const std::byte* data, float* out,
@@ -63,8 +66,8 @@ class CudaOperations final : public Operations {
   void embed(kernels::WeightType type, const RowReader& read, std::byte* raw,
              const kernels::MatrixView& out) override;
   kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) override;
-  std::span<float> lend(const kernels::MatrixView& row) override;
-  void take_back(const kernels::MatrixView& row) override;
+  std::span<float> lend(const kernels::MatrixView& rows) override;
+  void take_back(const kernels::MatrixView& rows) override;
 
  private:
   class LentRow;
@@ -85,10 +88,11 @@ class CudaOperations final : public Operations {
   std::size_t next_upload_ = 0;
   std::uint64_t host_waits_ = 0;
   kernels::cuda::Products products_;
-  kernels::cuda::Scratch memory_;   // all of it: the table of positions, then the scratch
-  kernels::cuda::Scratch scratch_;  // of products and attention
-  kernels::cuda::RopeTableView rope_table_;
-  kernels::RopeFrequencies frequencies_;  // of rope_table_
+  kernels::cuda::Scratch memory_;            // all of it: the table of positions, then the scratch
+  kernels::cuda::Scratch scratch_;           // of products and attention
+  kernels::cuda::RopeTableView rope_table_;  // by token of the pass
+  std::vector<std::size_t> positions_;       // of rope_table_
+  kernels::RopeFrequencies frequencies_;     // likewise
 };
 
 }  // namespace tensor_pager::qwen

@@ -34,7 +34,14 @@ struct PassResources {
   const KvCache& cache;
 };
 
-/// Which steps of a pass of one token the processors compute, in place of the device.
+/// Tokens of a pass that follow one another in one sequence.
+struct Stretch {
+  std::uint32_t place = 0;  ///< of the sequence in the cache
+  std::size_t past = 0;     ///< positions of the sequence before the first of them
+  std::size_t count = 0;
+};
+
+/// Which steps of a pass of one ubatch the processors compute, in place of the device.
 struct PassPlaces {
   loaders::Places places;
   /// AccessPlan::prefetch_depth; 0: the pager's own.
@@ -47,7 +54,8 @@ struct PassPlaces {
 /// next layer, so that weights cross the link once per prompt. The order is that of the pager's
 /// plan, and each step's weights are leased while it computes.
 ///
-/// The result does not depend on the ubatch, the slices or the arena, down to the last bit.
+/// The result does not depend on the ubatch, the slices, the arena or the other sequences of the
+/// pass, down to the last bit.
 ///
 /// Where steps are placed on the processors, the residual stream is lent to them for as long as
 /// they compute, and the pager's plan holds the other steps alone: their pages go on being copied
@@ -55,7 +63,7 @@ struct PassPlaces {
 class ForwardPass {
  public:
   /// Gives the pager the plan for passes of this size, and of this name for whoever watches. The
-  /// activations are made for the same size. With `places`, which are for one token, throws
+  /// activations are made for the same size. With `places`, which are for one ubatch, throws
   /// std::invalid_argument for another size, or places that are not for this graph.
   ForwardPass(const PassResources& resources, const Activations& activations,
               const std::string& name, std::optional<PassPlaces> places = {});
@@ -65,28 +73,37 @@ class ForwardPass {
   /// overwrites them.
   void rehearse();
 
-  /// Appends the tokens to the `past` ones in the cache, and hands the logits of the last `wanted`
-  /// of them (PassSize) to `sink`. As many tokens as the PassSize says. Throws Error that names the
-  /// layer after which something was not a number: logits that are none never come to `sink`.
-  void run(std::span<const loaders::TokenId> tokens, std::size_t past, LogitsSink& sink,
-           const PassProgress& progress = {});
+  /// Puts the tokens, which are those of the stretches one after another, into the cache, and hands
+  /// the logits of the last `wanted` of them (PassSize) to `sink`. As many tokens as the PassSize
+  /// says, each sequence at most once. Throws Error that names the layer after which something was
+  /// not a number: logits that are none never come to `sink`.
+  void run(std::span<const loaders::TokenId> tokens, std::span<const Stretch> stretches,
+           LogitsSink& sink, const PassProgress& progress = {});
 
  private:
+  // What an ubatch has of a stretch.
+  struct Piece {
+    std::size_t row = 0;  // of the ubatch, its first
+    std::size_t count = 0;
+    std::uint32_t place = 0;
+    std::size_t position = 0;  // of the first, in its sequence
+  };
   // The tokens that a step works on: [first, first + count) of the pass.
   struct Ubatch {
     std::size_t first = 0;
     std::size_t count = 0;
-    std::size_t past = 0;  // positions in the cache before the first
+    std::vector<Piece> pieces{};
   };
 
+  void cut(std::span<const Stretch> stretches);
   void run_on_nothing(const loaders::Step& step);
   void gather_embeddings(std::span<const loaders::TokenId> tokens);
-  Ubatch ubatch(std::uint32_t index, std::size_t past) const;
   void run_step(const loaders::Step& step, const Ubatch& ubatch, LogitsSink& sink);
   void run_on_host(const loaders::Step& step);
 
   void attention_input(const loaders::Step& step, const Ubatch& ubatch);
   void finish_heads(const loaders::Step& step, const Ubatch& ubatch);
+  void attend(const loaders::Step& step, const Ubatch& ubatch);
   void attention_output(const loaders::Step& step, const Ubatch& ubatch);
   void ffn_gate_up(const loaders::Step& step, const Ubatch& ubatch);
   void ffn_down(const loaders::Step& step, const Ubatch& ubatch);
@@ -114,8 +131,9 @@ class ForwardPass {
   const Activations& activations_;
   kernels::RopeFrequencies frequencies_;
   HostFeedForward* host_ = nullptr;
-  std::span<float> lent_;  // the residual stream, while the processors have it
+  kernels::MatrixView lent_;  // the residual stream, while the processors have it
   std::vector<loaders::PlacedStep> schedule_;
+  std::vector<Ubatch> ubatches_;         // of the pass that runs
   const std::byte* stand_in_ = nullptr;  // for all weights, in a rehearsal
 };
 

@@ -16,6 +16,7 @@
 #include "qwen/logits_sink.hpp"
 #include "qwen/memory_plan.hpp"
 #include "qwen/model.hpp"
+#include "qwen/sequences.hpp"
 
 namespace tensor_pager::qwen {
 
@@ -38,25 +39,63 @@ struct InferenceOptions {
   GenerationPlaces generation{};
 };
 
-/// A model on a device, and one sequence of tokens in its key-value cache. Prefill and generation
-/// are phases of their own, with their own buffers, plan and arena.
+/// The next token of a sequence.
+struct NextToken {
+  SequenceId sequence;
+  loaders::TokenId token = 0;
+};
+
+/// A model on a device, and sequences of tokens in its key-value cache. Prefill and generation are
+/// phases of their own, with their own buffers, plan and arena; a phase begins when a call needs
+/// it, and with what is resident.
+///
+/// A sequence is begun, extended by a prompt, advanced by a token at a time, forked and ended. Its
+/// logits do not depend on the other sequences, down to the last bit on the host device; on a GPU a
+/// token that is advanced alone has bits of its own (Operations). Where a call throws, the
+/// sequences are as they were before.
+///
+/// Not for several threads at once, but for set_arena.
 class Inference {
  public:
   /// `model` outlives it. Throws what Pager and its device throw.
   Inference(const Model& model, MemoryPlan plan, Backend backend,
             const InferenceOptions& options = {});
 
-  /// Begins a new sequence with these tokens, as many as the plan's prefill has. The logits of the
-  /// last PassSize::wanted of them go to `sink`. Throws what ForwardPass::run throws; a sequence
-  /// can then be begun anew.
+  /// An empty sequence. Throws Error if there are MemoryPlan::sequences of them.
+  SequenceId begin() { return sequences_.begin(); }
+  /// Another with the same beginning, which is copied. Throws Error likewise.
+  SequenceId fork(SequenceId from);
+  void end(SequenceId sequence) { sequences_.end(sequence); }
+  /// Goes back to the first `length` tokens.
+  void rewind(SequenceId sequence, std::size_t length) { sequences_.rewind(sequence, length); }
+  /// Goes back to what the sequence and `prompt` both begin with, but leaves one token of the
+  /// prompt at least; says how many tokens are left of the sequence. What is to be extended by is
+  /// the rest of the prompt.
+  std::size_t rewind_to_common(SequenceId sequence, std::span<const loaders::TokenId> prompt);
+  /// What the sequence consists of. Valid until the sequence changes.
+  std::span<const loaders::TokenId> tokens(SequenceId sequence) const {
+    return sequences_.tokens(sequence);
+  }
+
+  /// Appends at least one token, in pieces of as many as the plan's prefill has, whole ones last.
+  /// The logits of the last PassSize::wanted of them, or of all if they are fewer, go to `sink`.
+  /// Throws Error if the context has no room, and what ForwardPass::run throws.
+  void extend(SequenceId sequence, std::span<const loaders::TokenId> tokens, LogitsSink& sink,
+              const PassProgress& progress = {});
+
+  /// Appends a token to each of several sequences; the logits of `next[i]` go to `sink` as those of
+  /// wanted position i. The first call gives prefill's buffers back to the arena. Throws Error if a
+  /// context is full, and what ForwardPass::run throws.
+  void advance(std::span<const NextToken> next, LogitsSink& sink);
+
+  /// For a program with one sequence: begins it anew and extends it.
   void prefill(std::span<const loaders::TokenId> tokens, LogitsSink& sink,
                const PassProgress& progress = {});
-
-  /// Appends one token; its logits go to `sink`. The first call gives prefill's buffers back to the
-  /// arena. Throws Error if the context is full, and what ForwardPass::run throws.
+  /// Advances it.
   void decode(loaders::TokenId token, LogitsSink& sink);
+  /// Its length.
+  std::uint32_t position() const;
 
-  std::uint32_t position() const { return position_; }
   std::uint32_t context() const { return plan_.context; }
   const MemoryPlan& plan() const { return plan_; }
   Statistics statistics() const { return pager_.statistics(); }
@@ -66,7 +105,7 @@ class Inference {
   std::uint64_t host_waits() const { return operations_->host_waits(); }
   DeviceInfo device() { return pager_.device().info(); }
   /// Pager::set_arena, until the next phase begins with the plan's own. Any thread may call it
-  /// while another is in prefill or decode.
+  /// while another is in extend or advance.
   void set_arena(Bytes arena) { pager_.set_arena(arena); }
   /// Threads that compute the processors' share of generation; 0 if there is none.
   unsigned host_threads() const { return threads_ ? threads_->count() : 0; }
@@ -75,8 +114,11 @@ class Inference {
   void evict_all() { pager_.evict_all(); }
 
  private:
-  void begin_prefill();
-  void begin_phase(const PassSize& size, Bytes arena, Bytes scratch);
+  enum class Phase : std::uint8_t { prefill, generation };
+
+  void begin_phase(Phase phase, const PassSize& size);
+  void prefill_piece(SequenceId sequence, std::span<const loaders::TokenId> tokens,
+                     LogitsSink& sink, const PassProgress& progress);
   std::optional<PassPlaces> places_of_phase();
 
   const Model& model_;
@@ -85,14 +127,15 @@ class Inference {
   std::unique_ptr<Operations> operations_;
   Pager pager_;
   KvCache cache_;
+  Sequences sequences_;
+  std::optional<SequenceId> only_;  // the one of prefill and decode
   GenerationPlaces generation_;
   std::optional<HostThreads> threads_;  // if generation has steps on the processors
   std::optional<HostFeedForward> host_;
   std::optional<Activations> activations_;
   DeviceBuffer scratch_;
   std::optional<ForwardPass> pass_;
-  bool decoding_ = false;
-  std::uint32_t position_ = 0;
+  Phase phase_ = Phase::prefill;
 };
 
 }  // namespace tensor_pager::qwen

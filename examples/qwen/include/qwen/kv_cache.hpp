@@ -8,33 +8,45 @@
 #include "kernels/attention.hpp"
 #include "loaders/model_config.hpp"
 #include "pager/device.hpp"
+#include "qwen/operations.hpp"
 
 namespace tensor_pager::qwen {
 
-/// Keys and values of every layer and position, f32 or f16, in device memory: per layer keys
-/// [context, kv_heads * head_dim], then values of the same shape.
+/// How many positions a cache has.
+struct KvCacheSize {
+  std::uint32_t sequences = 1;
+  std::uint32_t context = 0;  ///< of each sequence
+};
+
+/// Keys and values of every sequence, layer and position, f32 or f16, in device memory: per
+/// sequence and layer keys [context, kv_heads * head_dim], then values of the same shape.
 class KvCache {
  public:
-  KvCache(const loaders::ModelConfig& config, std::uint32_t context, kernels::WeightType type,
+  KvCache(const loaders::ModelConfig& config, const KvCacheSize& size, kernels::WeightType type,
           Device& device);
 
   /// Device memory that a cache takes.
-  static Bytes size(const loaders::ModelConfig& config, std::uint32_t context,
-                    kernels::WeightType type);
+  static Bytes bytes(const loaders::ModelConfig& config, const KvCacheSize& size,
+                     kernels::WeightType type);
 
-  std::uint32_t context() const { return context_; }
-  kernels::KvCacheView view(std::uint32_t layer) const;
+  const KvCacheSize& size() const { return size_; }
+  /// Of the sequence in that place.
+  kernels::KvCacheView view(std::uint32_t place, std::uint32_t layer) const;
+  /// Queued: the first `positions` positions of one sequence become those of another.
+  void copy(std::uint32_t from, std::uint32_t to, std::size_t positions,
+            Operations& operations) const;
 
  private:
   struct Layer {
-    std::size_t keys = 0;  // offsets in elements
+    std::size_t keys = 0;  // offsets in elements, from the sequence's first
     std::size_t values = 0;
     std::size_t width = 0;
   };
 
-  std::uint32_t context_;
+  KvCacheSize size_;
   kernels::WeightType type_;
   std::vector<Layer> layers_;
+  std::size_t elements_ = 0;  // of a sequence
   DeviceBuffer buffer_;
 };
 

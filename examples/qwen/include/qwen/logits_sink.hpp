@@ -26,6 +26,13 @@ class LogitsSink {
                     const kernels::ConstMatrixView& logits) = 0;
 };
 
+/// For a pass whose logits nobody wants.
+class NoLogits final : public LogitsSink {
+ public:
+  void take(std::size_t /*first*/, std::size_t /*first_token*/,
+            const kernels::ConstMatrixView& /*logits*/) override {}
+};
+
 /// Keeps the logits of the last wanted position: what generation needs. Those of rows beyond the
 /// vocabulary are left out.
 class LastLogits final : public LogitsSink {

@@ -33,9 +33,11 @@ struct MemoryRequest {
   /// Bytes per page; 0 chooses by the size of the file.
   Bytes page;
   Bytes page_granularity;
-  std::uint32_t context = 0;  ///< positions in the key-value cache
-  std::uint32_t tokens = 0;   ///< of the prompt
-  std::uint32_t wanted = 1;   ///< positions of the prompt whose logits are wanted
+  std::uint32_t context = 0;  ///< positions of each sequence in the key-value cache
+  /// At a time; generation takes a token of each together.
+  std::uint32_t sequences = 1;
+  std::uint32_t tokens = 0;  ///< of the prompt; longer ones are taken in pieces of so many
+  std::uint32_t wanted = 1;  ///< positions of the prompt whose logits are wanted
   /// Without it, as large as is useful and the memory allows.
   std::optional<std::uint32_t> ubatch;
   /// Beyond this many tokens an ubatch gains nothing: products are bound by arithmetic long before.
@@ -51,8 +53,9 @@ struct MemoryRequest {
 struct MemoryPlan {
   PageLayout layout;
   Bytes budget;
-  std::uint32_t context = 0;
-  Bytes kv_cache;
+  std::uint32_t context = 0;  ///< of each sequence
+  std::uint32_t sequences = 1;
+  Bytes kv_cache;  ///< of all sequences
   kernels::WeightType cache_type = kernels::WeightType::f32;
   Bytes scratch;         ///< of the operations, during prefill
   Bytes decode_scratch;  ///< the same during generation

@@ -89,9 +89,9 @@ class Operations {
   /// has waited for. Costs nothing while there is none.
   virtual std::optional<std::uint32_t> first_not_finite() const = 0;
 
-  /// Prepares rotations for positions [first, first + count), until the next call.
-  virtual void prepare_positions(const kernels::RopeFrequencies& frequencies, std::size_t first,
-                                 std::size_t count) = 0;
+  /// Prepares rotations for the tokens of a pass, by their positions, until the next call.
+  virtual void prepare_positions(const kernels::RopeFrequencies& frequencies,
+                                 std::span<const std::size_t> positions) = 0;
 
   virtual void matmul(const kernels::Weights& w, const ActivationView& x,
                       const kernels::MatrixView& y, const MatmulOptions& options) = 0;
@@ -107,18 +107,25 @@ class Operations {
                         const NormOptions& options, const ActivationView& out) = 0;
   /// The result of a norm, as activations.
   virtual void convert(const kernels::ConstMatrixView& x, const ActivationView& out) = 0;
-  /// Rotates queries, which may be changed to the form that attention() reads. Positions must have
-  /// been prepared, here as in the next one.
+  /// Rotates queries of tokens [first_token, first_token + rows) of the pass, which may be changed
+  /// to the form that attention() reads. Positions must have been prepared, here as in the next
+  /// one.
   virtual void rope_queries(const kernels::MatrixView& q, std::size_t heads,
-                            std::size_t first_position) = 0;
-  /// Rotates keys of `heads` heads, and puts them and the values, of positions [first_position,
-  /// first_position + rows), into the cache. What is left in `keys` is unspecified.
+                            std::size_t first_token) = 0;
+  /// Rotates keys of `heads` heads, of tokens [first_token, first_token + rows) of the pass, and
+  /// puts them and the values into one sequence's cache, at positions [first_position,
+  /// first_position + rows). What is left in `keys` is unspecified.
   virtual void store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
-                     std::size_t heads, const kernels::KvCacheView& cache,
+                     std::size_t heads, std::size_t first_token, const kernels::KvCacheView& cache,
                      std::size_t first_position) = 0;
-  /// `q` was last changed by rope_queries.
+  /// Of one sequence, whose queries and results are rows [first_row, first_row + shape.tokens) of q
+  /// and out. All of `q` was last changed by one call of rope_queries.
   virtual void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
-                         const kernels::KvCacheView& cache, const ActivationView& out) = 0;
+                         std::size_t first_row, const kernels::KvCacheView& cache,
+                         const ActivationView& out) = 0;
+  /// Queued: memory of the device that operations work on, from one place to another. They do not
+  /// overlap.
+  virtual void copy(const std::byte* from, std::byte* to, Bytes size) = 0;
   /// `out` may be `gate`.
   virtual void swiglu(const ActivationView& gate, const ActivationView& up,
                       const ActivationView& out) = 0;
@@ -133,12 +140,12 @@ class Operations {
   /// operation.
   virtual kernels::ConstMatrixView download(const kernels::ConstMatrixView& device) = 0;
 
-  /// One row, as it is once all work queued so far is done, in host memory that the caller may
-  /// change. It waits for that work, but not for copies of pages that nothing queued relies on.
-  /// Valid until the row was taken back; one row at a time.
-  virtual std::span<float> lend(const kernels::MatrixView& row) = 0;
-  /// Queued: the row becomes what the caller made of it. By the same argument as lend.
-  virtual void take_back(const kernels::MatrixView& row) = 0;
+  /// Rows without gaps, one after another, as they are once all work queued so far is done, in host
+  /// memory that the caller may change. It waits for that work, but not for copies of pages that
+  /// nothing queued relies on. Valid until the rows were taken back; one loan at a time.
+  virtual std::span<float> lend(const kernels::MatrixView& rows) = 0;
+  /// Queued: the rows become what the caller made of them. By the same argument as lend.
+  virtual void take_back(const kernels::MatrixView& rows) = 0;
 };
 
 }  // namespace tensor_pager::qwen
