@@ -17,11 +17,15 @@
 namespace tensor_pager::qwen_prefill {
 namespace {
 
+// More would be no help: products of so many tokens are bound by arithmetic.
+constexpr std::uint32_t kMostParallel = 1024;
+
 // Options as they are typed, where that differs from what they mean.
 struct Typed {
   std::optional<std::string> text;
   std::optional<std::string> file;
   std::optional<std::string> tokens;
+  std::optional<std::string> lines;
   std::int64_t predict = 32;
   std::string seed = "0";
   command_line::ModelArguments model;
@@ -31,7 +35,8 @@ struct Typed {
   bool no_publish = false;
 };
 
-void add_input(CLI::App& app, Options& options, Typed& typed) {
+void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
+  CLI::App& app = parser.group("Input");
   app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
       ->required()
       ->type_name("FILE");
@@ -42,12 +47,23 @@ void add_input(CLI::App& app, Options& options, Typed& typed) {
                  "File with the prompt as token ids between blanks, as \"seq 1 512\" writes; - is "
                  "standard input")
       ->type_name("FILE|-");
+  app.add_option("--prompts", typed.lines,
+                 "Text file with a prompt in each line, which are continued together; - is "
+                 "standard input")
+      ->type_name("FILE|-");
   app.add_option("-n,--predict", typed.predict,
                  "Most tokens to generate after the prompt; -1: until the model ends its text, or "
                  "--ctx is full")
       ->check(CLI::Range(std::int64_t{-2}, std::int64_t{std::numeric_limits<std::uint32_t>::max()}))
       ->capture_default_str()
       ->type_name("N");
+  app.add_option("--parallel", options.parallel,
+                 "Texts that are generated together, each weight being read once for all: so many "
+                 "continuations of the prompt, or lines of --prompts at a time")
+      ->check(CLI::Range(std::uint32_t{1}, kMostParallel))
+      ->default_str("1, or all lines of --prompts")
+      ->type_name("N");
+  parser.add_alias("-np", "--parallel");
 }
 
 void add_penalties(CLI::App& app, SamplingWishes& wishes) {
@@ -140,15 +156,26 @@ void add_output(CLI::App& app, Options& options, Typed& typed) {
 }
 
 PromptSource prompt_source(const Typed& typed) {
-  const int given =
-      int{typed.text.has_value()} + int{typed.file.has_value()} + int{typed.tokens.has_value()};
+  const int given = int{typed.text.has_value()} + int{typed.file.has_value()} +
+                    int{typed.tokens.has_value()} + int{typed.lines.has_value()};
   if (given != 1) {
-    throw UsageError(fmt::format("{} of --prompt, --file and --tokens given; give one of them",
+    throw UsageError(fmt::format("{} of --prompt, --file, --tokens and --prompts given; give one",
                                  given == 0 ? "none" : "more than one"));
   }
   if (typed.text) return PromptText{*typed.text};
   if (typed.file) return PromptFile{*typed.file};
-  return TokensFile{*typed.tokens};
+  if (typed.tokens) return TokensFile{*typed.tokens};
+  return PromptLines{*typed.lines};
+}
+
+// What is fastest is asked of products of one token.
+void require_places_of_one(const Options& options, bool lines) {
+  const bool predicted = std::holds_alternative<qwen::Fastest>(options.place) || options.explain;
+  if (!predicted || (!lines && options.parallel.value_or(1) == 1)) return;
+  throw UsageError(
+      "--place auto and --explain are for one text at a time; give --place gpu, cpu or a "
+      "percentage "
+      "with several");
 }
 
 Options complete(Options options, const Typed& typed) {
@@ -169,6 +196,15 @@ Options complete(Options options, const Typed& typed) {
   if (options.logits && options.perplexity) {
     throw UsageError("--logits and --perplexity exclude one another");
   }
+  const bool lines = typed.lines.has_value();
+  if (lines && (options.logits || options.perplexity)) {
+    throw UsageError(
+        "--logits and --perplexity are of one prompt; give it with --prompt or --file");
+  }
+  if (options.parallel && options.perplexity) {
+    throw UsageError("--perplexity generates nothing; leave --parallel out");
+  }
+  require_places_of_one(options, lines);
   const bool both = options.stats && options.trace;
   if (both && (*options.stats == *options.trace ||
                (output::is_stdout(*options.stats) && output::is_stdout(*options.trace)))) {
@@ -186,14 +222,15 @@ Options parse_options(int argc, const char* const* argv) {
       .name = "qwen_prefill",
       .purpose =
           "Runs a Qwen model whose weights are paged through an arena smaller than they are.",
-      .usage = "-m FILE (-p TEXT | -f FILE | --tokens FILE) [OPTION...]",
+      .usage = "-m FILE (-p TEXT | -f FILE | --tokens FILE | --prompts FILE) [OPTION...]",
       .examples = {"-m model.gguf -p \"Once upon a time\" -n 64 --arena 25%",
                    "-m model.gguf -f prompt.txt -n 512 --temp 0.7 --top-k 20 --top-p 0.8 --seed 7",
                    "-m model.gguf -f prompt.txt --vram 8GiB --stats stats.json --trace trace.json",
+                   "-m model.gguf -p \"A poem:\" -n 200 --temp 0.9 --parallel 4",
                    "-m model.gguf -f book.txt --rope-scaling yarn --rope-scale 4",
                    "-m model.gguf -f text.txt --perplexity -c 512 -q"},
   });
-  add_input(parser.group("Input"), options, typed);
+  add_input(parser, options, typed);
   add_penalties(parser.group("Sampling, in this order"), options.sampling);
   add_filters(parser.group("Sampling, in this order"), options.sampling);
   add_draw(parser.group("Sampling, in this order"), options.sampling, typed);

@@ -17,7 +17,7 @@ namespace tensor_pager::qwen_prefill {
 using command_line::DeviceKind;
 using command_line::UsageError;
 
-/// Where the prompt comes from; exactly one of the three is given.
+/// Where prompts come from; exactly one of the four is given.
 struct PromptText {
   std::string text;
 };
@@ -27,12 +27,16 @@ struct PromptFile {
 struct TokensFile {
   std::filesystem::path path;  ///< likewise
 };
-using PromptSource = std::variant<PromptText, PromptFile, TokensFile>;
+struct PromptLines {
+  std::filesystem::path path;  ///< likewise; each line is a prompt
+};
+using PromptSource = std::variant<PromptText, PromptFile, TokensFile, PromptLines>;
 
 struct Options : command_line::ModelOptions {
   std::filesystem::path model;
   PromptSource prompt;
   std::optional<std::uint32_t> predict = 32;  ///< nothing: until the model ends, or the context
+  std::optional<std::uint32_t> parallel;      ///< sequences at a time; nothing: 1, or all lines
   SamplingWishes sampling;
   std::optional<std::uint64_t> seed = 0;  ///< nothing: another one each time
   bool pin_files = true;

@@ -2,10 +2,8 @@
 #include "program.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -17,25 +15,23 @@
 
 #include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
-#include "command_line/progress_bar.hpp"
+#include "generation.hpp"
 #include "output/replacement_file.hpp"
 #include "pager/trace.hpp"
+#include "phase_meter.hpp"
 #include "placement.hpp"
 #include "prefill_progress.hpp"
 #include "process_age.hpp"
 #include "prompt.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/perplexity.hpp"
-#include "qwen/sampler.hpp"
 #include "report.hpp"
 #include "sampling.hpp"
-#include "text_output.hpp"
 #include "watched_store.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Tokens = std::vector<loaders::TokenId>;
 
 constexpr std::uint32_t kPerplexityContext = 512;
@@ -88,8 +84,16 @@ std::uint32_t choose_context(const qwen::Model& model, const Options& options, s
       context < longest ? fmt::format(", or give a --ctx of up to {}", longest) : ""));
 }
 
-qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, std::size_t prompt,
-                             const qwen::Backend& backend) {
+// At a time.
+std::uint32_t choose_sequences(const Options& options, std::size_t prompts) {
+  const auto lines = static_cast<std::uint32_t>(prompts);
+  if (prompts == 1) return options.parallel.value_or(1);
+  return std::min(options.parallel.value_or(lines), lines);
+}
+
+qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options,
+                             const std::vector<Tokens>& prompts, const qwen::Backend& backend) {
+  const std::size_t prompt = std::ranges::max(prompts, {}, &Tokens::size).size();
   const std::uint32_t context = choose_context(model, options, prompt);
   qwen::MemoryRequest request;
   request.vram_given = options.vram.has_value();
@@ -99,6 +103,7 @@ qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options, s
   request.arena = options.arena;
   request.page = options.page;
   request.context = context;
+  request.sequences = choose_sequences(options, prompts.size());
   request.tokens = options.perplexity ? context : static_cast<std::uint32_t>(prompt);
   request.wanted = options.perplexity ? context - qwen::scored_positions(context).first
                    : options.logits   ? request.tokens
@@ -128,19 +133,6 @@ std::shared_ptr<const WatchedStore> watch_store(qwen::Backend& backend) {
   return store;
 }
 
-/// Adds what the process uses while it lives to a phase.
-class UsageMeter {
- public:
-  explicit UsageMeter(PhaseReport& phase) : phase_(phase), before_(qwen::process_usage()) {}
-  ~UsageMeter() { phase_.usage = phase_.usage + (qwen::process_usage() - before_); }
-  UsageMeter(const UsageMeter&) = delete;
-  UsageMeter& operator=(const UsageMeter&) = delete;
-
- private:
-  PhaseReport& phase_;
-  const qwen::ProcessUsage before_;
-};
-
 // Everything of a run that outlives its phases.
 class Run {
  public:
@@ -153,10 +145,10 @@ class Run {
         model_((require_device(options), qwen::open_model(options.model, options.rope))),
         sampling_(choose_sampling(options.sampling, model_.gguf.metadata(),
                                   options.seed ? *options.seed : random_seed())),
-        prompt_(read_prompt(model_, options.prompt)),
+        prompts_(read_prompts(model_, options.prompt)),
         backend_(make_backend(options, model_, trace_.get())),
         store_(watch_store(backend_)),
-        plan_(plan_memory(model_, options, prompt_.size(), backend_)),
+        plan_(plan_memory(model_, options, prompts_, backend_)),
         places_(choose_places(model_, options, plan_, *store_, gpu_of(options))),
         store_description_(backend_.store_description),
         inference_(model_, plan_, std::move(backend_),
@@ -174,38 +166,9 @@ class Run {
   void finish();
 
  private:
-  // Measures what happens during `work`, also if an interrupt ends it: then no token is done. With
-  // `settled` all of it is counted, and the next phase begins when it is over.
-  template <class Work>
-  void measure(PhaseReport& phase, std::uint64_t tokens, bool settled, const Work& work) {
-    const Statistics before = inference_.statistics();
-    const auto begin = Clock::now();
-    const auto finish = [&](std::uint64_t done) {
-      PhaseReport part;
-      part.tokens = done;
-      part.time = Clock::now() - begin;
-      if (settled) inference_.settle();  // stalls are known when the stream has passed them
-      const Statistics after = inference_.statistics();
-      part.stalled = after.stalled - before.stalled;
-      part.copied = after.link.copied - before.link.copied;
-      part.optimal = after.core.optimal - before.core.optimal;
-      part.link_busy = after.link.busy - before.link.busy;
-      phase.add(part);
-    };
-    try {
-      work();
-    } catch (const command_line::Interrupted&) {
-      finish(0);
-      throw;
-    }
-    finish(tokens);
-  }
-
-  void prefill(const Tokens& tokens, qwen::LogitsSink& sink, const qwen::PassProgress& progress);
-  void decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits);
-  bool is_end(loaders::TokenId token) const;
-  void say_that_context_is_full(std::uint32_t generated) const;
-  void warn_about_prompt() const;
+  void prefill_chunk(const Tokens& tokens, qwen::LogitsSink& sink,
+                     const qwen::PassProgress& progress);
+  void warn_about_prompts() const;
   Tokens chunk(std::size_t index, std::uint32_t context) const;
   void require_text_for_perplexity(std::uint32_t context) const;
 
@@ -220,7 +183,7 @@ class Run {
   std::unique_ptr<Trace> trace_;
   qwen::Model model_;
   Sampling sampling_;
-  Tokens prompt_;
+  std::vector<Tokens> prompts_;
   qwen::Backend backend_;  // until the inference has it
   std::shared_ptr<const WatchedStore> store_;
   qwen::MemoryPlan plan_;
@@ -230,10 +193,10 @@ class Run {
   RunReport report_;
 };
 
-void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink,
-                  const qwen::PassProgress& progress) {
+void Run::prefill_chunk(const Tokens& tokens, qwen::LogitsSink& sink,
+                        const qwen::PassProgress& progress) {
   const UsageMeter meter(report_.prefill);
-  measure(report_.prefill, tokens.size(), /*settled=*/true, [&] {
+  measure(inference_, report_.prefill, tokens.size(), /*settled=*/true, [&] {
     inference_.prefill(tokens, sink, [&](std::size_t done, std::size_t total) {
       if (!report_.first_step) report_.first_step = process_age();
       progress(done, total);
@@ -245,81 +208,30 @@ void Run::prefill(const Tokens& tokens, qwen::LogitsSink& sink,
 }
 
 void Run::generate() {
-  qwen::LastLogits logits(plan_.prefill.wanted, model_.vocabulary);
-  std::optional<qwen::LogitsFile> file;
-  if (options_.logits) file.emplace(*options_.logits, model_.config.vocab_size, logits);
   note(banner(model_, plan_, report_));
   if (options_.predict != 0U) note(fmt::format("sampling {}\n", sampling_.description));
-  warn_about_prompt();
-  {
-    PrefillProgress shown(!options_.quiet, *store_, prompt_.size());
-    prefill(prompt_, file ? static_cast<qwen::LogitsSink&>(*file) : logits,
-            [&](std::size_t done, std::size_t total) { shown.update(done, total); });
-  }
-  if (file) file->close();
-  if (options_.predict == 0U) return;
-  qwen::Sampler sampler(sampling_.options, model_.vocabulary);
-  sampler.accept(prompt_);
-  // In generation the only wanted position is the first one.
-  qwen::LastLogits next(1, model_.vocabulary);
-  decode(sampler.choose(logits.values()), sampler, next);
+  warn_about_prompts();
+  const std::size_t texts = prompts_.size() == 1 ? plan_.sequences : prompts_.size();
+  Generation({options_, model_, sampling_.options, *store_, inference_, report_, text_}, prompts_,
+             texts)
+      .run();
 }
 
-bool Run::is_end(loaders::TokenId token) const {
-  return std::ranges::binary_search(model_.ends, token);
-}
-
-void Run::say_that_context_is_full(std::uint32_t generated) const {
-  const std::string of = options_.predict ? fmt::format(" of {}", *options_.predict) : "";
-  fmt::print(stderr, "qwen_prefill: the context of {} tokens is full after {}{} tokens{}\n",
-             inference_.context(), generated, of,
-             inference_.context() < model_.config.context_length ? "; give a larger --ctx" : "");
-}
-
-void Run::warn_about_prompt() const {
-  if (!begins_twice(model_, prompt_)) return;
+void Run::warn_about_prompts() const {
+  const auto twice = [&](const Tokens& prompt) { return begins_twice(model_, prompt); };
+  const auto first = std::ranges::find_if(prompts_, twice);
+  if (first == prompts_.end()) return;
   fmt::print(
       stderr,
       "qwen_prefill: warning: the prompt begins with {:?} twice, since the model's file adds "
       "one to each text; leave it out of the text\n",
-      model_.tokenizer->bytes(prompt_.front()));
-}
-
-void Run::decode(loaders::TokenId first, qwen::Sampler& sampler, qwen::LastLogits& logits) {
-  const UsageMeter meter(report_.decode);
-  TextOutput out(model_.tokenizer ? &*model_.tokenizer : nullptr, text_);
-  // The last token that the context has room for is read, and gives one more.
-  const std::uint32_t room = inference_.context() - inference_.position() + 1;
-  const std::uint32_t wanted = options_.predict.value_or(room);
-  // On a terminal the text itself shows how far it has come.
-  const bool text_is_seen = ::isatty(::fileno(text_)) == 1;
-  command_line::ProgressBar bar(!options_.quiet && !text_is_seen, "generate", wanted, "token");
-  bool is_full = false;
-  loaders::TokenId token = first;
-  for (std::uint32_t generated = 1; !is_end(token); ++generated) {
-    out.push(token);
-    bar.update(generated, wanted);
-    if (generated == options_.predict) break;
-    if (command_line::InterruptGuard::pending() != 0) {
-      const std::string of = options_.predict ? fmt::format(" of {}", *options_.predict) : "";
-      report_.interrupted = fmt::format("in generation, after {}{} tokens", generated, of);
-      break;
-    }
-    is_full = generated == room;
-    if (is_full) break;
-    measure(report_.decode, 1, /*settled=*/false, [&] { inference_.decode(token, logits); });
-    token = sampler.choose(logits.values());
-  }
-  bar.clear();
-  out.finish();
-  if (is_full) say_that_context_is_full(room);
-  if (!report_.interrupted.empty()) command_line::InterruptGuard::check();
+      model_.tokenizer->bytes(first->front()));
 }
 
 // Chunks do not overlap. A model that was trained with a beginning-of-sequence token gets it in
 // place of each chunk's first token, as in llama-perplexity.
 Tokens Run::chunk(std::size_t index, std::uint32_t context) const {
-  const auto begin = prompt_.begin() + static_cast<std::ptrdiff_t>(index * context);
+  const auto begin = prompts_.front().begin() + static_cast<std::ptrdiff_t>(index * context);
   Tokens tokens(begin, begin + context);
   if (model_.tokenizer && model_.tokenizer->adds_bos()) {
     tokens.front() = model_.tokenizer->bos().value_or(tokens.front());
@@ -333,20 +245,20 @@ void Run::require_text_for_perplexity(std::uint32_t context) const {
         fmt::format("--perplexity with --ctx {} scores nothing; give --ctx 3 or more", context));
   }
   const std::size_t needed = 2 * std::size_t{context};
-  if (prompt_.size() >= needed) return;
+  if (prompts_.front().size() >= needed) return;
   throw qwen::Error(fmt::format(
       "--perplexity needs at least {} tokens, two chunks of --ctx {}, but the text has {}; give "
       "more text or a smaller --ctx",
-      needed, context, prompt_.size()));
+      needed, context, prompts_.front().size()));
 }
 
 void Run::measure_perplexity() {
   const std::uint32_t context = inference_.context();
   require_text_for_perplexity(context);
   note(banner(model_, plan_, report_));
-  warn_about_prompt();
+  warn_about_prompts();
   const qwen::ScoredPositions scored = qwen::scored_positions(context);
-  const std::size_t chunks = prompt_.size() / context;
+  const std::size_t chunks = prompts_.front().size() / context;
   qwen::Perplexity perplexity;
   PrefillProgress shown(!options_.quiet, *store_, chunks * context);
   for (std::size_t i = 0; i < chunks; ++i) {
@@ -354,7 +266,7 @@ void Run::measure_perplexity() {
     qwen::TokenScores scores(
         std::span<const loaders::TokenId>(tokens).subspan(scored.first + 1, scored.count),
         model_.vocabulary);
-    prefill(tokens, scores, [&](std::size_t done, std::size_t total) {
+    prefill_chunk(tokens, scores, [&](std::size_t done, std::size_t total) {
       shown.update(i * total + done, chunks * total);
     });
     shown.clear();

@@ -96,8 +96,7 @@ std::vector<loaders::TokenId> read_tokens(const qwen::Model& model,
   return tokens;
 }
 
-}  // namespace
-
+// One that has at least one token.
 std::vector<loaders::TokenId> read_prompt(const qwen::Model& model, const PromptSource& source) {
   std::vector<loaders::TokenId> tokens;
   std::string where = "the prompt";
@@ -113,6 +112,29 @@ std::vector<loaders::TokenId> read_prompt(const qwen::Model& model, const Prompt
   }
   if (tokens.empty()) throw qwen::Error(where + " has no tokens; give at least one");
   return tokens;
+}
+
+std::vector<std::vector<loaders::TokenId>> read_lines(const qwen::Model& model,
+                                                      const std::filesystem::path& path) {
+  std::vector<std::vector<loaders::TokenId>> prompts;
+  std::istringstream lines(read_file(path));
+  std::size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty()) continue;
+    prompts.push_back(encode(model, line, fmt::format("{}, line {}", name_of(path), number)));
+  }
+  if (prompts.empty()) throw qwen::Error(name_of(path) + " has no prompts; give one in each line");
+  return prompts;
+}
+
+}  // namespace
+
+std::vector<std::vector<loaders::TokenId>> read_prompts(const qwen::Model& model,
+                                                        const PromptSource& source) {
+  if (const auto* lines = std::get_if<PromptLines>(&source)) return read_lines(model, lines->path);
+  return {read_prompt(model, source)};
 }
 
 bool begins_twice(const qwen::Model& model, std::span<const loaders::TokenId> prompt) {

@@ -147,19 +147,22 @@ std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
   const std::string tokens =
       model.tokenizer ? ""
                       : fmt::format("text     none, token ids alone: {}\n", model.no_tokenizer);
+  const std::string sequences =
+      plan.sequences == 1 ? "" : fmt::format("{} sequences of ", plan.sequences);
   return fmt::format(
       "model    {} ({} {}, {} layers), {} of weights in {} tensors\n"
       "{}"
       "device   {} ({}), {}; weights from a {}\n"
       "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
-      "memory   {} key-value cache for {} positions, ubatches of {}, budget {}\n"
+      "memory   {} key-value cache for {}{} positions, ubatches of {}, budget {}\n"
       "{}",
       qwen::display_name(model), architecture(model), qwen::file_type(model.gguf),
       model.config.block_count(), to_string(model.gguf.weights_bytes()),
       model.gguf.tensors().size(), tokens, report.device.kind, report.device.name,
       describe_processor(), report.store, to_string(plan.arena), 100 * share,
       plan.arena / plan.layout.page, to_string(plan.layout.page), to_string(plan.kv_cache),
-      plan.context, plan.prefill.ubatch, to_string(plan.budget), peculiarities(model, plan));
+      sequences, plan.context, plan.prefill.ubatch, to_string(plan.budget),
+      peculiarities(model, plan));
 }
 
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
@@ -173,10 +176,13 @@ std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
                         report.decode.time.count(), report.decode.tokens_per_second());
   }
   if (report.places) {
-    text += fmt::format(
-        "placed   {} of weights on {} threads of the CPU; {:.1f} tokens/s predicted\n",
-        to_string(report.places->predicted.on_cpu), report.places->places.threads.threads,
-        ratio(1, report.places->predicted.seconds));
+    const std::string predicted = plan.sequences > 1
+                                      ? ""  // it is of one token at a time
+                                      : fmt::format("; {:.1f} tokens/s predicted",
+                                                    ratio(1, report.places->predicted.seconds));
+    text += fmt::format("placed   {} of weights on {} threads of the CPU{}\n",
+                        to_string(report.places->predicted.on_cpu),
+                        report.places->places.threads.threads, predicted);
   }
   text += fmt::format(
       "paging   {} accesses: {} hits, {} prefetched, {} late; {} evictions, {} remaps; {} of {} "
@@ -201,7 +207,8 @@ nlohmann::ordered_json statistics_json(const qwen::Model& model, const qwen::Mem
   nlohmann::ordered_json json;
   json["run"] = {{"outcome", report.interrupted.empty() ? "complete" : "interrupted"},
                  {"prompt_tokens", report.prefill.tokens},
-                 {"generated_tokens", report.decode.tokens}};
+                 {"generated_tokens", report.decode.tokens},
+                 {"sequences", plan.sequences}};
   json["model"] = {{"name", qwen::display_name(model)},
                    {"architecture", architecture(model)},
                    {"file_type", qwen::file_type(model.gguf)},

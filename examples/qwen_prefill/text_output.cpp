@@ -27,10 +27,13 @@ void TextOutput::write(const std::string& text) {
 
 void TextOutput::finish() {
   write((decoder_ ? decoder_->finish() : std::string()) + "\n");
-  if (std::ferror(out_) != 0) {
-    throw qwen::Error(
-        "the generated text could not be written; is the disk full, or the reader gone?");
-  }
+  require_written(out_);
+}
+
+void require_written(std::FILE* out) {
+  if (std::ferror(out) == 0) return;
+  throw qwen::Error(
+      "the generated text could not be written; is the disk full, or the reader gone?");
 }
 
 }  // namespace tensor_pager::qwen_prefill

@@ -9,6 +9,9 @@
 
 namespace tensor_pager::qwen_prefill {
 
+/// Throws Error if something could not be written to the stream.
+void require_written(std::FILE* out);
+
 /// Generated tokens on a stream, as soon as they are there: as text, or as numbers for a model
 /// without a vocabulary.
 class TextOutput {

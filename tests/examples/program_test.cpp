@@ -110,7 +110,7 @@ TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
   ASSERT_EQ(run({"-q", "-n", "2", "--stats", path("stats")}).status, 0);
   const json stats = read_json("stats");
   const json fields = json::parse(R"({
-    "run": ["outcome", "prompt_tokens", "generated_tokens"],
+    "run": ["outcome", "prompt_tokens", "generated_tokens", "sequences"],
     "model": ["name", "architecture", "file_type", "bytes", "weights_bytes", "tensors"],
     "device": ["kind", "name", "link_gb_per_s", "store"],
     "arena": ["bytes", "page_bytes", "frames", "peak_frames"],

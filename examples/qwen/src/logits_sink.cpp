@@ -16,6 +16,15 @@ void LastLogits::take(std::size_t first, std::size_t first_token,
               values_.begin() + static_cast<std::ptrdiff_t>(first_token));
 }
 
+void EachLogits::take(std::size_t first, std::size_t first_token,
+                      const kernels::ConstMatrixView& logits) {
+  if (first_token >= vocabulary_) return;
+  const std::size_t count = std::min(logits.cols, vocabulary_ - first_token);
+  for (std::size_t r = 0; r < logits.rows; ++r) {
+    std::copy_n(logits.row(r), count, &values_.at((first + r) * vocabulary_ + first_token));
+  }
+}
+
 void LogitsFile::take(std::size_t first, std::size_t first_token,
                       const kernels::ConstMatrixView& logits) {
   for (std::size_t r = 0; r < logits.rows; ++r) {

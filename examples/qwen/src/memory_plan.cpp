@@ -24,6 +24,11 @@ std::string exact(Bytes bytes) {
   return fmt::format("{} bytes ({})", bytes.count, to_string(bytes));
 }
 
+std::string positions(const MemoryRequest& request) {
+  if (request.sequences == 1) return fmt::format("{}", request.context);
+  return fmt::format("{} sequences of {}", request.sequences, request.context);
+}
+
 class Planner {
  public:
   Planner(const Model& model, const MemoryRequest& request)
@@ -179,11 +184,9 @@ class Planner {
 
   MemoryError too_small(Bytes arena, std::uint32_t ubatch) const {
     const Bytes minimum = arena + kv_cache_ + largest_phase(ubatch);
-    const std::string sequences =
-        request_.sequences == 1 ? "" : fmt::format("{} sequences of ", request_.sequences);
     const std::string needs = fmt::format(
-        "this run needs at least {}: arena {}, key-value cache {} ({}{} positions), activations {}",
-        exact(minimum), to_string(arena), to_string(kv_cache_), sequences, request_.context,
+        "this run needs at least {}: arena {}, key-value cache {} ({} positions), activations {}",
+        exact(minimum), to_string(arena), to_string(kv_cache_), positions(request_),
         to_string(largest_phase(ubatch)));
     if (request_.vram_given) {
       return {fmt::format("--vram {} is too small: {}; give --vram {} or more",

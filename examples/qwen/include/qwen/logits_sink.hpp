@@ -50,6 +50,24 @@ class LastLogits final : public LogitsSink {
   std::vector<float> values_;
 };
 
+/// Keeps the logits of all wanted positions, without those of rows beyond the vocabulary.
+class EachLogits final : public LogitsSink {
+ public:
+  EachLogits(std::size_t wanted, std::size_t vocabulary)
+      : vocabulary_(vocabulary), values_(wanted * vocabulary) {}
+
+  void take(std::size_t first, std::size_t first_token,
+            const kernels::ConstMatrixView& logits) override;
+
+  std::span<const float> values(std::size_t wanted) const {
+    return std::span(values_).subspan(wanted * vocabulary_, vocabulary_);
+  }
+
+ private:
+  std::size_t vocabulary_;
+  std::vector<float> values_;
+};
+
 /// Writes all logits to a file: float32, little-endian, [wanted positions, vocabulary]. It is in
 /// its place once it is closed. What comes is passed on to `next`.
 class LogitsFile final : public LogitsSink {

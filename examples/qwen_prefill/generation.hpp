@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "loaders/tokenizer.hpp"
+#include "options.hpp"
+#include "ordered_texts.hpp"
+#include "qwen/inference.hpp"
+#include "qwen/logits_sink.hpp"
+#include "qwen/model.hpp"
+#include "qwen/sampler.hpp"
+#include "report.hpp"
+#include "text_output.hpp"
+#include "watched_store.hpp"
+
+namespace tensor_pager::qwen_prefill {
+
+/// What a generation is made of. All of it outlives the generation.
+struct GenerationResources {
+  const Options& options;
+  const qwen::Model& model;
+  const qwen::SamplerOptions& sampling;
+  const WatchedStore& store;
+  qwen::Inference& inference;
+  RunReport& report;
+  std::FILE* text;
+};
+
+/// Prefills prompts and continues them, as many at a time as the inference has sequences: all of
+/// these get a token in one pass.
+class Generation {
+ public:
+  /// One prompt is continued `texts` times; of several, each once. The prompts outlive the
+  /// generation.
+  Generation(const GenerationResources& resources,
+             const std::vector<std::vector<loaders::TokenId>>& prompts, std::size_t texts);
+
+  /// Throws command_line::Interrupted when what there is has been written.
+  void run();
+
+ private:
+  /// A prompt's text as it goes on.
+  struct Continuation {
+    std::size_t index;
+    qwen::SequenceId sequence;
+    qwen::Sampler sampler;
+    TextOutput out;
+    loaders::TokenId token = 0;  // chosen last
+    bool is_written = false;     // that token
+    std::uint32_t generated = 0;
+    bool is_cut = false;  // for want of context
+  };
+
+  void begin_from_one();
+  void begin_more();
+  bool has_room() const;
+  void prefill(qwen::SequenceId sequence, std::span<const loaders::TokenId> prompt,
+               qwen::LogitsSink& sink);
+  void begin(std::size_t index, qwen::SequenceId sequence, std::span<const float> logits);
+  void go_on();
+  void write_all();
+  bool write(Continuation& continuation);
+  void end(Continuation& continuation);
+  void advance();
+  std::uint64_t generated() const;
+  void note_interrupt();
+  void say_that_context_is_full(const Continuation& continuation) const;
+
+  GenerationResources with_;
+  const std::vector<std::vector<loaders::TokenId>>& prompts_;
+  OrderedTexts texts_;
+  std::size_t begun_ = 0;                               // of the texts
+  std::vector<std::unique_ptr<Continuation>> present_;  // those that go on
+  std::uint64_t ended_tokens_ = 0;                      // of those that do not
+};
+
+}  // namespace tensor_pager::qwen_prefill
