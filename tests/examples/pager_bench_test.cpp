@@ -94,6 +94,34 @@ TEST(PagerBench, TablesHaveARowForEachCase) {
   }
 }
 
+// A pass reads each weight once, however many sequences it serves.
+TEST(PagerBench, SequencesShareTheirWeights) {
+  const auto run =
+      bench({"-p", "0", "-n", "3", "-np", "1,4", "-d", "0,70", "--arena", "30%", "-o", "jsonl"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  std::vector<json> rows;
+  for (const std::string& line : lines(run.out)) rows.push_back(json::parse(line));
+  ASSERT_EQ(rows.size(), 4U);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const json& row = rows[i];
+    const int sequences = i % 2 == 0 ? 1 : 4;
+    EXPECT_EQ(row["n_parallel"], sequences);
+    EXPECT_EQ(row["n_depth"], i < 2 ? 0 : 70);
+    const double seconds = row["median_ns"].get<double>() / 1e9;
+    EXPECT_NEAR(row["median_ts"].get<double>() * seconds, 3 * sequences, 1e-3);
+    EXPECT_EQ(row["copied_bytes"], rows[0]["copied_bytes"]);
+    EXPECT_LE(row["peak_bytes"], row["vram_bytes"]);
+  }
+  const auto operations = [&](std::size_t i) {
+    return rows[i]["bound_compute_s"].get<double>() * rows[i]["calibrated_tflops"].get<double>();
+  };
+  EXPECT_NEAR(operations(1), 4 * operations(0), 0.05 * operations(1));
+  EXPECT_GT(operations(2), 1.01 * operations(0));  // attention to what came before
+  EXPECT_THAT(bench({"-p", "0", "-n", "3", "-np", "4", "-d", "70"}).out, HasSubstr("| tg3@70x4 |"));
+  EXPECT_EQ(bench({"-n", "3", "-np", "0"}).status, 2);
+  EXPECT_EQ(bench({"-n", "3", "-np", "1,2", "--place", "auto"}).status, 2);
+}
+
 TEST(PagerBench, PlacesArePartOfARow) {
   const auto row = [](const char* place) {
     const auto run = bench(

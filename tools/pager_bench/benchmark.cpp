@@ -43,6 +43,16 @@ Sample measured(qwen::Inference& inference, const Work& work) {
           .usage = qwen::process_usage() - usage};
 }
 
+// Of the prompt before a generation at a time: more would only take more memory.
+constexpr std::uint32_t kDepthPiece = 2048;
+
+// Keys and values that a token of each sequence reads, half-way through the generation.
+double kept_bytes(const Case& what, const qwen::MemoryPlan& memory) {
+  if (what.prompt > 0) return 0;
+  const double before = what.depth + what.generated / 2.0;
+  return static_cast<double>(memory.kv_cache.count) * before / memory.context;
+}
+
 }  // namespace
 
 qwen::MachineRates measure_rates(const command_line::ModelOptions& options) {
@@ -57,8 +67,14 @@ double Bound::seconds() const {
   return joint > 0 ? joint : std::max({link, memory, arithmetic});
 }
 
+std::string Case::name() const {
+  if (prompt > 0) return fmt::format("pp{}", prompt);
+  return fmt::format("tg{}{}{}", generated, depth > 0 ? fmt::format("@{}", depth) : "",
+                     sequences > 1 ? fmt::format("x{}", sequences) : "");
+}
+
 std::string Case::text() const {
-  std::string text = fmt::format("{}{}", prompt > 0 ? "pp" : "tg", tokens());
+  std::string text = name();
   if (const Bytes* const bytes = arena ? std::get_if<Bytes>(&*arena) : nullptr) {
     text += fmt::format(" with --arena {}", bytes->count);
   } else if (arena) {
@@ -82,7 +98,7 @@ bool Row::shares_host_memory() const {
 
 Bound Row::bound() const {
   return {.link = static_cast<double>(median().optimal.count) / rates.link,
-          .memory = rates.memory > 0 ? weight_bytes / rates.memory : 0,
+          .memory = rates.memory > 0 ? read_bytes / rates.memory : 0,
           .arithmetic = operations / rates.arithmetic,
           .joint = shares_host_memory() ? what.generated * places->predicted.bound : 0};
 }
@@ -124,6 +140,19 @@ std::string Row::doubt() const {
   return fmt::format("{}", fmt::join(reasons, "; "));
 }
 
+std::vector<Case> generations(const Options& options) {
+  std::vector<Case> cases;
+  for (const std::uint32_t depth : options.depths) {
+    for (const std::uint32_t sequences : options.sequences) {
+      for (const std::uint32_t generated : options.generated) {
+        if (generated == 0) continue;
+        cases.push_back({.generated = generated, .sequences = sequences, .depth = depth});
+      }
+    }
+  }
+  return cases;
+}
+
 std::vector<Case> cases_of(const Options& options) {
   std::vector<Case> cases;
   for (const auto& vram : options.vram) {
@@ -132,8 +161,8 @@ std::vector<Case> cases_of(const Options& options) {
         for (const std::uint32_t prompt : options.prompts) {
           if (prompt > 0) cases.push_back({vram, arena, rate, prompt, 0});
         }
-        for (const std::uint32_t generated : options.generated) {
-          if (generated > 0) cases.push_back({vram, arena, rate, 0, generated});
+        for (const Case& what : generations(options)) {
+          cases.push_back({vram, arena, rate, 0, what.generated, what.sequences, what.depth});
         }
       }
     }
@@ -163,11 +192,13 @@ qwen::MemoryPlan Benchmark::plan(const Case& what, const qwen::Backend& backend)
   request.vram = what.vram.value_or(Bytes{backend.free_memory.count / 10 * 9});
   request.arena = what.arena;
   request.page = options_.page;
-  request.tokens = std::max(what.prompt, 1U);
-  request.context = request.tokens + what.generated;
+  const std::uint32_t before = std::max({what.prompt, what.depth, 1U});
+  request.tokens = what.prompt > 0 ? what.prompt : std::min(before, kDepthPiece);
+  request.context = before + what.generated;
+  request.sequences = what.sequences;
   request.ubatch = options_.ubatch;
   if (request.context > model_.config.context_length) {
-    throw qwen::Error("-p or -n asks for " + std::to_string(request.context) +
+    throw qwen::Error("-p, -d or -n asks for " + std::to_string(request.context) +
                       " positions, more than the model's context of " +
                       std::to_string(model_.config.context_length));
   }
@@ -182,13 +213,16 @@ Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
   row.arena = what.prompt > 0 ? memory.arena : memory.decode_arena;
   row.page = memory.layout.page;
   row.budget = memory.budget;
-  row.ubatch = what.prompt > 0 ? memory.prefill.ubatch : 1;
+  row.ubatch = what.prompt > 0 ? memory.prefill.ubatch : what.sequences;
   row.warm = options_.warm;
-  const qwen::PassSize size = what.prompt > 0 ? memory.prefill : qwen::PassSize{};
+  const qwen::PassSize size = what.prompt > 0
+                                  ? memory.prefill
+                                  : qwen::PassSize{what.sequences, what.sequences, what.sequences};
   const double passes = what.prompt > 0 ? 1 : what.generated;
-  row.operations = passes * qwen::pass_operations(memory.graph, size);
-  row.weight_bytes =
-      passes * std::max(qwen::pass_weight_bytes(memory.graph, size) - rates_.cache, 0.0);
+  row.operations = passes * qwen::pass_operations(memory.graph, size, what.depth);
+  row.read_bytes = passes * std::max(qwen::pass_weight_bytes(memory.graph, size) +
+                                         kept_bytes(what, memory) - rates_.cache,
+                                     0.0);
   place(row, memory, made);
   measure(row, std::move(memory), std::move(made), progress);
   const qwen::MachineRates before = std::exchange(rates_, measure_rates(options_));
@@ -225,12 +259,14 @@ void Benchmark::measure(Row& row, qwen::MemoryPlan memory, qwen::Backend made,
       model_, std::move(memory), std::move(made),
       {.policy = options_.policy,
        .generation = row.places ? row.places->places : qwen::GenerationPlaces{}});
+  const std::vector<qwen::SequenceId> sequences =
+      what.prompt > 0 ? std::vector<qwen::SequenceId>{} : begin_sequences(inference, what);
   for (std::size_t i = 0; i < runs(); ++i) {
     const auto part = [&](std::size_t done, std::size_t total) {
       progress(i * total + done, runs() * total);
     };
     const Sample sample =
-        what.prompt > 0 ? prefill(inference, part) : generate(inference, what.generated, part);
+        what.prompt > 0 ? prefill(inference, part) : generate(inference, sequences, what, part);
     if (i + options_.repetitions >= runs()) row.samples.push_back(sample);
   }
   row.peak = inference.statistics().memory.peak;
@@ -244,15 +280,32 @@ Sample Benchmark::prefill(qwen::Inference& inference, const qwen::PassProgress& 
   return measured(inference, [&] { inference.prefill(tokens, logits, progress); });
 }
 
-Sample Benchmark::generate(qwen::Inference& inference, std::uint32_t tokens,
+// All with the same beginning, of one token at least.
+std::vector<qwen::SequenceId> Benchmark::begin_sequences(qwen::Inference& inference,
+                                                         const Case& what) const {
+  std::vector<loaders::TokenId> tokens(std::max(what.depth, 1U));
+  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = token(i);
+  qwen::NoLogits nowhere;
+  std::vector<qwen::SequenceId> sequences{inference.begin()};
+  inference.extend(sequences.front(), tokens, nowhere);
+  while (sequences.size() < what.sequences) sequences.push_back(inference.fork(sequences.front()));
+  return sequences;
+}
+
+Sample Benchmark::generate(qwen::Inference& inference,
+                           const std::vector<qwen::SequenceId>& sequences, const Case& what,
                            const qwen::PassProgress& progress) const {
-  qwen::LastLogits logits(1, model_.config.vocab_size);
-  const loaders::TokenId first = token(0);
-  inference.prefill({&first, 1}, logits);
+  std::vector<qwen::NextToken> next;
+  for (const qwen::SequenceId sequence : sequences) {
+    inference.rewind(sequence, std::max(what.depth, 1U));
+    next.push_back({sequence});
+  }
+  qwen::NoLogits nowhere;
   return measured(inference, [&] {
-    for (std::uint32_t i = 0; i < tokens; ++i) {
-      inference.decode(token(i + 1), logits);
-      progress(i + 1, tokens);
+    for (std::uint32_t i = 0; i < what.generated; ++i) {
+      for (std::size_t s = 0; s < next.size(); ++s) next[s].token = token(s + i + 1);
+      inference.advance(next, nowhere);
+      progress(i + 1, what.generated);
     }
   });
 }

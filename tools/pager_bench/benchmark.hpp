@@ -20,13 +20,17 @@ constexpr double kAgreement = 0.15;
 
 /// One combination of the values given.
 struct Case {
-  std::optional<Bytes> vram;
-  std::optional<std::variant<Bytes, qwen::Percent>> arena;
+  std::optional<Bytes> vram{};
+  std::optional<std::variant<Bytes, qwen::Percent>> arena{};
   double link_rate = 0;
   std::uint32_t prompt = 0;     ///< tokens of a prefill, or
   std::uint32_t generated = 0;  ///< tokens generated one by one
+  std::uint32_t sequences = 1;  ///< of generation, a token of each at a time
+  std::uint32_t depth = 0;      ///< tokens of each before generation
 
-  std::uint32_t tokens() const { return prompt + generated; }
+  std::uint32_t tokens() const { return prompt + generated * sequences; }
+  /// "pp512", or "tg64", "tg64@4096" behind so many tokens, "tg64x8" for 8 sequences.
+  std::string name() const;
   /// "pp512 with --arena 25%", for messages.
   std::string text() const;
 };
@@ -44,7 +48,7 @@ struct Sample {
 /// What no run can do without, in seconds at the machine's rates.
 struct Bound {
   double link = 0;        ///< to copy what Belady's rule copies
-  double memory = 0;      ///< to read the weights from the device's memory
+  double memory = 0;      ///< to read weights, keys and values from the device's memory
   double arithmetic = 0;  ///< to multiply with them
   /// Instead of these, where the processors may compute, too: PlacementPrediction::bound.
   double joint = 0;
@@ -67,7 +71,8 @@ struct Row {
   double operations = 0;    ///< of one run
   /// Of generation, if it was asked where it shall run.
   std::optional<qwen::ChosenPlaces> places{};
-  double weight_bytes = 0;  ///< that one run reads beyond what caches may keep from pass to pass
+  /// Weights, keys and values that one run reads, beyond what caches may keep from pass to pass.
+  double read_bytes = 0;
   std::vector<Sample> samples;
 
   std::uint32_t tokens() const { return what.tokens(); }
@@ -114,8 +119,9 @@ class Benchmark {
   void measure(Row& row, qwen::MemoryPlan memory, qwen::Backend made,
                const qwen::PassProgress& progress);
   Sample prefill(qwen::Inference& inference, const qwen::PassProgress& progress) const;
-  Sample generate(qwen::Inference& inference, std::uint32_t tokens,
-                  const qwen::PassProgress& progress) const;
+  std::vector<qwen::SequenceId> begin_sequences(qwen::Inference& inference, const Case& what) const;
+  Sample generate(qwen::Inference& inference, const std::vector<qwen::SequenceId>& sequences,
+                  const Case& what, const qwen::PassProgress& progress) const;
   loaders::TokenId token(std::size_t index) const;
 
   const qwen::Model& model_;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -28,7 +29,24 @@ struct Typed {
 const std::map<std::string, Format> kFormats = {
     {"md", Format::md}, {"csv", Format::csv}, {"json", Format::json}, {"jsonl", Format::jsonl}};
 
-void add_what(CLI::App& app, Options& options, Typed& typed) {
+void add_generation(command_line::Parser& parser, Options& options) {
+  CLI::App& app = parser.group("What is measured");
+  app.add_option("--parallel", options.sequences,
+                 "Sequences that are generated together; tokens and t/s are those of all")
+      ->delimiter(',')
+      ->check(command_line::positive())
+      ->capture_default_str()
+      ->type_name("N,...");
+  parser.add_alias("-np", "--parallel");
+  app.add_option("-d,--n-depth", options.depths,
+                 "Tokens that each sequence has before generation is measured")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->type_name("N,...");
+}
+
+void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
+  CLI::App& app = parser.group("What is measured");
   app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
       ->type_name("FILE");
   app.add_option("-p,--n-prompt", options.prompts, "Prompt lengths to measure; 0 is none")
@@ -39,6 +57,7 @@ void add_what(CLI::App& app, Options& options, Typed& typed) {
       ->delimiter(',')
       ->capture_default_str()
       ->type_name("N,...");
+  add_generation(parser, options);
   app.add_option("-r,--repetitions", options.repetitions, "Runs of each, after one that warms up")
       ->check(command_line::positive())
       ->capture_default_str()
@@ -99,6 +118,13 @@ Options complete(Options options, const Typed& typed) {
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
   options.format = kFormats.at(typed.format);
   if (options.model.empty() && !options.calibrate_only) throw UsageError("--model is required");
+  const bool predicted = std::holds_alternative<qwen::Fastest>(options.place) || options.explain;
+  const bool alone = std::ranges::all_of(options.sequences, [](auto n) { return n == 1; });
+  if (predicted && !alone) {
+    throw UsageError(
+        "--place auto and --explain are for one sequence at a time; give --place gpu, cpu or a "
+        "percentage with several");
+  }
   if (options.warm && typed.cold) throw UsageError("--cold and --warm exclude one another");
   return options;
 }
@@ -120,7 +146,7 @@ Options parse_options(int argc, const char* const* argv) {
                    "-m model.gguf -p 2048 --arena 25%,50%,100% --warm -o json",
                    "--calibrate -o json"},
   });
-  add_what(parser.group("What is measured"), options, typed);
+  add_what(parser, options, typed);
   add_where(parser, typed);
   typed.model.add_positions(parser.group("Long contexts"));
   add_output(parser.group("Output"), options, typed);

@@ -19,6 +19,8 @@ struct Options : command_line::ModelOptions {
   std::filesystem::path model;
   std::vector<std::uint32_t> prompts = {512};
   std::vector<std::uint32_t> generated = {0};
+  std::vector<std::uint32_t> sequences = {1};  ///< of generation, together
+  std::vector<std::uint32_t> depths = {0};     ///< of generation: tokens that came before
   std::uint32_t repetitions = 5;
   std::vector<std::optional<Bytes>> vram = {std::nullopt};  ///< nothing: 90% of what is free
   /// Nothing: what the memory leaves.

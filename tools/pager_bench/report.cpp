@@ -56,10 +56,6 @@ double link_rate(const Sample& sample) {
   return sample.link_busy > 0 ? count(sample.copied) / sample.link_busy / kGiga : 0;
 }
 
-std::string test_name(const Case& what) {
-  return what.prompt > 0 ? fmt::format("pp{}", what.prompt) : fmt::format("tg{}", what.generated);
-}
-
 // What all rows have in common.
 struct Subject {
   std::string file;
@@ -97,6 +93,8 @@ Json to_json(const Subject& subject, const Row& row) {
   json["warm"] = row.warm;
   json["n_prompt"] = row.what.prompt;
   json["n_gen"] = row.what.generated;
+  json["n_parallel"] = row.what.sequences;
+  json["n_depth"] = row.what.depth;
   json["avg_ns"] = nanoseconds(time.mean);
   json["stddev_ns"] = nanoseconds(time.deviation);
   json["median_ns"] = nanoseconds(time.median);
@@ -158,13 +156,13 @@ class Markdown final : public Report {
         "| {} | {} | {:.2f} B | {} | {} | {} | {} | {:.1f} ± {:.1f} | {:.2f} | {:.1f} | {:.1f} "
         "| {:.0f} | {:.1f}{} | {} |\n",
         subject_.type, to_string(Bytes{static_cast<std::uint64_t>(subject_.bytes)}),
-        subject_.parameters / 1e9, device, to_string(row.arena), row.ubatch, test_name(row.what),
+        subject_.parameters / 1e9, device, to_string(row.arena), row.ubatch, row.what.name(),
         rate.median, rate.deviation, count(median.copied) / kGiga, link_rate(median),
         100 * median.stalled / median.seconds, row.tokens() / row.bound().seconds(),
         100 * row.fraction(), row.doubt().empty() ? "" : " ?", row.limit());
     std::fflush(stdout);
     if (!row.doubt().empty()) {
-      doubts_ += fmt::format("? {}, {}: not to be trusted, since {}\n", test_name(row.what),
+      doubts_ += fmt::format("? {}, {}: not to be trusted, since {}\n", row.what.name(),
                              to_string(row.arena), row.doubt());
     }
   }
