@@ -316,6 +316,60 @@ TEST_F(CudaPaging, PlacesOnProcessorsKeepTheBudgetAndWaitOncePerUnit) {
   EXPECT_LE(inference.statistics().memory.peak, GiB(1));
 }
 
+// Three of them, of different lengths, against each alone. Several tokens go through other kernels
+// than one, so bits may differ; those of two equal batches may not.
+TEST_F(CudaPaging, SequencesAnswerTogetherAsTheyDoAlone) {
+  const std::vector<std::size_t> lengths{80, 33, 1};
+  const auto next = [&](std::size_t sequence) { return tokens_[lengths[sequence]]; };
+  const auto inference = [&](std::uint32_t sequences, std::uint32_t layers_on_cpu) {
+    Backend backend = cuda_backend(*model_, {});
+    MemoryRequest request =
+        generation_request(40, tokens_.size(), {.vram = GiB(1), .arena = Percent{40}});
+    request.sequences = sequences;
+    MemoryPlan plan = plan_memory(*model_, request_for(backend, *model_, request));
+    GenerationPlaces places{.places = places_of_layers(plan.graph, layers_on_cpu)};
+    return Inference(*model_, std::move(plan), std::move(backend),
+                     {.generation = std::move(places)});
+  };
+  std::vector<std::vector<float>> alone;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    Inference one = inference(1, 0);
+    const NextToken token{one.begin(), next(i)};
+    NoLogits nowhere;
+    one.extend(token.sequence, std::span(tokens_).first(lengths[i]), nowhere);
+    AllLogits logits(1, model_->config.vocab_size);
+    one.advance({&token, 1}, logits);
+    alone.push_back(logits.values);
+  }
+  std::vector<float> first;
+  for (const std::uint32_t layers_on_cpu : {0U, 0U, 0b0110U}) {
+    Inference together = inference(4, layers_on_cpu);
+    std::vector<NextToken> batch;
+    NoLogits nowhere;
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      batch.push_back({together.begin(), next(i)});
+      together.extend(batch[i].sequence, std::span(tokens_).first(lengths[i]), nowhere);
+    }
+    batch.push_back({together.fork(batch[0].sequence), next(0)});
+    AllLogits logits(batch.size(), model_->config.vocab_size);
+    together.advance(batch, logits);
+    const auto row = [&](std::size_t i) {
+      const auto begin = logits.values.begin() + static_cast<std::ptrdiff_t>(i * alone[0].size());
+      return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(alone[0].size()));
+    };
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+      const double error = relative_error(row(i), alone[i]);
+      std::printf("sequence %zu, layers %u on processors: %.4f%%\n", i, layers_on_cpu, 100 * error);
+      EXPECT_LT(error, 2e-3);
+    }
+    EXPECT_TRUE(row(0) == row(3)) << "a fork";
+    if (layers_on_cpu != 0) continue;
+    if (first.empty()) first = logits.values;
+    EXPECT_TRUE(logits.values == first);
+    EXPECT_LE(together.statistics().memory.peak, GiB(1));
+  }
+}
+
 TEST_F(CudaPaging, IsPlacedByWhatThisMachineWasMeasuredToDo) {
   const MachineRates device = measure_cuda_rates(0);
   for (const PlaceWish& wish :
