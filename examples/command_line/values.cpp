@@ -86,6 +86,13 @@ qwen::PlaceWish parse_place(std::string_view text) {
       "--place \"{}\" is not auto, gpu, cpu or a share from 0% to 100%; give one of them", text));
 }
 
+std::string place_text(const qwen::PlaceWish& wish) {
+  if (std::holds_alternative<qwen::OnDevice>(wish)) return "gpu";
+  if (std::holds_alternative<qwen::Fastest>(wish)) return "auto";
+  const double share = std::get<qwen::Percent>(wish).value;
+  return share == 100 ? "cpu" : fmt::format("{:g}%", share);
+}
+
 std::optional<std::uint64_t> parse_seed(std::string_view text) {
   if (text == "-1") return std::nullopt;
   const auto seed = parse_number<std::uint64_t>(text);

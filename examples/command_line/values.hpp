@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <variant>
 
@@ -23,6 +24,9 @@ std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text);
 
 /// "gpu", "cpu", "auto", or a share of the weights that the processors shall compute: "60%".
 qwen::PlaceWish parse_place(std::string_view text);
+
+/// The same as it is typed.
+std::string place_text(const qwen::PlaceWish& wish);
 
 /// "-1" is nothing: another seed each time.
 std::optional<std::uint64_t> parse_seed(std::string_view text);

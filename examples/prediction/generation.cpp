@@ -13,41 +13,104 @@ using loaders::StepCost;
 // The rates settle after two or three; each takes milliseconds.
 constexpr int kRounds = 6;
 
-/// What a pass is made of, while rates are being found.
-struct Pass {
-  StepCost gpu;
-  StepCost cpu;
-  double handovers = 0;
+/// A pass with given places, whose rates follow from how long copies and reading take.
+class PlacedPass {
+ public:
+  PlacedPass(const loaders::Graph& graph, std::span<const loaders::TensorInfo> tensors,
+             const loaders::Places& places, const GenerationCase& what)
+      : graph_(graph),
+        places_(places),
+        what_(what),
+        rates_(loaders::taking_turns(what.rates)),
+        costs_(loaders::step_costs(graph, tensors, rates_, what.batch)),
+        handover_(loaders::handover_seconds(graph, rates_, what.batch)),
+        plan_(loaders::access_plan(graph, {.ubatch_tokens = what.batch}, places)) {
+    for (std::size_t i = 0; i < costs_.size(); ++i) {
+      const bool cpu = places_[i] == Place::cpu;
+      (cpu ? cpu_ : gpu_) += costs_[i];
+      if (cpu && begins_unit(i)) ++handovers_;
+    }
+    // The CPU's share is taken to read beside copies, and they beside it, until it is known better.
+    link_ = cpu_.bytes > 0 ? rates_.link.together : rates_.link.alone;
+  }
+
+  CoreOptions core() const { return core_options(what_.layout, what_.arena, what_.policy); }
+  MachineModel machine() const {
+    return {.link = link_, .copy_latency = what_.copy_latency, .map = what_.map_seconds};
+  }
+  Phase phase(std::uint32_t passes) const { return {plan_, steps(places_), passes}; }
+  /// All of it on the device, as of a prompt that is as long as the batch.
+  Phase prompt() const {
+    const loaders::Places device(places_.size());
+    return {loaders::access_plan(graph_, {.ubatch_tokens = what_.batch}, device), steps(device), 1};
+  }
+
+  /// Of a pass, from the sum of several. The rates of what is predicted next follow from it.
+  PredictedGeneration take(const Prediction& sum, std::uint32_t passes) {
+    PredictedGeneration p{.seconds = sum.seconds / passes,
+                          .stalled = sum.stalled / passes,
+                          .link_busy = sum.link_busy / passes,
+                          .gpu = gpu_.gpu * slowed(),
+                          .cpu = beside_ * cpu_.cpu_beside + (1 - beside_) * cpu_.cpu_alone,
+                          .handover = handover_ * handovers_,
+                          .copied = {sum.copied.count / passes}};
+    const double reading = cpu_.cpu_memory + (what_.host ? p.gpu : 0);
+    beside_ = std::min(1.0, p.link_busy / p.seconds);
+    link_ = rates_.link.alone -
+            (rates_.link.alone - rates_.link.together) * std::min(1.0, reading / p.seconds);
+    return p;
+  }
+
+ private:
+  bool begins_unit(std::size_t i) const {
+    const loaders::Step& step = graph_.steps[i];
+    return step.op == loaders::Op::ffn_gate_up && step.first_slice;
+  }
+
+  // How many times as long the device's steps take for copies beside them.
+  double slowed() const {
+    if (!what_.host || rates_.cpu.together <= 0) return 1;
+    return beside_ * rates_.cpu.alone / rates_.cpu.together + (1 - beside_);
+  }
+
+  std::vector<TimedStep> steps(const loaders::Places& places) const {
+    std::vector<TimedStep> steps;
+    for (std::size_t i = 0; i < costs_.size(); ++i) {
+      if (places[i] == Place::gpu) {
+        steps.push_back({.seconds = costs_[i].gpu * slowed()});
+      } else {
+        steps.push_back({.seconds = (begins_unit(i) ? handover_ : 0) +
+                                    beside_ * costs_[i].cpu_beside +
+                                    (1 - beside_) * costs_[i].cpu_alone,
+                         .in_plan = false});
+      }
+    }
+    return steps;
+  }
+
+  const loaders::Graph& graph_;
+  const loaders::Places& places_;
+  const GenerationCase& what_;
+  const loaders::PlacementRates rates_;
+  const std::vector<StepCost> costs_;
+  const double handover_;
+  const AccessPlan plan_;
+  StepCost gpu_;
+  StepCost cpu_;
+  double handovers_ = 0;
+  double beside_ = 1;  // the share of the time in which copies run
+  double link_ = 0;
 };
 
-Pass sum_up(const loaders::Graph& graph, const loaders::Places& places,
-            const std::vector<StepCost>& costs) {
-  Pass pass;
-  for (std::size_t i = 0; i < costs.size(); ++i) {
-    const bool cpu = places[i] == Place::cpu;
-    (cpu ? pass.cpu : pass.gpu) += costs[i];
-    if (cpu && graph.steps[i].op == loaders::Op::ffn_gate_up && graph.steps[i].first_slice)
-      ++pass.handovers;
+PredictedGeneration settle(PlacedPass& pass, const GenerationCase& what) {
+  PredictedGeneration p;
+  for (int round = 0; round < kRounds; ++round) {
+    const Phase phase = pass.phase(what.passes);
+    p = pass.take(
+        predict(pass.core(), phase.plan, phase.steps, pass.machine(), what.warm_up, what.passes),
+        what.passes);
   }
-  return pass;
-}
-
-// `beside` is the share of the CPU's time in which copies run.
-std::vector<TimedStep> timed(const loaders::Graph& graph, const loaders::Places& places,
-                             const std::vector<StepCost>& costs, double handover, double beside) {
-  std::vector<TimedStep> steps;
-  for (std::size_t i = 0; i < costs.size(); ++i) {
-    if (places[i] == Place::gpu) {
-      steps.push_back({.seconds = costs[i].gpu});
-      continue;
-    }
-    const loaders::Step& step = graph.steps[i];
-    const bool first = step.op == loaders::Op::ffn_gate_up && step.first_slice;
-    steps.push_back({.seconds = (first ? handover : 0) + beside * costs[i].cpu_beside +
-                                (1 - beside) * costs[i].cpu_alone,
-                     .in_plan = false});
-  }
-  return steps;
+  return p;
 }
 
 }  // namespace
@@ -55,31 +118,20 @@ std::vector<TimedStep> timed(const loaders::Graph& graph, const loaders::Places&
 PredictedGeneration predict_generation(const loaders::Graph& graph,
                                        std::span<const loaders::TensorInfo> tensors,
                                        const loaders::Places& places, const GenerationCase& what) {
-  const loaders::PlacementRates rates = loaders::taking_turns(what.rates);
-  const std::vector<StepCost> costs = loaders::step_costs(graph, tensors, rates, what.batch);
-  const double handover = loaders::handover_seconds(graph, rates, what.batch);
-  const AccessPlan plan = loaders::access_plan(graph, {.ubatch_tokens = what.batch}, places);
-  const Pass pass = sum_up(graph, places, costs);
+  PlacedPass pass(graph, tensors, places, what);
+  return settle(pass, what);
+}
 
-  PredictedGeneration p{.gpu = pass.gpu.gpu, .handover = handover * pass.handovers};
-  double beside = 1;
-  double link = pass.cpu.bytes > 0 ? rates.link.together : rates.link.alone;
-  for (int round = 0; round < kRounds; ++round) {
-    const Prediction sum =
-        predict(core_options(what.layout, what.arena, what.policy), plan,
-                timed(graph, places, costs, handover, beside),
-                {.link = link, .copy_latency = what.copy_latency, .map = what.map_seconds},
-                what.warm_up, what.passes);
-    p.seconds = sum.seconds / what.passes;
-    p.stalled = sum.stalled / what.passes;
-    p.link_busy = sum.link_busy / what.passes;
-    p.copied = {sum.copied.count / what.passes};
-    p.cpu = beside * pass.cpu.cpu_beside + (1 - beside) * pass.cpu.cpu_alone;
-    const double reading = std::min(1.0, pass.cpu.cpu_memory / p.seconds);
-    beside = std::min(1.0, p.link_busy / p.seconds);
-    link = rates.link.alone - (rates.link.alone - rates.link.together) * reading;
-  }
-  return p;
+PredictedGeneration predict_tokens(const loaders::Graph& graph,
+                                   std::span<const loaders::TensorInfo> tensors,
+                                   const loaders::Places& places, const GenerationCase& what,
+                                   std::uint32_t tokens) {
+  PlacedPass pass(graph, tensors, places, what);
+  settle(pass, what);
+  // Twice, since the first prompt begins with an arena that is empty.
+  const std::vector<Phase> phases = {pass.prompt(), pass.phase(tokens), pass.prompt(),
+                                     pass.phase(tokens)};
+  return pass.take(predict_last(pass.core(), phases, pass.machine()), tokens);
 }
 
 }  // namespace tensor_pager::prediction

@@ -20,6 +20,9 @@ struct GenerationCase {
   PolicyOptions policy{};
   std::uint32_t batch = 1;  ///< tokens of a pass
   loaders::PlacementRates rates{};
+  /// The device is the processors themselves, so that copies slow its steps as they slow theirs,
+  /// and its steps slow copies.
+  bool host = false;
   double map_seconds = 0;  ///< to map a page
   double copy_latency = 10e-6;
   std::uint32_t warm_up = kWarmUp;
@@ -31,7 +34,7 @@ struct PredictedGeneration {
   double seconds = 0;
   double stalled = 0;    ///< of these, the GPU waited for pages
   double link_busy = 0;  ///< copies ran
-  double gpu = 0;        ///< the GPU's steps
+  double gpu = 0;        ///< the GPU's steps, as slow as copies make them
   double cpu = 0;        ///< the CPU's steps
   double handover = 0;
   Bytes copied{};
@@ -45,5 +48,13 @@ struct PredictedGeneration {
 PredictedGeneration predict_generation(const loaders::Graph& graph,
                                        std::span<const loaders::TensorInfo> tensors,
                                        const loaders::Places& places, const GenerationCase& what);
+
+/// The same of `tokens` that are generated one by one, which begin with what a prompt of one token
+/// left in the arena; the device computed it. This is what pager_bench -n measures. The first of
+/// them bring in what the prompt has displaced.
+PredictedGeneration predict_tokens(const loaders::Graph& graph,
+                                   std::span<const loaders::TensorInfo> tensors,
+                                   const loaders::Places& places, const GenerationCase& what,
+                                   std::uint32_t tokens);
 
 }  // namespace tensor_pager::prediction

@@ -1,14 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "prediction/machine.hpp"
 
+#include <cstdint>
+#include <map>
+#include <optional>
+
+#include "loaders/tensor_type.hpp"
+#include "pager/mapped_file_store.hpp"
+#include "qwen/generation_placement.hpp"
 #include "qwen/rates.hpp"
 
 namespace tensor_pager::prediction {
+namespace {
+
+// As qwen::measure_placement_rates estimates them.
+constexpr double kGpuKernels = 0.6;  // of the rate of copies within a GPU's memory
+constexpr double kGpuStep = 10e-6;
+constexpr double kHandover = 60e-6;
+
+qwen::MachineRates rates_of(const Machine& device) {
+  return {.link = device.link,
+          .memory = device.rates.weights_rate,
+          .arithmetic = device.rates.arithmetic,
+          .cache = 0};
+}
+
+}  // namespace
+
+std::map<loaders::TensorType, loaders::CpuKernelRate> kernels_of_all_types() {
+  constexpr std::uint32_t kNumbers = 64;  // more than there are
+  std::map<loaders::TensorType, loaders::CpuKernelRate> kernels;
+  for (std::uint32_t number = 0; number < kNumbers; ++number) {
+    if (const auto type = loaders::tensor_type_from_number(number)) kernels[*type] = {};
+  }
+  return kernels;
+}
+
+// Generation as measured on 2026-11-27 (docs/performance.md): 96 tokens/s with everything resident
+// at what kernels read alone; beside copies, processors and link in the rows with an arena.
 Machine h200() {
-  return {.name = "an H200 as measured on 2026-11-25, not this machine",
+  return {.name = "an H200 as measured on 2026-11-25 and 27, not this machine",
           .link = 55.3e9,
           .rates = {.arithmetic = 600e12},
-          .map_seconds = kGpuMap};
+          .map_seconds = kGpuMap,
+          .generation = {.link = {.alone = 54.5e9, .together = 50.5e9},
+                         .cpu = {.alone = 72e9, .together = 67e9},
+                         .cpu_kernels = kernels_of_all_types(),
+                         .gpu_memory = 2.3e12,
+                         .gpu_arithmetic = 600e12,
+                         .gpu_step = 7e-6,
+                         .handover = kHandover}};
 }
 
 Machine this_machine(bool host) {
@@ -16,7 +57,27 @@ Machine this_machine(bool host) {
   return {.name = host ? "the processors here, measured now" : "the GPU here, measured now",
           .link = rates.link,
           .rates = {.arithmetic = rates.arithmetic, .weights_rate = rates.memory},
-          .map_seconds = host ? kHostMap : kGpuMap};
+          .map_seconds = host ? kHostMap : kGpuMap,
+          .generation = {},
+          .host = host};
+}
+
+loaders::PlacementRates measure_generation(const qwen::Model& model, const Machine& device) {
+  const MappedFileStore store(model.gguf.paths());
+  const loaders::Graph graph = loaders::build_graph(model.gguf, {});
+  return qwen::measure_placement(model, graph, store, rates_of(device),
+                                 device.host ? std::nullopt : std::optional(0), std::nullopt)
+      .rates;
+}
+
+loaders::PlacementRates generation_of_device(const Machine& device) {
+  return {.link = {.alone = device.link, .together = device.link},
+          .cpu = {},
+          .cpu_kernels = {},
+          .gpu_memory = (device.host ? 1 : kGpuKernels) * device.rates.weights_rate,
+          .gpu_arithmetic = device.rates.arithmetic,
+          .gpu_step = device.host ? 0 : kGpuStep,
+          .handover = device.host ? 0 : kHandover};
 }
 
 }  // namespace tensor_pager::prediction

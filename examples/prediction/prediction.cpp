@@ -17,18 +17,29 @@ namespace {
 /// The machine, and the host that drives it.
 class Run {
  public:
-  Run(const CoreOptions& options, const AccessPlan& plan, const std::vector<TimedStep>& steps,
-      const MachineModel& machine)
-      : layout_(options.layout), steps_(steps), machine_(machine), core_(options) {
+  Run(const CoreOptions& options, const MachineModel& machine)
+      : layout_(options.layout), machine_(machine), core_(options) {}
+
+  /// Mappings that it makes are made before its passes.
+  void begin_with(const AccessPlan& plan) {
     core_.set_plan(plan);
-    // Mappings that the plan makes are made before the pass.
     for (const PageRun& run : core_.take_commands().copies) start(run, now_);
+  }
+  /// Until copies for steps to come have ended, too.
+  void rest() {
+    while (!copies_.empty() || !passing_.empty()) next_event();
+    stream_free_ = std::max(stream_free_, now_);
+  }
+  /// Between passes. Its mappings take their time.
+  void go_on_with(const AccessPlan& plan) {
+    core_.set_plan(plan);
+    carry_out();
   }
 
   // At the end of a pass the host waits for its result.
-  void pass() {
+  void pass(const std::vector<TimedStep>& steps) {
     StepIndex next{0};
-    for (const TimedStep& step : steps_) {
+    for (const TimedStep& step : steps) {
       if (step.in_plan) {
         run_step(next, step.seconds);
         ++next;
@@ -140,7 +151,6 @@ class Run {
   }
 
   const PageLayout layout_;
-  const std::vector<TimedStep>& steps_;
   const MachineModel machine_;
   Core core_;
   double now_ = 0;  // of the host
@@ -162,6 +172,13 @@ Prediction difference(const Prediction& after, const Prediction& before) {
           .loads = after.loads - before.loads,
           .copied = after.copied - before.copied,
           .optimal = after.optimal - before.optimal};
+}
+
+void require_times(const AccessPlan& plan, const std::vector<TimedStep>& steps,
+                   const MachineModel& machine) {
+  const auto in_plan = std::ranges::count(steps, true, &TimedStep::in_plan);
+  if (plan.steps.size() == static_cast<std::size_t>(in_plan) && machine.link > 0) return;
+  throw std::invalid_argument("a prediction needs a time for each step, and a link");
 }
 
 }  // namespace
@@ -187,14 +204,30 @@ Prediction predict(const CoreOptions& core, const AccessPlan& plan,
 Prediction predict(const CoreOptions& core, const AccessPlan& plan,
                    const std::vector<TimedStep>& steps, const MachineModel& machine,
                    std::uint32_t warm_up, std::uint32_t passes) {
-  const auto in_plan = std::ranges::count(steps, true, &TimedStep::in_plan);
-  if (plan.steps.size() != static_cast<std::size_t>(in_plan) || machine.link <= 0) {
-    throw std::invalid_argument("a prediction needs a time for each step, and a link");
-  }
-  Run run(core, plan, steps, machine);
-  for (std::uint32_t i = 0; i < warm_up; ++i) run.pass();
+  require_times(plan, steps, machine);
+  Run run(core, machine);
+  run.begin_with(plan);
+  for (std::uint32_t i = 0; i < warm_up; ++i) run.pass(steps);
   const Prediction before = warm_up == 0 ? Prediction{} : run.state();
-  for (std::uint32_t i = 0; i < passes; ++i) run.pass();
+  for (std::uint32_t i = 0; i < passes; ++i) run.pass(steps);
+  return difference(run.state(), before);
+}
+
+Prediction predict_last(const CoreOptions& core, const std::vector<Phase>& phases,
+                        const MachineModel& machine) {
+  Run run(core, machine);
+  Prediction before;
+  for (const Phase& phase : phases) {
+    require_times(phase.plan, phase.steps, machine);
+    run.rest();
+    before = run.state();
+    if (&phase == &phases.front()) {
+      run.begin_with(phase.plan);
+    } else {
+      run.go_on_with(phase.plan);
+    }
+    for (std::uint32_t i = 0; i < phase.passes; ++i) run.pass(phase.steps);
+  }
   return difference(run.state(), before);
 }
 

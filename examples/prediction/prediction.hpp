@@ -44,6 +44,13 @@ struct TimedStep {
   bool in_plan = true;
 };
 
+/// Passes of one plan, one after another. As many of `steps` are in the plan as it has.
+struct Phase {
+  AccessPlan plan;
+  std::vector<TimedStep> steps;
+  std::uint32_t passes = 1;
+};
+
 /// Runs passes of a plan through the pager's own core against a clock that only counts: a copy
 /// engine that works in order, a stream that runs each step once its pages are there, and a host
 /// that takes no time and runs ahead of the stream as the pager lets it. `step_seconds` is by step
@@ -59,5 +66,10 @@ Prediction predict(const CoreOptions& core, const AccessPlan& plan,
 Prediction predict(const CoreOptions& core, const AccessPlan& plan,
                    const std::vector<TimedStep>& steps, const MachineModel& machine,
                    std::uint32_t warm_up, std::uint32_t passes);
+
+/// The same of the last of several phases in one arena: the others are run before it, and it begins
+/// with what they left, once all their copies have ended. Its mappings are counted.
+Prediction predict_last(const CoreOptions& core, const std::vector<Phase>& phases,
+                        const MachineModel& machine);
 
 }  // namespace tensor_pager::prediction

@@ -4,20 +4,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
+#include <stdexcept>
 #include <utility>
 
 #include "output/replacement_file.hpp"
+#include "prediction/rates_json.hpp"
 
 namespace tensor_pager::prediction {
 namespace {
 
 using Json = nlohmann::ordered_json;
 using loaders::PlacementRates;
-using loaders::SharedRate;
 using loaders::TensorType;
 
 constexpr int kVersion = 1;
@@ -44,61 +43,9 @@ std::string file_name(const RatesKey& key) {
                                                             key.gpu, types_text(key))));
 }
 
-Json json_of(const SharedRate& rate) {
-  return {{"alone", rate.alone}, {"together", rate.together}};
-}
-
 Json json_of(const RatesKey& key) {
   return {{"cpu", key.cpu},       {"cores", key.cores},     {"gpu", key.gpu},
           {"driver", key.driver}, {"program", key.program}, {"types", types_text(key)}};
-}
-
-Json json_of(const PlacementRates& rates) {
-  Json kernels = Json::object();
-  for (const auto& [type, kernel] : rates.cpu_kernels) {
-    kernels[std::string(to_string(type))] = {{"weights", kernel.weights},
-                                             {"arithmetic", kernel.arithmetic}};
-  }
-  return {{"link", json_of(rates.link)},
-          {"cpu", json_of(rates.cpu)},
-          {"cpu_kernels", kernels},
-          {"gpu_memory", rates.gpu_memory},
-          {"gpu_arithmetic", rates.gpu_arithmetic},
-          {"gpu_step", rates.gpu_step},
-          {"handover", rates.handover}};
-}
-
-// Rates that are numbers of what can be measured.
-bool possible(const PlacementRates& rates) {
-  std::vector<double> all = {rates.link.together,  rates.cpu.alone, rates.cpu.together,
-                             rates.gpu_arithmetic, rates.gpu_step,  rates.handover};
-  for (const auto& [type, kernel] : rates.cpu_kernels) {
-    all.push_back(kernel.weights);
-    all.push_back(kernel.arithmetic);
-  }
-  return std::isfinite(rates.link.alone) && rates.link.alone > 0 &&
-         std::isfinite(rates.gpu_memory) && rates.gpu_memory > 0 &&
-         std::ranges::all_of(all, [](double rate) { return std::isfinite(rate) && rate >= 0; });
-}
-
-SharedRate shared_rate(const Json& json) {
-  return {.alone = json.at("alone"), .together = json.at("together")};
-}
-
-PlacementRates rates_of(const Json& json, const RatesKey& key) {
-  PlacementRates rates{.link = shared_rate(json.at("link")), .cpu = shared_rate(json.at("cpu"))};
-  const Json& kernels = json.at("cpu_kernels");
-  for (const TensorType type : key.types) {
-    const auto kernel = kernels.find(std::string(to_string(type)));
-    if (kernel == kernels.end()) continue;
-    rates.cpu_kernels[type] = {.weights = kernel->at("weights"),
-                               .arithmetic = kernel->at("arithmetic")};
-  }
-  rates.gpu_memory = json.at("gpu_memory");
-  rates.gpu_arithmetic = json.at("gpu_arithmetic");
-  rates.gpu_step = json.at("gpu_step");
-  rates.handover = json.at("handover");
-  return rates;
 }
 
 // What of the key is not that of the file; nothing if all is.
@@ -128,29 +75,34 @@ StoredRates RatesFile::read() const {
     const std::string other = difference(json.at("measured"), key_);
     if (!other.empty())
       return {.rates = {}, .why_not = fmt::format("they were measured with another {}", other)};
-    const PlacementRates rates = rates_of(json.at("rates"), key_);
-    if (possible(rates)) return {.rates = rates, .why_not = {}};
+    return {.rates = rates_from_json(json.at("rates")), .date = json.at("date"), .why_not = {}};
   } catch (const Json::exception&) {
     // It lacks something.
+  } catch (const std::invalid_argument&) {
+    // It has what cannot be.
   }
   return {.rates = {}, .why_not = "the file is damaged"};
 }
 
-void RatesFile::write(const PlacementRates& rates) const {
+void RatesFile::write(const PlacementRates& rates, const std::string& date) const {
   std::error_code ignored;  // what cannot be created cannot be written to either, which is reported
   std::filesystem::create_directories(path_.parent_path(), ignored);
-  const Json json = {{"version", kVersion}, {"measured", json_of(key_)}, {"rates", json_of(rates)}};
+  const Json json = {{"version", kVersion},
+                     {"date", date},
+                     {"measured", json_of(key_)},
+                     {"rates", rates_json(rates)}};
+  const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace);
   output::ReplacementFile file(path_);
-  file.write([&](std::ostream& out) { out << json.dump(1) << '\n'; });
+  file.write([&](std::ostream& out) { out << text << '\n'; });
   file.commit();
 }
 
 std::optional<std::filesystem::path> rates_folder(const char* cache_home, const char* home) {
   // The specification has relative paths ignored.
   if (cache_home != nullptr && std::filesystem::path(cache_home).is_absolute())
-    return std::filesystem::path(cache_home) / "tensor_pager";
+    return std::filesystem::path(cache_home) / "tensor-pager";
   if (home != nullptr && std::filesystem::path(home).is_absolute())
-    return std::filesystem::path(home) / ".cache" / "tensor_pager";
+    return std::filesystem::path(home) / ".cache" / "tensor-pager";
   return std::nullopt;
 }
 

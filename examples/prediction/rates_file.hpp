@@ -26,9 +26,10 @@ struct RatesKey {
 
 /// What a file of rates says to somebody who asks for those of a key.
 struct StoredRates {
-  std::optional<loaders::PlacementRates> rates;
+  std::optional<loaders::PlacementRates> rates{};
+  std::string date{};  ///< when they were measured, as write() was told
   /// Why there are none: "none were stored", "another driver measured them", ... For people.
-  std::string why_not;
+  std::string why_not{};
 };
 
 /// Measured rates in the user's cache folder, one file for each machine and set of weight types, so
@@ -42,15 +43,15 @@ class RatesFile {
   const std::filesystem::path& path() const { return path_; }
   /// Never throws for what is in the file, or that there is none: rates are measured anew then.
   StoredRates read() const;
-  /// Throws output::OutputError.
-  void write(const loaders::PlacementRates& rates) const;
+  /// `date` is for people. Throws output::OutputError.
+  void write(const loaders::PlacementRates& rates, const std::string& date) const;
 
  private:
   RatesKey key_;
   std::filesystem::path path_;
 };
 
-/// $XDG_CACHE_HOME/tensor_pager, or ~/.cache/tensor_pager; nothing without a home. Values of
+/// $XDG_CACHE_HOME/tensor-pager, or ~/.cache/tensor-pager; nothing without a home. Values of
 /// environment variables, which may be null.
 std::optional<std::filesystem::path> rates_folder(const char* cache_home, const char* home);
 

@@ -60,9 +60,10 @@ class RatesFileTest : public testing::Test {
 
 TEST_F(RatesFileTest, HasWhatWasWritten) {
   EXPECT_EQ(file().read().why_not, "none were stored");
-  file().write(rates());
+  file().write(rates(), "2026-11-27");
   const StoredRates stored = file().read();
   ASSERT_TRUE(stored.rates) << stored.why_not;
+  EXPECT_EQ(stored.date, "2026-11-27");
   EXPECT_EQ(stored.rates->link.alone, 54.125e9);
   EXPECT_EQ(stored.rates->link.together, 47e9);
   EXPECT_EQ(stored.rates->cpu.alone, 114e9);
@@ -77,7 +78,7 @@ TEST_F(RatesFileTest, HasWhatWasWritten) {
 }
 
 TEST_F(RatesFileTest, TypesHaveNoOrder) {
-  file().write(rates());
+  file().write(rates(), "2026-11-27");
   RatesKey other = key();
   other.types = {TensorType::q4_k, TensorType::q6_k, TensorType::q4_k};
   EXPECT_TRUE(file(other).read().rates);
@@ -96,20 +97,20 @@ TEST_F(RatesFileTest, AnotherMachineOrModelHasAnotherFile) {
 }
 
 TEST_F(RatesFileTest, WhatAnotherVersionMeasuredIsStale) {
-  file().write(rates());
+  file().write(rates(), "2026-11-27");
   RatesKey driver = key();
   driver.driver = "590.2";
   EXPECT_EQ(file(driver).read().why_not, "they were measured with another driver");
   RatesKey program = key();
   program.program = "0.4.0";
   EXPECT_EQ(file(program).read().why_not, "they were measured with another program");
-  file(program).write(rates());
+  file(program).write(rates(), "2026-11-27");
   EXPECT_TRUE(file(program).read().rates);
   EXPECT_FALSE(file().read().rates);
 }
 
 TEST_F(RatesFileTest, AForeignFileIsRecognised) {
-  file().write(rates());
+  file().write(rates(), "2026-11-27");
   replace("A GPU", "Another GPU");
   EXPECT_EQ(file().read().why_not, "they were measured with another gpu");
 }
@@ -121,35 +122,36 @@ TEST_F(RatesFileTest, ADamagedFileIsNone) {
                                  {"3000000000000.0", "0"},
                                  {"3000000000000.0", "\"fast\""},
                                  {"\"handover\"", "\"hangover\""},
+                                 {"\"date\"", "\"data\""},
                                  {"54125000000.0", "0.0"}}) {
-    file().write(rates());
+    file().write(rates(), "2026-11-27");
     replace(from, to);
     EXPECT_EQ(file().read().why_not, "the file is damaged") << from;
   }
   std::ofstream(file().path()) << "";
   EXPECT_EQ(file().read().why_not, "the file is damaged");
-  file().write(rates());
+  file().write(rates(), "2026-11-27");
   replace("\"version\": 1", "\"version\": 2");
   EXPECT_EQ(file().read().why_not, "another program stored them");
 }
 
 TEST_F(RatesFileTest, LeavesNothingBeside) {
-  file().write(rates());
-  file().write(rates());
+  file().write(rates(), "2026-11-27");
+  file().write(rates(), "2026-11-27");
   const std::filesystem::directory_iterator all(file().path().parent_path());
   EXPECT_EQ(std::distance(begin(all), end(all)), 1);
 }
 
 TEST_F(RatesFileTest, AFolderThatCannotBeIsAnError) {
   directory_.write("deep", "a file");
-  EXPECT_THROW(file().write(rates()), output::OutputError);
+  EXPECT_THROW(file().write(rates(), "2026-11-27"), output::OutputError);
   EXPECT_FALSE(file().read().rates);
 }
 
 TEST(RatesFolder, IsTheUsersCache) {
-  EXPECT_EQ(rates_folder("/cache", "/home/user"), "/cache/tensor_pager");
-  EXPECT_EQ(rates_folder(nullptr, "/home/user"), "/home/user/.cache/tensor_pager");
-  EXPECT_EQ(rates_folder("relative", "/home/user"), "/home/user/.cache/tensor_pager");
+  EXPECT_EQ(rates_folder("/cache", "/home/user"), "/cache/tensor-pager");
+  EXPECT_EQ(rates_folder(nullptr, "/home/user"), "/home/user/.cache/tensor-pager");
+  EXPECT_EQ(rates_folder("relative", "/home/user"), "/home/user/.cache/tensor-pager");
   EXPECT_EQ(rates_folder("", nullptr), std::nullopt);
 }
 

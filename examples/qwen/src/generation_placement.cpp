@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "kernels/matmul.hpp"
@@ -128,6 +129,18 @@ class SampleMatrix {
   std::vector<float> y_;
 };
 
+// Bytes per second of all those weights, one after another.
+double mean_rate(const std::map<TensorType, std::uint64_t>& types,
+                 const loaders::PlacementRates& rates) {
+  double sum = 0;
+  double seconds = 0;
+  for (const auto& [type, bytes] : types) {
+    sum += static_cast<double>(bytes);
+    seconds += static_cast<double>(bytes) / rates.cpu_kernels.at(type).weights;
+  }
+  return sum / seconds;
+}
+
 loaders::Explanation explain_prefill(const Model& model, const MemoryPlan& plan,
                                      const loaders::PlacementRates& rates) {
   const loaders::PlacementRequest request{
@@ -141,6 +154,12 @@ loaders::Explanation explain_prefill(const Model& model, const MemoryPlan& plan,
 }
 
 }  // namespace
+
+std::vector<TensorType> feed_forward_types(const Model& model, const loaders::Graph& graph) {
+  std::vector<TensorType> types;
+  for (const auto& [type, bytes] : types_of(model, graph)) types.push_back(type);
+  return types;
+}
 
 HostThreadsChoice choose_host_threads(std::optional<int> gpu, std::optional<std::uint32_t> wanted) {
   ProcessorRequest request = this_machine(gpu ? gpu_address(*gpu) : std::nullopt);
@@ -164,27 +183,32 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
                                 .gpu_arithmetic = device.arithmetic,
                                 .gpu_step = gpu ? kGpuStep : 0,
                                 .handover = gpu ? kHandover : 0};
+  if (!gpu) {
+    rates.link.alone = measure_copies_beside(
+        store, [] { std::this_thread::sleep_for(std::chrono::duration<double>(kMeasured)); });
+    rates.link.together = rates.link.alone;
+  }
   const std::map<TensorType, std::uint64_t> types = types_of(model, graph);
   if (types.empty()) return rates;
   const TensorType main =
       std::ranges::max_element(types, {}, [](const auto& type) { return type.second; })->first;
   // The best rate is taken for the memory's, and others to be slowed down by copies as the main
   // type's is.
-  double kept = 0.5;
+  double kept = 1;
   for (const auto& [type, bytes] : types) {
     SampleMatrix sample(model, graph, store, type, threads);
     const double alone = sample.rate(kMeasured);
     rates.cpu_kernels[type] = {.weights = alone};
     rates.cpu.alone = std::max(rates.cpu.alone, alone);
     if (type != main) continue;
-    rates.link.together = rates.link.alone / 2;
-    if (!gpu) continue;  // copies are threads' work, too: they take turns
     double beside = 0;
-    rates.link.together = std::min(
-        rates.link.alone, measure_link_beside(*gpu, [&] { beside = sample.rate(kBeside); }));
+    const auto work = [&] { beside = sample.rate(kBeside); };
+    const double link = gpu ? measure_link_beside(*gpu, work) : measure_copies_beside(store, work);
+    rates.link.together = std::min(rates.link.alone, link);
     kept = std::min(1.0, beside / alone);
   }
   rates.cpu.together = rates.cpu.alone * kept;
+  if (!gpu) rates.gpu_memory = mean_rate(types, rates);
   return rates;
 }
 
@@ -216,6 +240,7 @@ std::vector<std::string> ChosenPlaces::lines() const {
   std::vector<std::string> all = loaders::lines(prefill);
   const std::vector<std::string> more = loaders::lines(generation);
   all.insert(all.end(), more.begin(), more.end());
+  if (!rates_origin.empty()) all.push_back("       " + rates_origin);
   return all;
 }
 

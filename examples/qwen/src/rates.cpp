@@ -6,13 +6,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <optional>
+#include <semaphore>
+#include <thread>
 #include <vector>
 
 #include "kernels/matmul.hpp"
+#include "pager/host_device.hpp"
+#include "pager/pager.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
@@ -77,6 +84,89 @@ MachineRates measure_host_rates() {
         kernels::cpu::matmul(weights, {x.data(), kTokens, kRows}, {y.data(), kTokens, kRows});
       });
   return rates;
+}
+
+namespace {
+
+/// Copies pages of a store over and over, as a pager on the host device does, until it is told to
+/// stop. A few frames take all pages in turn, so that what is read comes from memory.
+class RepeatedCopies {
+ public:
+  explicit RepeatedCopies(const BackingStore& store) : store_(store), device_(make_host_device()) {
+    const PageLayout layout{store.size(),
+                            default_page_size(store.size(), device_->info().page_granularity)};
+    pages_ = layout.page_count();
+    device_->range().reserve(layout);
+    const std::uint32_t frames = std::min(pages_, kFrames);
+    for (std::uint32_t i = 0; i < frames; ++i) device_->range().create_frame(FrameIndex{i});
+    std::vector<FrameIndex> taken;
+    for (std::uint32_t i = 0; i < pages_; ++i) taken.push_back(FrameIndex{i % frames});
+    device_->range().map(PageIndex{0}, taken);
+    device_->on_progress([this] { ended_.release(); });
+    touch(frames);
+    begin_ = Clock::now();
+    before_ = device_->link().copied;
+    thread_ = std::thread([this] { run(); });
+  }
+  ~RepeatedCopies() { stop(); }
+  RepeatedCopies(const RepeatedCopies&) = delete;
+  RepeatedCopies& operator=(const RepeatedCopies&) = delete;
+
+  /// Bytes per second so far.
+  double stop() {
+    if (!thread_.joinable()) return 0;
+    const double rate = static_cast<double>((device_->link().copied - before_).count) /
+                        std::chrono::duration<double>(Clock::now() - begin_).count();
+    done_ = true;
+    thread_.join();
+    return rate;
+  }
+
+ private:
+  static constexpr std::uint32_t kFrames = 16;
+  static constexpr int kQueued = 4;
+
+  // The system gives frames their memory when they are first written.
+  void touch(std::uint32_t frames) {
+    device_->copies().copy(store_, {PageIndex{0}, frames});
+    while (!device_->copies().take_ended()) ended_.acquire();
+  }
+  void run() {
+    std::uint32_t next = 0;
+    for (int i = 0; i < kQueued; ++i) start(next);
+    for (int left = kQueued; left > 0;) {
+      ended_.acquire();
+      while (const std::optional<EndedCopy> ended = device_->copies().take_ended()) {
+        // What cannot be read is the run's to report.
+        if (done_ || ended->failure) {
+          --left;
+        } else {
+          start(next);
+        }
+      }
+    }
+  }
+  void start(std::uint32_t& next) {
+    device_->copies().copy(store_, {PageIndex{next}, 1});
+    next = (next + 1) % pages_;
+  }
+
+  const BackingStore& store_;
+  std::uint32_t pages_ = 0;
+  std::counting_semaphore<> ended_{0};
+  const std::unique_ptr<Device> device_;  // calls back until it is gone
+  Clock::time_point begin_;
+  Bytes before_;
+  std::atomic<bool> done_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+double measure_copies_beside(const BackingStore& store, const std::function<void()>& work) {
+  RepeatedCopies copies(store);
+  work();
+  return copies.stop();
 }
 
 MachineRates best_of(const MachineRates& a, const MachineRates& b) {

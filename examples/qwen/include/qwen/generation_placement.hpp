@@ -38,10 +38,15 @@ struct HostThreadsChoice {
 /// Throws Error.
 HostThreadsChoice choose_host_threads(std::optional<int> gpu, std::optional<std::uint32_t> wanted);
 
+/// Types of the matrices that processors may be asked to multiply with, ascending.
+std::vector<loaders::TensorType> feed_forward_types(const Model& model,
+                                                    const loaders::Graph& graph);
+
 /// What placement has to know of this machine: what `device` was measured to be, and how fast
 /// `threads` multiply one token with the types of the graph's feed-forward weights, alone and while
-/// copies to `gpu` run. On weights of the model that `store` reads; takes a third of a second. Of
-/// what a handover and a step take besides, it has estimates.
+/// copies run: to `gpu`, or of pages on the host device. On weights of the model that `store` reads;
+/// takes a third of a second. Of what a handover and a step take besides, it has estimates. Without
+/// a GPU the device is these processors, so it reads weights as fast as they do.
 loaders::PlacementRates measure_placement_rates(const Model& model, const loaders::Graph& graph,
                                                 const BackingStore& store,
                                                 const MachineRates& device, HostThreads& threads,
@@ -51,6 +56,7 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
 struct ChosenPlaces {
   GenerationPlaces places;
   loaders::PlacementPrediction predicted;
+  std::string rates_origin{};  ///< how the rates are known, for people; nothing: not said
   loaders::Explanation generation;
   loaders::Explanation prefill;  ///< all on the device
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "loaders/graph.hpp"
+#include "pager/backing_store.hpp"
 #include "qwen/activations.hpp"
 
 namespace tensor_pager::qwen {
@@ -31,6 +32,9 @@ MachineRates measure_cuda_rates(int gpu);
 /// Bytes per second of copies from pinned memory to a GPU that run while `work` does, which should
 /// take about a tenth of a second. Throws Error or what `work` throws.
 double measure_link_beside(int gpu, const std::function<void()>& work);
+/// The same of copies of a store's pages to frames of the host device. Throws what the device or
+/// `work` throws.
+double measure_copies_beside(const BackingStore& store, const std::function<void()>& work);
 /// Of a GPU on the PCI bus, "0000:1b:00.0"; nothing if nobody knows.
 std::optional<std::string> gpu_address(int gpu);
 
