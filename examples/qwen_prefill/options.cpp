@@ -134,6 +134,9 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
   add_weights(app, typed);
   typed.model.add_paging(app);
   typed.model.add_placement(app);
+  app.add_flag("--measure", options.measure,
+               "Measure this machine's rates for --place anew, instead of reading those that an "
+               "earlier run kept in the user's cache folder");
   app.add_option("-c,--ctx", options.context, "Context: prompt and generated tokens together")
       ->default_str("what they need; 4096 beyond the prompt with -n -1")
       ->type_name("N");

@@ -48,6 +48,7 @@ struct Options : command_line::ModelOptions {
   std::optional<std::filesystem::path> stats;  ///< "-" is stdout, here and below
   std::optional<std::filesystem::path> trace;
   bool publish = true;
+  bool measure = false;  ///< rates for placement anew
   bool quiet = false;
 };
 

@@ -4,26 +4,64 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <variant>
 
+#include "prediction/kept_rates.hpp"
+
 namespace tensor_pager::qwen_prefill {
 
-std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const Options& options,
+namespace {
+
+using prediction::KeptRates;
+
+// By its name and its place: two of one kind may have different links.
+std::string gpu_text(const PlacementDevice& device) {
+  if (!device.gpu) return {};
+  const std::optional<std::string> address = qwen::gpu_address(*device.gpu);
+  return address ? fmt::format("{} at {}", device.name, *address) : device.name;
+}
+
+std::optional<prediction::RatesFile> rates_file(const qwen::Model& model,
                                                 const qwen::MemoryPlan& plan,
-                                                const BackingStore& store, std::optional<int> gpu) {
-  const bool asked = !std::holds_alternative<qwen::OnDevice>(options.place) || options.explain;
-  if (!asked || options.perplexity || options.predict == 0U) return std::nullopt;
+                                                const PlacementDevice& device, unsigned threads) {
+  const auto folder = prediction::rates_folder(std::getenv("XDG_CACHE_HOME"), std::getenv("HOME"));
+  if (!folder) return std::nullopt;
+  return prediction::RatesFile(
+      *folder, prediction::key_of_this_machine(threads, gpu_text(device),
+                                               qwen::feed_forward_types(model, plan.graph)));
+}
+
+loaders::PlacementRates measure(const qwen::Model& model, const qwen::MemoryPlan& plan,
+                                const BackingStore& store, std::optional<int> gpu,
+                                const qwen::HostThreadsOptions& threads) {
   qwen::wait_until_ready(store);
   const qwen::MachineRates device =
       gpu ? qwen::measure_cuda_rates(*gpu) : qwen::measure_host_rates();
-  const qwen::PlacementMeasurements measured =
-      qwen::measure_placement(model, plan.graph, store, device, gpu, options.threads);
-  for (const std::string& note : measured.threads.notes) {
-    fmt::print(stderr, "qwen_prefill: {}\n", note);
-  }
+  qwen::HostThreads measuring(threads);
+  return qwen::measure_placement_rates(model, plan.graph, store, device, measuring, gpu);
+}
+
+}  // namespace
+
+std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const Options& options,
+                                                const qwen::MemoryPlan& plan,
+                                                const BackingStore& store,
+                                                const PlacementDevice& device) {
+  const bool asked = !std::holds_alternative<qwen::OnDevice>(options.place) || options.explain;
+  if (!asked || options.perplexity || options.predict == 0U) return std::nullopt;
+  const qwen::HostThreadsChoice choice = qwen::choose_host_threads(device.gpu, options.threads);
+  const KeptRates kept = prediction::keep_rates(
+      {.file = rates_file(model, plan, device, choice.threads.threads),
+       .anew = options.measure,
+       .date = prediction::today()},
+      [&] { return measure(model, plan, store, device.gpu, choice.threads); });
+  for (const std::string& note : choice.notes) fmt::print(stderr, "qwen_prefill: {}\n", note);
+  if (!kept.problem.empty()) fmt::print(stderr, "qwen_prefill: {}\n", kept.problem);
   qwen::ChosenPlaces chosen =
-      qwen::choose_places(model, plan, measured.rates, options.place, measured.threads.threads);
+      qwen::choose_places(model, plan, kept.rates, options.place, choice.threads);
+  chosen.rates_origin = kept.origin;
   if (options.explain) {
     for (const std::string& line : chosen.lines()) fmt::print(stderr, "{}\n", line);
   }

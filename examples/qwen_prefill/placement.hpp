@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "options.hpp"
 #include "pager/backing_store.hpp"
@@ -11,12 +12,20 @@
 
 namespace tensor_pager::qwen_prefill {
 
+/// What a run would run on.
+struct PlacementDevice {
+  std::string name;
+  std::optional<int> gpu{};  ///< which one, if it is one
+};
+
 /// Where a run's generation is computed, as the options wish; with --explain that is printed on
 /// stderr, as is whatever could not be done as asked. Nothing unless somebody asks: everything runs
-/// on the device then, and nothing needs to be measured. Throws what the parts throw.
+/// on the device then, and nothing needs to be measured. What is measured is kept in the user's
+/// cache folder. Throws what the parts throw.
 std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const Options& options,
                                                 const qwen::MemoryPlan& plan,
-                                                const BackingStore& store, std::optional<int> gpu);
+                                                const BackingStore& store,
+                                                const PlacementDevice& device);
 
 /// All on the device if nothing was chosen.
 qwen::GenerationPlaces generation_places(const std::optional<qwen::ChosenPlaces>& chosen);
