@@ -53,6 +53,25 @@ double kept_bytes(const Case& what, const qwen::MemoryPlan& memory) {
   return static_cast<double>(memory.kv_cache.count) * before / memory.context;
 }
 
+// 0: as fast as it is.
+loaders::PlacementRates over_link(loaders::PlacementRates rates, double limit) {
+  if (limit <= 0) return rates;
+  rates.link.alone = std::min(rates.link.alone, limit);
+  rates.link.together = std::min(rates.link.together, limit);
+  return rates;
+}
+
+std::vector<std::uint32_t> layers_on_cpu(const loaders::Graph& graph,
+                                         const loaders::Places& places) {
+  std::vector<std::uint32_t> layers;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    if (places[i] != loaders::Place::cpu) continue;
+    const std::uint32_t layer = graph.steps[i].layer;
+    if (layers.empty() || layers.back() != layer) layers.push_back(layer);
+  }
+  return layers;
+}
+
 }  // namespace
 
 qwen::MachineRates measure_rates(const command_line::ModelOptions& options) {
@@ -232,20 +251,24 @@ Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
   return row;
 }
 
-// Measured once, with the first case: nothing of it depends on the case.
+// Measured once, with the first case: nothing of it but an imitated link depends on the case.
 void Benchmark::place(Row& row, const qwen::MemoryPlan& memory, const qwen::Backend& made) {
+  if (row.what.generated == 0) return;
   const bool asked = !std::holds_alternative<qwen::OnDevice>(options_.place) || options_.explain;
-  if (!asked || row.what.generated == 0) return;
   if (!placement_) {
     placement_ = qwen::measure_placement(model_, memory.graph, *made.store, rates_,
                                          gpu_ ? std::optional(options_.gpu) : std::nullopt,
                                          options_.threads);
     for (const std::string& note : placement_->threads.notes) {
-      fmt::print(stderr, "pager_bench: {}\n", note);
+      if (asked) fmt::print(stderr, "pager_bench: {}\n", note);
     }
   }
-  row.places = qwen::choose_places(model_, memory, placement_->rates, options_.place,
+  row.place = options_.place;
+  row.placement_rates = over_link(placement_->rates, row.what.link_rate);
+  if (!asked) return;
+  row.places = qwen::choose_places(model_, memory, *row.placement_rates, options_.place,
                                    placement_->threads.threads);
+  row.cpu_layers = layers_on_cpu(memory.graph, row.places->places.places);
   if (!options_.explain) return;
   fmt::print(stderr, "{}: {}\n", row.what.text(), placement_->threads.what);
   for (const std::string& line : row.places->lines()) fmt::print(stderr, "{}\n", line);
@@ -301,6 +324,7 @@ Sample Benchmark::generate(qwen::Inference& inference,
     next.push_back({sequence});
   }
   qwen::NoLogits nowhere;
+  inference.settle();  // what was asked for by then is not the tokens'
   return measured(inference, [&] {
     for (std::uint32_t i = 0; i < what.generated; ++i) {
       for (std::size_t s = 0; s < next.size(); ++s) next[s].token = token(s + i + 1);

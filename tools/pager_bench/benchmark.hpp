@@ -71,6 +71,10 @@ struct Row {
   double operations = 0;    ///< of one run
   /// Of generation, if it was asked where it shall run.
   std::optional<qwen::ChosenPlaces> places{};
+  qwen::PlaceWish place{};                  ///< of generation
+  std::vector<std::uint32_t> cpu_layers{};  ///< whose feed-forward part processors compute
+  /// Of generation: what placement knows of the machine, the link as slow as it was imitated.
+  std::optional<loaders::PlacementRates> placement_rates{};
   /// Weights, keys and values that one run reads, beyond what caches may keep from pass to pass.
   double read_bytes = 0;
   std::vector<Sample> samples;

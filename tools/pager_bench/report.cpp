@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "command_line/json.hpp"
+#include "command_line/values.hpp"
+#include "prediction/rates_json.hpp"
 
 namespace tensor_pager::pager_bench {
 namespace {
@@ -122,6 +124,11 @@ Json to_json(const Subject& subject, const Row& row) {
   // Rows of a table have the same columns, whatever was asked of them.
   const loaders::PlacementPrediction predicted =
       row.places ? row.places->predicted : loaders::PlacementPrediction{};
+  json["place"] = command_line::place_text(row.place);
+  json["prefetch_depth"] = row.places ? row.places->places.prefetch_depth : 0;
+  json["cpu_layers"] = row.cpu_layers;
+  json["placement_rates"] =
+      row.placement_rates ? prediction::rates_json(*row.placement_rates) : Json::object();
   json["on_cpu_bytes"] = predicted.on_cpu.count;
   json["predicted_s"] = row.what.generated * predicted.seconds;
   json["bound_joint_s"] = row.bound().joint;
@@ -200,7 +207,7 @@ class JsonLines final : public Report {
   Subject subject_;
 };
 
-// The fields of the JSON objects; lists are left to those.
+// The fields of the JSON objects; lists and objects are left to those.
 class Csv final : public Report {
  public:
   explicit Csv(Subject subject) : subject_(std::move(subject)) {}
@@ -210,7 +217,7 @@ class Csv final : public Report {
     std::string values;
     const Json json = to_json(subject_, row);
     for (const auto& [name, value] : json.items()) {
-      if (value.is_array()) continue;
+      if (value.is_structured()) continue;
       const char* const separator = names.empty() ? "" : ",";
       names += separator + name;
       values += separator + (value.is_string() ? quoted(value.get<std::string>()) : value.dump());
