@@ -110,7 +110,7 @@ TEST_F(ComparisonTest, NothingToPredictIsAnError) {
                              .out;
   const tests::ProcessResult run = against(file, "10");
   EXPECT_EQ(run.status, 1);
-  EXPECT_THAT(run.err, HasSubstr("all 1 prefills"));
+  EXPECT_THAT(run.err, HasSubstr("all 1 rows"));
   EXPECT_THAT(run.err, HasSubstr("had everything resident, so there is nothing to predict"));
   // But the machine is known from it.
   const tests::ProcessResult machine = predict({"--machine", file});

@@ -117,6 +117,50 @@ TEST(Prediction, TheHostsStepsAreInTheirPlace) {
   EXPECT_NEAR(p.stalled, 1, 1e-9);
 }
 
+// The stream works or waits for pages: the host is never what it waits for.
+TEST(Prediction, TimeIsWorkAndStalls) {
+  for (const std::uint32_t frames : {6U, 20U, 45U, 80U, 90U}) {
+    for (const double step : {1e-3, 0.01, 0.05}) {
+      for (const std::uint32_t window : {0U, 5U, kWholePass}) {
+        const Prediction p = predict(core(90, frames, window), walk(90),
+                                     std::vector<double>(45, step), link(100), 1, 2);
+        const double work = 2 * 45 * step;
+        EXPECT_LE(p.stalled, p.seconds - work + 1e-9) << frames << " frames, " << step << " s";
+        EXPECT_GE(p.stalled, 0);
+        if (window == kWholePass) {
+          EXPECT_NEAR(p.stalled, p.seconds - work, 1e-9) << frames << " frames, " << step << " s";
+        }
+        EXPECT_LE(p.link_busy, p.seconds + 1e-9 + 0.01 * frames);
+      }
+    }
+  }
+}
+
+// What the passes before have left is there, and what another plan displaced is copied again.
+TEST(Prediction, TheLastPhaseBeginsWithWhatOthersLeft) {
+  const auto part = [](std::uint32_t first, std::uint32_t pages) {
+    AccessPlan plan;
+    for (std::uint32_t page = first; page < first + pages; ++page) {
+      plan.steps.push_back({.reads = {{kPage * page, kPage}}});
+    }
+    return plan;
+  };
+  const auto phase = [&](std::uint32_t first, std::uint32_t pages, std::uint32_t passes) {
+    return Phase{part(first, pages), std::vector<TimedStep>(pages, TimedStep{.seconds = 0.01}),
+                 passes};
+  };
+  const auto last = [&](const std::vector<Phase>& phases) {
+    return predict_last(core(100, 50), phases, link(100));
+  };
+  EXPECT_EQ(last({phase(0, 40, 1)}).loads, 40U);
+  EXPECT_EQ(last({phase(0, 40, 1), phase(0, 40, 3)}).loads, 0U);
+  EXPECT_EQ(last({phase(0, 40, 1), phase(30, 20, 1)}).loads, 10U);
+  // All of the arena went to the others.
+  EXPECT_EQ(last({phase(0, 40, 1), phase(40, 50, 1), phase(0, 40, 2)}).loads, 40U);
+  const Prediction p = last({phase(0, 40, 1), phase(40, 50, 1), phase(0, 40, 2)});
+  EXPECT_NEAR(p.seconds, 2 * 0.4 + p.stalled, 1e-9);
+}
+
 TEST(Prediction, EachStepOfThePlanNeedsATime) {
   const std::vector<TimedStep> steps(3, TimedStep{.seconds = 1});
   EXPECT_THROW(predict(core(4, 4), walk(4), steps, link(2), 0, 1), std::invalid_argument);

@@ -4,15 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
-#include <string>
 
+#include "bench_rows.hpp"
+#include "measured_tokens.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::pager_sim {
@@ -21,36 +18,7 @@ using namespace prediction;
 
 namespace {
 
-using Json = nlohmann::json;
-
-std::string content(const std::filesystem::path& path) {
-  std::ifstream in(path);
-  if (!in) {
-    throw qwen::Error(fmt::format("cannot open {}: {}; give what pager_bench -o jsonl wrote",
-                                  path.string(), std::strerror(errno)));
-  }
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
-// An array of rows, or a row a line.
-Json rows_of(const std::filesystem::path& path) {
-  const std::string text = content(path);
-  Json rows = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (rows.is_array()) return rows;
-  if (rows.is_object()) return Json::array({rows});
-  rows = Json::array();
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    rows.push_back(Json::parse(line, nullptr, /*allow_exceptions=*/false));
-    if (rows.back().is_discarded()) {
-      throw qwen::Error(fmt::format(
-          "{} is not output of pager_bench: write it with pager_bench -o jsonl", path.string()));
-    }
-  }
-  return rows;
-}
+using Json = nlohmann::ordered_json;
 
 MeasuredPrefill measurement(const Json& row) {
   const bool warm = row.at("warm");
@@ -73,31 +41,21 @@ MeasuredPrefill measurement(const Json& row) {
 
 std::vector<MeasuredPrefill> read_measurements(const std::filesystem::path& path) {
   std::vector<MeasuredPrefill> measured;
-  for (const Json& row : rows_of(path)) {
-    try {
-      if (row.at("n_prompt") > 0) measured.push_back(measurement(row));
-    } catch (const Json::exception& error) {
-      throw qwen::Error(fmt::format("{} is not output of this pager_bench: {}; measure again",
-                                    path.string(), error.what()));
-    }
-  }
+  for_each_row(path, [&](const Json& row) {
+    if (row.at("n_prompt") > 0) measured.push_back(measurement(row));
+  });
   return measured;
 }
 
 std::vector<CalibratedRates> read_calibrations(const std::filesystem::path& path) {
   std::vector<CalibratedRates> all;
-  for (const Json& row : rows_of(path)) {
-    try {
-      all.push_back({.link = 1e9 * row.at("calibrated_link_gb_per_s").get<double>(),
-                     .memory = 1e9 * row.at("calibrated_memory_gb_per_s").get<double>(),
-                     .arithmetic = 1e12 * row.at("calibrated_tflops").get<double>(),
-                     .host = row.at("backends") == "host",
-                     .of_row = row.contains("n_prompt")});
-    } catch (const Json::exception& error) {
-      throw qwen::Error(fmt::format("{} is not output of this pager_bench: {}; measure again",
-                                    path.string(), error.what()));
-    }
-  }
+  for_each_row(path, [&](const Json& row) {
+    all.push_back({.link = 1e9 * row.at("calibrated_link_gb_per_s").get<double>(),
+                   .memory = 1e9 * row.at("calibrated_memory_gb_per_s").get<double>(),
+                   .arithmetic = 1e12 * row.at("calibrated_tflops").get<double>(),
+                   .host = row.at("backends") == "host",
+                   .of_row = row.contains("n_prompt")});
+  });
   if (all.empty()) {
     throw qwen::Error(fmt::format(
         "{} is not output of pager_bench: write it with pager_bench -o jsonl", path.string()));
@@ -148,16 +106,38 @@ std::vector<Comparison> compare(const qwen::Model& model, const StepRates& rates
   return all;
 }
 
-Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path) {
+namespace {
+
+// As rows with everything resident say, beside what was calibrated with the fastest link.
+loaders::PlacementRates machine_of_tokens(const qwen::Model& model,
+                                          const std::vector<MeasuredTokens>& measured) {
+  const auto link = [](const MeasuredTokens& row) { return row.what.rates.link.alone; };
+  return with_fitted(std::ranges::max_element(measured, {}, link)->what,
+                     fit_tokens(model, measured));
+}
+
+}  // namespace
+
+Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path,
+                        bool generation) {
   const std::vector<CalibratedRates> rows = read_calibrations(path);
   const CalibratedRates best = *std::ranges::max_element(rows, {}, &CalibratedRates::link);
   Machine machine{.name = fmt::format("as calibrated in {}", path.string()),
                   .link = best.link,
                   .rates = {.arithmetic = best.arithmetic, .weights_rate = best.memory},
-                  .map_seconds = best.host ? kHostMap : kGpuMap};
+                  .map_seconds = best.host ? kHostMap : kGpuMap,
+                  .generation = {},
+                  .host = best.host};
+  if (generation) machine.generation = generation_of_device(machine);
   if (!best.of_row) return machine;
-  machine.rates = fit_rates(model, read_measurements(path));
-  machine.name = fmt::format("fitted to the resident prefills in {}", path.string());
+  if (const auto prefills = read_measurements(path); !prefills.empty()) {
+    machine.rates = fit_rates(model, prefills);
+    machine.name = fmt::format("fitted to the resident prefills in {}", path.string());
+  }
+  if (const auto tokens = read_tokens(path); generation && !tokens.empty()) {
+    machine.generation = machine_of_tokens(model, tokens);
+    machine.name = fmt::format("fitted to what was resident in {}", path.string());
+  }
   return machine;
 }
 

@@ -57,7 +57,9 @@ std::vector<Comparison> compare(const qwen::Model& model, const prediction::Step
                                 double map_seconds, const std::vector<MeasuredPrefill>& measured);
 
 /// What pager_bench wrote: rows with -o json or jsonl, from which rates are fitted as --against
-/// does, or what --calibrate measured. Throws qwen::Error if it is neither.
-prediction::Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path);
+/// does, or what --calibrate measured. With `generation` what it generates with, too. Throws
+/// qwen::Error if it is neither.
+prediction::Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path,
+                                    bool generation);
 
 }  // namespace tensor_pager::pager_sim

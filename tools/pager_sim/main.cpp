@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// pager_sim: what a prefill would take with another arena, link, processor or policy.
+// pager_sim: what a prefill or generation would take with another arena, link, processor, placement
+// or policy.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -14,11 +15,15 @@
 #include "command_line/run_program.hpp"
 #include "command_line/values.hpp"
 #include "comparison.hpp"
+#include "measured_tokens.hpp"
 #include "options.hpp"
+#include "pager/errors.hpp"
 #include "prediction/machine.hpp"
 #include "prediction/prefill.hpp"
+#include "prediction/tokens.hpp"
 #include "qwen/error.hpp"
 #include "qwen/model.hpp"
+#include "tables.hpp"
 
 namespace {
 
@@ -27,27 +32,34 @@ using namespace tensor_pager::pager_sim;
 using namespace tensor_pager::prediction;
 using command_line::ProgressBar;
 
-constexpr double kGiga = 1e9;
+// A share of the rate alone is kept beside copies, as before.
+void set_rate(loaders::SharedRate& rate, double alone) {
+  rate.together = rate.alone > 0 ? alone * rate.together / rate.alone : alone;
+  rate.alone = alone;
+}
 
-/// A case, and what the table calls its policy.
-struct NamedCase {
-  PrefillCase what;
-  std::string policy;
-};
-
-struct Row {
-  NamedCase named;
-  PredictedPrefill predicted;
-};
+Machine named_machine(const qwen::Model& model, const Options& options) {
+  const bool generation = !options.generated.empty();
+  if (options.machine == "h200") return h200();
+  if (options.machine != "this") return machine_of_file(model, options.machine, generation);
+  Machine machine = this_machine(options.host);
+  if (generation) machine.generation = measure_generation(model, machine);
+  return machine;
+}
 
 // With what the options say instead.
 Machine machine_for(const qwen::Model& model, const Options& options) {
-  Machine machine = options.machine == "h200"   ? h200()
-                    : options.machine == "this" ? this_machine(options.host)
-                                                : machine_of_file(model, options.machine);
+  Machine machine = named_machine(model, options);
   if (!options.link_rates.empty() && !options.arithmetic.empty())
     machine.name = "as the options say";
-  if (options.weights_rate) machine.rates.weights_rate = *options.weights_rate;
+  if (options.weights_rate) {
+    machine.rates.weights_rate = *options.weights_rate;
+    machine.generation.gpu_memory = *options.weights_rate;
+  }
+  if (options.cpu_rate) {
+    set_rate(machine.generation.cpu, *options.cpu_rate);
+    machine.generation.cpu_kernels = kernels_of_all_types();
+  }
   if (options.map_seconds) machine.map_seconds = *options.map_seconds;
   return machine;
 }
@@ -56,7 +68,7 @@ std::vector<double> given_or(const std::vector<double>& given, double rate) {
   return given.empty() ? std::vector<double>{rate} : given;
 }
 
-std::vector<NamedCase> cases_of(const Options& options, const Machine& machine) {
+std::vector<PrefillRow> prefill_cases(const Options& options, const Machine& machine) {
   PrefillCase common{.page = options.page,
                      .granularity = options.granularity,
                      .ubatch = options.ubatch,
@@ -64,13 +76,13 @@ std::vector<NamedCase> cases_of(const Options& options, const Machine& machine) 
                      .map_seconds = machine.map_seconds,
                      .warm_up = options.warm ? kWarmUp : 0,
                      .passes = options.warm ? options.passes : 1};
-  std::vector<NamedCase> cases;
+  std::vector<PrefillRow> cases;
   for (const std::uint32_t prompt : options.prompts) {
     for (const std::string& policy : options.policies) {
       for (const double link : given_or(options.link_rates, machine.link)) {
         for (const double arithmetic : given_or(options.arithmetic, machine.rates.arithmetic)) {
           for (const auto& arena : options.arenas) {
-            PrefillCase& what = cases.emplace_back(NamedCase{common, policy}).what;
+            PrefillCase& what = cases.emplace_back(PrefillRow{common, policy, {}}).what;
             what.prompt = prompt;
             what.policy = command_line::parse_policy(policy, std::nullopt);
             what.link = link;
@@ -84,94 +96,69 @@ std::vector<NamedCase> cases_of(const Options& options, const Machine& machine) 
   return cases;
 }
 
-double ratio(double a, double b) {
-  return b > 0 ? a / b : 0;
-}
-
-double count(Bytes bytes) {
-  return static_cast<double>(bytes.count);
-}
-
-std::string weights_rate_text(double rate) {
-  return rate > 0 ? fmt::format("{:.4g} GB/s", rate / kGiga) : std::string("any rate");
-}
-
-void print_table(const Machine& machine, const std::vector<Row>& rows) {
-  fmt::print(
-      "machine: {}; weights read at {}, {:.0f} us to map a page; link and arithmetic as in the "
-      "table\n\n",
-      machine.name, weights_rate_text(machine.rates.weights_rate), 1e6 * machine.map_seconds);
-  fmt::print(
-      "| test | policy | arena | link GB/s | TFLOP/s | t/s | seconds | stall % | hits % | copied "
-      "GB "
-      "| optimal GB |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
-  for (const Row& row : rows) {
-    const Prediction& p = row.predicted.prediction;
-    fmt::print(
-        "| pp{} | {} | {} | {:.4g} | {:.4g} | {:.0f} | {:.4f} | {:.1f} | {:.1f} | {:.4g} | {:.4g} "
-        "|\n",
-        row.named.what.prompt, row.named.policy, to_string(row.predicted.arena),
-        row.named.what.link / kGiga, row.named.what.arithmetic / 1e12,
-        row.predicted.tokens_per_second(), p.seconds, 100 * ratio(p.stalled, p.seconds),
-        100 * ratio(static_cast<double>(p.hits), static_cast<double>(p.accesses)),
-        count(p.copied) / kGiga, count(p.optimal) / kGiga);
+std::vector<TokensRow> tokens_cases(const Options& options, const Machine& machine) {
+  TokensCase common{.page = options.page,
+                    .granularity = options.granularity,
+                    .rates = machine.generation,
+                    .host = machine.host,
+                    .map_seconds = machine.map_seconds};
+  std::vector<TokensRow> cases;
+  for (const std::uint32_t tokens : options.generated) {
+    for (const std::string& policy : options.policies) {
+      for (const double link : given_or(options.link_rates, machine.generation.link.alone)) {
+        for (const auto& arena : options.arenas) {
+          for (const qwen::PlaceWish& place : options.places) {
+            TokensCase& what = cases.emplace_back(TokensRow{common, policy, {}}).what;
+            what.tokens = tokens;
+            what.policy = command_line::parse_policy(policy, std::nullopt);
+            set_rate(what.rates.link, link);
+            what.arena = arena;
+            what.place = place;
+          }
+        }
+      }
+    }
   }
+  return cases;
 }
 
-void print_json(const Machine& machine, const std::vector<Row>& rows) {
-  nlohmann::ordered_json all = nlohmann::ordered_json::array();
-  for (const Row& row : rows) {
-    const Prediction& p = row.predicted.prediction;
-    all.push_back({{"n_prompt", row.named.what.prompt},
-                   {"machine", machine.name},
-                   {"policy", row.named.policy},
-                   {"arena_bytes", row.predicted.arena.count},
-                   {"link_gb_per_s", row.named.what.link / kGiga},
-                   {"tflops", row.named.what.arithmetic / 1e12},
-                   {"tokens_per_s", row.predicted.tokens_per_second()},
-                   {"seconds", p.seconds},
-                   {"stall_s", p.stalled},
-                   {"link_busy_s", p.link_busy},
-                   {"accesses", p.accesses},
-                   {"hits", p.hits},
-                   {"copied_bytes", p.copied.count},
-                   {"optimal_bytes", p.optimal.count}});
-  }
-  fmt::print("{}\n", all.dump(2));
-}
-
-void print_comparison(const StepRates& rates, const std::vector<Comparison>& rows) {
-  fmt::print("rates fitted to prefills with everything resident: {:.4g} TFLOP/s, weights at {}\n",
-             rates.arithmetic / 1e12, weights_rate_text(rates.weights_rate));
-  fmt::print(
-      "| test | start | arena | link GB/s | predicted t/s | measured t/s | error % | predicted GB "
-      "| measured GB | bytes |\n|---|---|---|---|---|---|---|---|---|---|\n");
-  for (const Comparison& row : rows) {
-    const PrefillCase& what = row.measured.what;
-    fmt::print("| pp{} | {} | {} | {:.1f} | {:.0f} | {:.0f} | {:+.1f} | {:.2f} | {:.2f} | {} |\n",
-               what.prompt, what.warm_up > 0 ? "warm" : "cold", to_string(row.measured.arena),
-               what.link / kGiga, row.predicted.tokens_per_second(), row.measured.tokens_per_second,
-               100 * row.error(), count(row.predicted.prediction.copied) / kGiga / what.passes,
-               count(row.measured.copied) / kGiga, row.same_bytes() ? "equal" : "differ");
-  }
+std::string arena_text(const std::variant<Bytes, qwen::Percent>& arena) {
+  const Bytes* const bytes = std::get_if<Bytes>(&arena);
+  return bytes != nullptr ? fmt::format("{}", bytes->count)
+                          : fmt::format("{}%", std::get<qwen::Percent>(arena).value);
 }
 
 std::string case_text(const PrefillCase& what) {
-  const Bytes* const bytes = std::get_if<Bytes>(&what.arena);
-  return fmt::format("pp{} with --arena {}", what.prompt,
-                     bytes != nullptr
-                         ? fmt::format("{}", bytes->count)
-                         : fmt::format("{}%", std::get<qwen::Percent>(what.arena).value));
+  return fmt::format("pp{} with --arena {}", what.prompt, arena_text(what.arena));
+}
+
+std::string case_text(const TokensCase& what) {
+  return fmt::format("tg{} with --arena {}", what.tokens, arena_text(what.arena));
 }
 
 ProgressBar progress(const Options& options, std::size_t cases) {
   return {!options.quiet, "predicting", static_cast<double>(cases), "case"};
 }
 
-// Throws if a prediction is farther off than is tolerated.
-void compare_with(const qwen::Model& model, const Options& options) {
-  const std::vector<MeasuredPrefill> measured = read_measurements(*options.against);
-  const StepRates rates = fit_rates(model, measured);
+[[noreturn]] void throw_nothing_to_predict(const Options& options, std::size_t rows) {
+  throw qwen::Error(
+      fmt::format("all {} rows in {} had everything resident, so there is nothing to predict: "
+                  "add rows of pager_bench with smaller arenas, --arena 25%,50% say",
+                  rows, options.against->string()));
+}
+
+// Predicted as a whole is compared with measured as a whole: how many are off by more than is
+// tolerated.
+template <class Row, class IsOff>
+std::size_t count_off(const std::vector<Row>& rows, const Options& options, const IsOff& is_off) {
+  return static_cast<std::size_t>(std::ranges::count_if(rows, [&](const Row& row) {
+    return is_off(row) || std::abs(row.error()) > options.tolerance;
+  }));
+}
+
+std::vector<Comparison> compare_prefills(const qwen::Model& model, const Options& options,
+                                         const std::vector<MeasuredPrefill>& measured,
+                                         const StepRates& rates) {
   std::vector<Comparison> rows;
   ProgressBar bar = progress(options, measured.size());
   for (std::size_t i = 0; i < measured.size(); ++i) {
@@ -181,27 +168,77 @@ void compare_with(const qwen::Model& model, const Options& options) {
         std::back_inserter(rows));
   }
   bar.clear();
-  if (rows.empty()) {
-    throw qwen::Error(fmt::format(
-        "all {} prefills in {} had everything resident, so there is nothing to predict: "
-        "add rows of pager_bench with smaller arenas, --arena 25%,50% say",
-        measured.size(), options.against->string()));
+  return rows;
+}
+
+std::vector<TokensComparison> compare_generation(const qwen::Model& model, const Options& options,
+                                                 const std::vector<MeasuredTokens>& measured,
+                                                 const TokenRates& rates) {
+  std::vector<TokensComparison> rows;
+  ProgressBar bar = progress(options, measured.size());
+  for (std::size_t i = 0; i < measured.size(); ++i) {
+    bar.update(i, measured.size());
+    std::ranges::move(compare_tokens(model, rates, options.map_seconds, {measured[i]}),
+                      std::back_inserter(rows));
   }
-  print_comparison(rates, rows);
-  const auto off = std::ranges::count_if(rows, [&](const Comparison& row) {
-    return !row.same_bytes() || std::abs(row.error()) > options.tolerance;
-  });
-  if (off > 0) {
-    throw qwen::Error(fmt::format("{} of {} predictions are off by more than {:g}%, or in bytes",
-                                  off, rows.size(), 100 * options.tolerance));
+  bar.clear();
+  return rows;
+}
+
+// Throws if a prediction is farther off than is tolerated.
+void compare_with(const qwen::Model& model, const Options& options) {
+  const std::vector<MeasuredPrefill> prefills = read_measurements(*options.against);
+  const std::vector<MeasuredTokens> tokens = read_tokens(*options.against);
+  std::size_t off = 0;
+  std::size_t compared = 0;
+  if (!prefills.empty() || tokens.empty()) {
+    const StepRates rates = fit_rates(model, prefills);
+    const auto rows = compare_prefills(model, options, prefills, rates);
+    if (!rows.empty()) print_comparison(rates, rows);
+    off += count_off(rows, options, [](const Comparison& row) { return !row.same_bytes(); });
+    compared += rows.size();
   }
+  if (!tokens.empty()) {
+    const TokenRates rates = fit_tokens(model, tokens);
+    const auto rows = compare_generation(model, options, tokens, rates);
+    if (compared > 0 && !rows.empty()) fmt::print("\n");
+    if (!rows.empty()) print_comparison(rates, rows);
+    off += count_off(rows, options, [](const TokensComparison&) { return false; });
+    compared += rows.size();
+  }
+  if (compared == 0) throw_nothing_to_predict(options, prefills.size() + tokens.size());
+  if (off == 0) return;
+  throw qwen::Error(fmt::format("{} of {} predictions are off by more than {:g}%, or in bytes", off,
+                                compared, 100 * options.tolerance));
 }
 
 void require_positions(const qwen::Model& model, const Options& options) {
-  const std::uint32_t longest = std::ranges::max(options.prompts);
+  std::uint32_t longest = 0;
+  for (const std::uint32_t prompt : options.prompts) longest = std::max(longest, prompt);
+  for (const std::uint32_t tokens : options.generated) longest = std::max(longest, 1 + tokens);
   if (longest <= model.config.context_length) return;
-  throw qwen::Error(fmt::format("-p asks for {} positions, more than the model's context of {}",
-                                longest, model.config.context_length));
+  throw qwen::Error(
+      fmt::format("-p or -n asks for {} positions, more than the model's context of {}", longest,
+                  model.config.context_length));
+}
+
+// Of one kind; those that do not fit are left out.
+template <class Row, class Predict>
+std::vector<Row> predict_all(std::vector<Row> cases, const Predict& predict,
+                             command_line::LeftOut& left_out, ProgressBar& bar) {
+  std::vector<Row> rows;
+  for (Row& row : cases) {
+    bar.update(rows.size(), cases.size());
+    try {
+      row.predicted = predict(row.what);
+      rows.push_back(std::move(row));
+    } catch (const qwen::MemoryError& error) {
+      bar.clear();
+      left_out.add(case_text(row.what), error);
+    }
+  }
+  bar.clear();
+  return rows;
 }
 
 void run(const Options& options) {
@@ -209,27 +246,26 @@ void run(const Options& options) {
   if (options.against) return compare_with(model, options);
   require_positions(model, options);
   const Machine machine = machine_for(model, options);
-  std::vector<Row> rows;
-  const std::vector<NamedCase> cases = cases_of(options, machine);
-  command_line::LeftOut left_out("pager_sim", cases.size());
-  ProgressBar bar = progress(options, cases.size());
-  for (const NamedCase& named : cases) {
-    bar.update(rows.size(), cases.size());
-    try {
-      rows.push_back({named, predict_prefill(model, named.what)});
-    } catch (const qwen::MemoryError& error) {
-      bar.clear();
-      left_out.add(case_text(named.what), error);
-    }
-  }
-  bar.clear();
+  const std::vector<PrefillRow> prefills = prefill_cases(options, machine);
+  const std::vector<TokensRow> tokens = tokens_cases(options, machine);
+  command_line::LeftOut left_out("pager_sim", prefills.size() + tokens.size());
+  ProgressBar bar = progress(options, prefills.size());
+  const auto predicted_prefills = predict_all(
+      prefills, [&](const PrefillCase& what) { return predict_prefill(model, what); }, left_out,
+      bar);
+  ProgressBar other = progress(options, tokens.size());
+  const auto predicted_tokens = predict_all(
+      tokens, [&](const TokensCase& what) { return predict_placed_tokens(model, what); }, left_out,
+      other);
   left_out.require_some();
-  options.format == Format::json ? print_json(machine, rows) : print_table(machine, rows);
+  const auto print = options.format == Format::json ? print_json : print_tables;
+  print(machine, predicted_prefills, predicted_tokens);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   return command_line::run_program(
-      "pager_sim", [&] { run(parse_options(argc, argv)); }, "choose a smaller -p or fewer values");
+      "pager_sim", [&] { run(parse_options(argc, argv)); },
+      "choose a smaller -p or -n, or fewer values");
 }

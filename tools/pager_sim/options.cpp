@@ -14,10 +14,13 @@ namespace {
 // Options as they are typed, where that differs from what they mean.
 struct Typed {
   command_line::PositionArguments positions;
+  std::vector<std::uint32_t> generated = {0};
+  std::vector<std::string> places = {"gpu"};
   std::vector<std::string> arenas = {"10%", "25%", "50%", "75%", "100%"};
   std::vector<double> link_rates;
   std::vector<double> arithmetic;
   std::optional<double> weights_rate;
+  std::optional<double> cpu_rate;
   std::optional<double> map_microseconds;
   std::optional<std::string> page;
   std::string device = "cuda";
@@ -31,11 +34,21 @@ void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
   app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
       ->required()
       ->type_name("FILE");
-  app.add_option("-p,--n-prompt", options.prompts, "Prompt lengths")
+  app.add_option("-p,--n-prompt", options.prompts, "Prompt lengths; 0 is none")
       ->delimiter(',')
-      ->check(command_line::positive())
       ->capture_default_str()
       ->type_name("N,...");
+  app.add_option("-n,--n-gen", typed.generated,
+                 "Numbers of tokens to generate after a prompt of one; 0 is none")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->type_name("N,...");
+  app.add_option("--place", typed.places,
+                 "Where feed-forward parts run in generation: on the device; on processors; a "
+                 "share of them there; or what is predicted to be fastest")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->type_name("gpu|cpu|PCT|auto,...");
   app.add_option("--arena", typed.arenas, "Memory for weights: 2GiB, or 25% of them")
       ->delimiter(',')
       ->capture_default_str()
@@ -78,7 +91,13 @@ void add_machine(CLI::App& app, Options& options, Typed& typed) {
       ->check(command_line::positive())
       ->type_name("TFLOP/S,...");
   app.add_option("--weights-rate", typed.weights_rate,
-                 "GB/s at which a step also reads its weights")
+                 "GB/s at which a step also reads its weights; in generation, that the device "
+                 "reads them with")
+      ->check(command_line::positive())
+      ->default_str("the machine's")
+      ->type_name("GB/S");
+  app.add_option("--cpu-rate", typed.cpu_rate,
+                 "GB/s of weights that processors read in generation while nothing is copied")
       ->check(command_line::positive())
       ->default_str("the machine's")
       ->type_name("GB/S");
@@ -98,7 +117,7 @@ void add_machine(CLI::App& app, Options& options, Typed& typed) {
 void add_comparison(CLI::App& app, Options& options, Typed& typed) {
   app.add_option("--against", options.against,
                  "Predict what pager_bench -o jsonl measured, with rates fitted to its rows with "
-                 "everything resident; prompts, arenas, pages and links are the file's")
+                 "everything resident; prompts, arenas, pages, places and links are the file's")
       ->type_name("FILE");
   app.add_option("--tolerance", typed.tolerance,
                  "Percent by which predictions may be off; beyond it the exit status is 1")
@@ -123,6 +142,14 @@ Options complete(Options options, const Typed& typed) {
   for (const double rate : typed.arithmetic) options.arithmetic.push_back(rate * 1e12);
   options.tolerance = typed.tolerance / 100;
   if (typed.weights_rate) options.weights_rate = *typed.weights_rate * 1e9;
+  if (typed.cpu_rate) options.cpu_rate = *typed.cpu_rate * 1e9;
+  std::erase(options.prompts, 0U);
+  for (const std::uint32_t tokens : typed.generated) {
+    if (tokens > 0) options.generated.push_back(tokens);
+  }
+  for (const std::string& place : typed.places) {
+    options.places.push_back(command_line::parse_place(place));
+  }
   if (typed.map_microseconds) options.map_seconds = *typed.map_microseconds * 1e-6;
   if (typed.page) options.page = command_line::parse_size("--page", *typed.page);
   options.rope = typed.positions.overrides();
@@ -144,11 +171,12 @@ Options parse_options(int argc, const char* const* argv) {
   command_line::Parser parser({
       .name = "pager_sim",
       .purpose =
-          "Predicts prefills of a paged model without a GPU: runs the pager's own decisions for\n"
-          "each combination of the values given against a link and a processor of the rates\n"
-          "given.",
+          "Predicts prefills and generation of a paged model without a GPU: runs the pager's own\n"
+          "decisions for each combination of the values given against a link, a device and\n"
+          "processors of the rates given.",
       .usage = "-m FILE [OPTION...]",
       .examples = {"-m model.gguf -p 2048 --arena 25%,50%,100% --link-rate 12,25 --arithmetic 100",
+                   "-m model.gguf -p 0 -n 64 --arena 2GiB,8GiB --place gpu,auto",
                    "-m model.gguf --policy lru,lookahead --warm -o json",
                    "-m model.gguf --device host --machine bench.jsonl --arena 10%,50%",
                    "-m model.gguf --against bench.jsonl"},

@@ -19,7 +19,9 @@ enum class Format { md, json };
 struct Options {
   std::filesystem::path model;
   loaders::RopeOverrides rope;
-  std::vector<std::uint32_t> prompts = {2048};
+  std::vector<std::uint32_t> prompts = {2048};  ///< none is 0
+  std::vector<std::uint32_t> generated;         ///< numbers of tokens generated one by one
+  std::vector<qwen::PlaceWish> places;          ///< of generation
   std::vector<std::variant<Bytes, qwen::Percent>> arenas;
   /// What predictions are for: "h200", "this", or a file of pager_bench. Empty: "this" for host's
   /// pages, else "h200".
@@ -30,6 +32,7 @@ struct Options {
   std::vector<double> arithmetic;  ///< operations per second
   std::vector<std::string> policies = {"lookahead"};
   std::optional<double> weights_rate;  ///< bytes of weights per second that steps read besides
+  std::optional<double> cpu_rate;      ///< bytes of weights per second that processors read
   std::optional<double> map_seconds;
   Bytes page;
   Bytes granularity = MiB(2);

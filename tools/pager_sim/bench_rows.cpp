@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench_rows.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "qwen/error.hpp"
+
+namespace tensor_pager::pager_sim {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string content(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  if (!in) {
+    throw qwen::Error(fmt::format("cannot open {}: {}; give what pager_bench -o jsonl wrote",
+                                  path.string(), std::strerror(errno)));
+  }
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+}  // namespace
+
+Json bench_rows(const std::filesystem::path& path) {
+  const std::string text = content(path);
+  Json rows = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (rows.is_array()) return rows;
+  if (rows.is_object()) return Json::array({rows});
+  rows = Json::array();
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    rows.push_back(Json::parse(line, nullptr, /*allow_exceptions=*/false));
+    if (rows.back().is_discarded()) {
+      throw qwen::Error(fmt::format(
+          "{} is not output of pager_bench: write it with pager_bench -o jsonl", path.string()));
+    }
+  }
+  return rows;
+}
+
+void for_each_row(const std::filesystem::path& path, const std::function<void(const Json&)>& read) {
+  const auto refuse = [&](const std::exception& error) {
+    return qwen::Error(fmt::format("{} is not output of this pager_bench: {}; measure again",
+                                   path.string(), error.what()));
+  };
+  for (const Json& row : bench_rows(path)) {
+    try {
+      read(row);
+    } catch (const Json::exception& error) {
+      throw refuse(error);
+    } catch (const std::invalid_argument& error) {
+      throw refuse(error);
+    }
+  }
+}
+
+}  // namespace tensor_pager::pager_sim
