@@ -44,9 +44,9 @@ std::vector<loaders::TensorType> feed_forward_types(const Model& model,
 
 /// What placement has to know of this machine: what `device` was measured to be, and how fast
 /// `threads` multiply one token with the types of the graph's feed-forward weights, alone and while
-/// copies run: to `gpu`, or of pages on the host device. On weights of the model that `store` reads;
-/// takes a third of a second. Of what a handover and a step take besides, it has estimates. Without
-/// a GPU the device is these processors, so it reads weights as fast as they do.
+/// copies run: to `gpu`, or of pages on the host device. On weights of the model that `store`
+/// reads; takes a third of a second. Of what a handover and a step take besides, it has estimates.
+/// Without a GPU the device is these processors, so it reads weights as fast as they do.
 loaders::PlacementRates measure_placement_rates(const Model& model, const loaders::Graph& graph,
                                                 const BackingStore& store,
                                                 const MachineRates& device, HostThreads& threads,
