@@ -35,7 +35,6 @@ struct Needs {
   std::uint64_t base = 40'000;
   std::uint64_t token = 96;     // of the prompt
   std::uint64_t ubatch = 3000;  // a token of it
-  std::uint64_t generation = 0;
 };
 
 /// Operations of the host whose activations are wider than they have to be, that need scratch
@@ -56,8 +55,7 @@ class NeedyOperations final : public CpuOperations {
   void use_scratch(const DeviceBuffer& scratch) override { given_.push_back(scratch.size()); }
 
   static Bytes scratch(const Needs& needs, const PassSize& size) {
-    return {needs.base + needs.token * size.tokens + needs.ubatch * size.ubatch +
-            (size.tokens == 1 ? needs.generation : 0)};
+    return {needs.base + needs.token * size.tokens + needs.ubatch * size.ubatch};
   }
 
  private:
@@ -300,18 +298,6 @@ TEST_F(MemoryPlanTest, ALongerContextTakesItsPlace) {
   const Bytes difference = shorter.decode_arena - longer.decode_arena;
   EXPECT_LE(difference, cache_bytes(64) + kPage);
   EXPECT_GE(difference + kPage, cache_bytes(64));
-}
-
-// Operations may need more for one token than for many: attention over a long cache is split.
-TEST_F(MemoryPlanTest, GenerationMayNeedMoreThanThePrompt) {
-  needs_.generation = 900'000;
-  const Bytes least = minimum();
-  for (const Bytes more : {Bytes{0}, kPage, MiB(1), MiB(3)}) {
-    expect_within(least + more);
-  }
-  arena_ = Percent{50};
-  expect_within(minimum());
-  EXPECT_THROW(plan(minimum() - Bytes{1}), MemoryError);
 }
 
 }  // namespace
