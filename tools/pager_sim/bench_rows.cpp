@@ -28,6 +28,11 @@ std::string content(const std::filesystem::path& path) {
   return out.str();
 }
 
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::exception& error) {
+  throw qwen::Error(fmt::format("{} is not output of this pager_bench: {}; measure again",
+                                path.string(), error.what()));
+}
+
 }  // namespace
 
 Json bench_rows(const std::filesystem::path& path) {
@@ -48,17 +53,13 @@ Json bench_rows(const std::filesystem::path& path) {
 }
 
 void for_each_row(const std::filesystem::path& path, const std::function<void(const Json&)>& read) {
-  const auto refuse = [&](const std::exception& error) {
-    return qwen::Error(fmt::format("{} is not output of this pager_bench: {}; measure again",
-                                   path.string(), error.what()));
-  };
   for (const Json& row : bench_rows(path)) {
     try {
       read(row);
     } catch (const Json::exception& error) {
-      throw refuse(error);
+      refuse(path, error);
     } catch (const std::invalid_argument& error) {
-      throw refuse(error);
+      refuse(path, error);
     }
   }
 }
