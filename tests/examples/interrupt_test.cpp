@@ -75,11 +75,11 @@ class Interrupt : public testing::Test {
 };
 
 TEST_F(Interrupt, InGenerationLeavesTextSummaryStatisticsAndTrace) {
-  for (const auto& [signal, place] :
-       {std::pair(SIGINT, "gpu"), std::pair(SIGTERM, "gpu"), std::pair(SIGINT, "50%")}) {
+  for (const auto& [signal, place] : {std::pair(SIGINT, "gpu"), std::pair(SIGTERM, "gpu"),
+                                      std::pair(SIGINT, "50%"), std::pair(SIGTERM, "cpu")}) {
     ChildProcess run(QWEN_PREFILL, command({"-p", "In the beginning God", "-n", "1000000", "-c",
-                                            "4000", "--temp", "2", "--arena", "30%", "--place",
-                                            place, "--stats", stats_, "--trace", trace_}));
+                                            "4000", "--arena", "30%", "--place", place, "--stats",
+                                            stats_, "--trace", trace_}));
     for (int i = 0; i < 1000 && run.out().empty(); ++i) {  // until the first token is there
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
