@@ -122,7 +122,7 @@ TEST_F(TokensComparisonTest, BytesAreThoseThatWereCopied) {
     runs.push_back({"-n", "8,12", "--arena", "25%,60%", "--place", place});
   }
   const std::string file = measure(runs);
-  const std::vector<MeasuredTokens> measured = read_tokens(file);
+  const std::vector<MeasuredTokens> measured = read_tokens(file).measured;
   ASSERT_EQ(measured.size(), 13U);
   const TokenRates fitted = fit_tokens(model_, measured);
   int with_cpu = 0;
@@ -148,6 +148,16 @@ TEST_F(TokensComparisonTest, BytesAreThoseThatWereCopied) {
   const tests::ProcessResult machine = predict({"-n", "8", "--machine", file});
   EXPECT_EQ(machine.status, 0) << machine.err;
   EXPECT_THAT(machine.out, HasSubstr("machine: fitted to what was resident in " + file));
+}
+
+TEST_F(TokensComparisonTest, WhatHasNoPredictionIsLeftOutAndSaid) {
+  const std::string file = measure({{"-n", "2", "--arena", "40%,100%", "-np", "1,2", "-d", "0,5"}});
+  const GenerationRows rows = read_tokens(file);
+  EXPECT_EQ(rows.measured.size(), 2U);
+  EXPECT_EQ(rows.left_out, 6U);
+  const tests::ProcessResult shown = against(file, "1000000");
+  EXPECT_EQ(shown.status, 0) << shown.err;
+  EXPECT_THAT(shown.err, HasSubstr("6 rows of several sequences"));
 }
 
 TEST_F(TokensComparisonTest, NothingToPredictIsAnError) {

@@ -188,7 +188,14 @@ std::vector<TokensComparison> compare_generation(const qwen::Model& model, const
 // Throws if a prediction is farther off than is tolerated.
 void compare_with(const qwen::Model& model, const Options& options) {
   const std::vector<MeasuredPrefill> prefills = read_measurements(*options.against);
-  const std::vector<MeasuredTokens> tokens = read_tokens(*options.against);
+  const auto [tokens, left_out] = read_tokens(*options.against);
+  if (left_out > 0) {
+    fmt::print(
+        stderr,
+        "pager_sim: {} rows of several sequences, or behind a prompt, are left out: there is "
+        "no prediction for them\n",
+        left_out);
+  }
   std::size_t off = 0;
   std::size_t compared = 0;
   if (!prefills.empty() || tokens.empty()) {

@@ -45,12 +45,17 @@ MeasuredTokens measurement(const nlohmann::ordered_json& row) {
 
 }  // namespace
 
-std::vector<MeasuredTokens> read_tokens(const std::filesystem::path& path) {
-  std::vector<MeasuredTokens> measured;
+GenerationRows read_tokens(const std::filesystem::path& path) {
+  GenerationRows rows;
   for_each_row(path, [&](const nlohmann::ordered_json& row) {
-    if (row.value("n_gen", 0) > 0) measured.push_back(measurement(row));
+    if (row.value("n_gen", 0) == 0) return;
+    if (row.value("n_parallel", 1) == 1 && row.value("n_depth", 0) == 0) {
+      rows.measured.push_back(measurement(row));
+    } else {
+      ++rows.left_out;
+    }
   });
-  return measured;
+  return rows;
 }
 
 namespace {

@@ -23,9 +23,16 @@ struct MeasuredTokens {
   double seconds() const { return 1 / tokens_per_second; }  ///< a token
 };
 
-/// The rows of generation in the output of pager_bench -o json or jsonl. Throws qwen::Error if the
-/// file cannot be read, or is something else.
-std::vector<MeasuredTokens> read_tokens(const std::filesystem::path& path);
+/// Rows of generation in the output of a pager_bench.
+struct GenerationRows {
+  std::vector<MeasuredTokens> measured;
+  /// Others, for which there is no prediction: of several sequences, or behind a prompt.
+  std::size_t left_out = 0;
+};
+
+/// From the output of pager_bench -o json or jsonl. Throws qwen::Error if the file cannot be read,
+/// or is something else.
+GenerationRows read_tokens(const std::filesystem::path& path);
 
 /// What rows tell of a machine that its calibration does not.
 struct TokenRates {
