@@ -53,11 +53,13 @@ double kept_bytes(const Case& what, const qwen::MemoryPlan& memory) {
   return static_cast<double>(memory.kv_cache.count) * before / memory.context;
 }
 
-// 0: as fast as it is.
-loaders::PlacementRates over_link(loaders::PlacementRates rates, double limit) {
-  if (limit <= 0) return rates;
-  rates.link.alone = std::min(rates.link.alone, limit);
-  rates.link.together = std::min(rates.link.together, limit);
+// 0: as fast as it is. On the host a thread imitates the link, which gets the processors as rarely
+// beside others as when it copies faster.
+loaders::PlacementRates over_link(loaders::PlacementRates rates, double limit, bool gpu) {
+  loaders::SharedRate& link = rates.link;
+  if (limit <= 0 || limit >= link.alone) return rates;
+  link.together = gpu ? std::min(link.together, limit) : limit * link.together / link.alone;
+  link.alone = limit;
   return rates;
 }
 
@@ -264,7 +266,7 @@ void Benchmark::place(Row& row, const qwen::MemoryPlan& memory, const qwen::Back
     }
   }
   row.place = options_.place;
-  row.placement_rates = over_link(placement_->rates, row.what.link_rate);
+  row.placement_rates = over_link(placement_->rates, row.what.link_rate, gpu_);
   if (!asked) return;
   row.places = qwen::choose_places(model_, memory, *row.placement_rates, options_.place,
                                    placement_->threads.threads);
