@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -35,6 +36,7 @@ struct Needs {
   std::uint64_t base = 40'000;
   std::uint64_t token = 96;     // of the prompt
   std::uint64_t ubatch = 3000;  // a token of it
+  std::uint64_t generation = 0;
 };
 
 /// Operations of the host whose activations are wider than they have to be, that need scratch
@@ -55,7 +57,8 @@ class NeedyOperations final : public CpuOperations {
   void use_scratch(const DeviceBuffer& scratch) override { given_.push_back(scratch.size()); }
 
   static Bytes scratch(const Needs& needs, const PassSize& size) {
-    return {needs.base + needs.token * size.tokens + needs.ubatch * size.ubatch};
+    return {needs.base + needs.token * size.tokens + needs.ubatch * size.ubatch +
+            (size.tokens == 1 ? needs.generation : 0)};
   }
 
  private:
@@ -298,6 +301,58 @@ TEST_F(MemoryPlanTest, ALongerContextTakesItsPlace) {
   const Bytes difference = shorter.decode_arena - longer.decode_arena;
   EXPECT_LE(difference, cache_bytes(64) + kPage);
   EXPECT_GE(difference + kPage, cache_bytes(64));
+}
+
+TEST_F(MemoryPlanTest, SequencesAreWithinTheBudgetHoweverManyAdvance) {
+  constexpr std::uint32_t kSequences = 5;
+  for (const std::uint64_t generation : {0, 300'000}) {
+    needs_.generation = generation;
+    const auto planned = [&](Bytes vram) {
+      MemoryRequest r = request(vram);
+      r.sequences = kSequences;
+      r.context = kPrompt + kSequences;
+      return plan_memory(model_, r);
+    };
+    Bytes least;
+    try {
+      planned(Bytes{1});
+    } catch (const MemoryError& error) {
+      least = error.minimum();
+    }
+    for (const Bytes more : {Bytes{0}, KiB(333), MiB(2)}) {
+      const MemoryPlan p = planned(least + more);
+      EXPECT_EQ(p.kv_cache, kSequences * cache_bytes(kPrompt + kSequences));
+      operations_ = {};
+      held_.take_peak();
+      Inference inference(model_, p, backend());
+      LastLogits logits(1, model_.vocabulary);
+      std::vector<NextToken> next;
+      for (std::uint32_t i = 0; i < kSequences; ++i) {
+        next.push_back({inference.begin(), i});
+        // Prompts of all lengths.
+        inference.extend(next.back().sequence, std::span(tokens_).first(i == 0 ? kPrompt : i),
+                         logits);
+        LastLogits all(i + 1, model_.vocabulary);
+        inference.advance(next, all);
+        EXPECT_LE(held_.take_peak(), least + more) << i + 1 << " sequences";
+        const std::uint32_t count = i + 1;
+        EXPECT_GE(given_.back(), scratch({count, count, count}));
+      }
+    }
+    EXPECT_THROW(planned(least - Bytes{1}), MemoryError);
+  }
+}
+
+// Operations may need more for one token than for many: attention over a long cache is split.
+TEST_F(MemoryPlanTest, GenerationMayNeedMoreThanThePrompt) {
+  needs_.generation = 900'000;
+  const Bytes least = minimum();
+  for (const Bytes more : {Bytes{0}, kPage, MiB(1), MiB(3)}) {
+    expect_within(least + more);
+  }
+  arena_ = Percent{50};
+  expect_within(minimum());
+  EXPECT_THROW(plan(minimum() - Bytes{1}), MemoryError);
 }
 
 }  // namespace

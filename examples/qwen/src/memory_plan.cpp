@@ -56,8 +56,8 @@ class Planner {
     plan.sequences = request_.sequences;
     plan.kv_cache = kv_cache_;
     plan.cache_type = request_.cache_type;
-    plan.scratch = std::max(scratch({request_.tokens, ubatch, request_.wanted}), scratch({}));
-    plan.decode_scratch = std::max(scratch({}), scratch(all_sequences()));
+    plan.scratch = phase_scratch({request_.tokens, ubatch, request_.wanted});
+    plan.decode_scratch = phase_scratch(all_sequences());
     plan.prefill = {request_.tokens, ubatch, request_.wanted};
     plan.arena = share(request_.vram - kv_cache_ - activations);
     plan.decode_arena = share(request_.vram - kv_cache_ - decode_bytes());
@@ -137,14 +137,21 @@ class Planner {
     return layout_.page * static_cast<std::uint64_t>(std::ceil(all * share.value / 100));
   }
 
-  // Of prefill, also for a prompt that is shorter; one token alone takes another form than several.
+  // What prefill needs beside weights and cache, also for a prompt that is shorter.
   Bytes activation_bytes(std::uint32_t ubatch) const {
-    return std::max(phase_bytes({request_.tokens, ubatch, request_.wanted}), phase_bytes({}));
+    return phase_bytes({request_.tokens, ubatch, request_.wanted});
   }
 
-  // What a phase needs beside weights and cache.
-  Bytes phase_bytes(const PassSize& size) const {
-    return ActivationLayout(model_.config, size, request_.activation_bytes).bytes() + scratch(size);
+  // One token alone takes another form than several, for which operations may need more. They get
+  // what either needs for the whole phase, so the sum of both is what it takes.
+  Bytes phase_bytes(const PassSize& most) const {
+    return std::max(layout_bytes(most), layout_bytes({})) + phase_scratch(most);
+  }
+
+  Bytes phase_scratch(const PassSize& most) const { return std::max(scratch(most), scratch({})); }
+
+  Bytes layout_bytes(const PassSize& size) const {
+    return ActivationLayout(model_.config, size, request_.activation_bytes).bytes();
   }
 
   // A token of each sequence.
@@ -152,7 +159,7 @@ class Planner {
     return {request_.sequences, request_.sequences, request_.sequences};
   }
 
-  Bytes decode_bytes() const { return std::max(phase_bytes({}), phase_bytes(all_sequences())); }
+  Bytes decode_bytes() const { return phase_bytes(all_sequences()); }
 
   Bytes scratch(const PassSize& size) const {
     return request_.scratch ? request_.scratch(size) : Bytes{};
