@@ -206,4 +206,13 @@ bool is_stdout(const std::filesystem::path& path) {
   return named_descriptor(path) == STDOUT_FILENO;
 }
 
+bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+  namespace fs = std::filesystem;
+  if (is_stdout(a) || is_stdout(b)) return is_stdout(a) && is_stdout(b);
+  std::error_code failed;
+  if (fs::exists(a, failed)) return fs::is_regular_file(a, failed) && fs::equivalent(a, b, failed);
+  const fs::path place = fs::weakly_canonical(fs::absolute(a, failed), failed);
+  return !failed && place == fs::weakly_canonical(fs::absolute(b, failed), failed) && !failed;
+}
+
 }  // namespace tensor_pager::output

@@ -77,4 +77,8 @@ class ReplacementFile {
 /// Whether a name means this process's stdout: "-", /dev/stdout, /dev/fd/1, /proc/self/fd/1.
 bool is_stdout(const std::filesystem::path& path);
 
+/// Whether what is written under one name is found under the other: both mean stdout, or one file,
+/// which need not be there yet. Devices, FIFOs and folders hold nothing that could be found.
+bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b);
+
 }  // namespace tensor_pager::output

@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "command_line/checks.hpp"
+#include "command_line/file_roles.hpp"
 #include "command_line/parser.hpp"
-#include "output/replacement_file.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
@@ -208,11 +208,12 @@ Options complete(Options options, const Typed& typed) {
     throw UsageError("--perplexity generates nothing; leave --parallel out");
   }
   require_places_of_one(options, lines);
-  const bool both = options.stats && options.trace;
-  if (both && (*options.stats == *options.trace ||
-               (output::is_stdout(*options.stats) && output::is_stdout(*options.trace)))) {
-    throw UsageError("--stats and --trace go to the same file; give each its own");
-  }
+  command_line::require_files_of_their_own(
+      {{"--stats", options.stats}, {"--trace", options.trace}, {"--logits", options.logits}},
+      {{"--model", options.model},
+       {"--file", typed.file},
+       {"--tokens", typed.tokens},
+       {"--prompts", typed.lines}});
   return options;
 }
 

@@ -121,7 +121,7 @@ OutputFile output_file(const std::optional<std::filesystem::path>& path) {
 
 // What the run says; where stdout is a file of its own, beside it.
 std::FILE* text_stream(const Options& options) {
-  for (const auto& path : {options.stats, options.trace}) {
+  for (const auto& path : {options.stats, options.trace, options.logits}) {
     if (path && output::is_stdout(*path)) return stderr;
   }
   return stdout;

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <optional>
 
+#include "command_line/checks.hpp"
+#include "command_line/file_roles.hpp"
 #include "command_line/interrupt.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/progress_bar.hpp"
@@ -67,6 +69,11 @@ CommandLine parse(int argc, const char* const* argv) {
       ->type_name("N");
   options.add_flag("-q,--quiet", line.quiet, "No progress bar");
   parser.parse(argc, argv);
+  // The files of a split model have other names.
+  if (line.model.pieces == 1 && line.model.vocabulary != "bytes") {
+    command_line::require_files_of_their_own({{"OUT", line.out}},
+                                             {{"--vocabulary", line.model.vocabulary}});
+  }
   return line;
 }
 

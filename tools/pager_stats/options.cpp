@@ -5,6 +5,7 @@
 #include <map>
 
 #include "command_line/checks.hpp"
+#include "command_line/file_roles.hpp"
 #include "command_line/parser.hpp"
 
 namespace tensor_pager::pager_stats {
@@ -102,6 +103,10 @@ Options parse_options(int argc, const char* const* argv) {
   }
   if (options.page && (options.other || options.json || options.prometheus)) {
     throw command_line::UsageError("--html excludes --diff, --json and --prometheus");
+  }
+  if (options.page) {
+    command_line::require_files_of_their_own({{"--html", options.page}},
+                                             {{"FILE", options.file}, {"--trace", options.trace}});
   }
   if (typed.tensors) options.parts = kOrders.at(typed.order);
   return options;
