@@ -3,15 +3,16 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <stdexcept>
+
+#include "command_line/note.hpp"
 
 namespace tensor_pager::command_line {
 
 void LeftOut::add(const std::string& what, const std::exception& why) {
   if (cases_ == 1) throw;
   ++left_out_;
-  fmt::print(stderr, "{}: {} is left out: {}\n", program_, what, why.what());
+  note_line(program_, fmt::format("{} is left out: {}", what, why.what()));
 }
 
 void LeftOut::require_some() const {

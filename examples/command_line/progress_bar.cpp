@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "command_line/note.hpp"
+
 namespace tensor_pager::command_line {
 namespace {
 
@@ -80,14 +82,14 @@ void ProgressBar::update(std::size_t done, std::size_t total) {
                                           .left = std::chrono::seconds(std::llround(left))},
                                          usable_columns());
   shown_ = true;
-  fmt::print(stderr, "\r{}\x1b[K", line);
+  note(fmt::format("\r{}\x1b[K", line));
   std::fflush(stderr);
 }
 
 void ProgressBar::clear() {
   if (!std::exchange(shown_, false)) return;
   next_ = {};
-  fmt::print(stderr, "\r\x1b[K");
+  note("\r\x1b[K");
   std::fflush(stderr);
 }
 

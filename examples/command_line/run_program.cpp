@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <exception>
@@ -13,7 +12,9 @@
 #include <system_error>
 
 #include "command_line/interrupt.hpp"
+#include "command_line/note.hpp"
 #include "command_line/parser.hpp"
+#include "command_line/prepare_files.hpp"
 
 namespace tensor_pager::command_line {
 namespace {
@@ -22,9 +23,8 @@ constexpr int kFailure = 1;
 constexpr int kWrongUsage = 2;
 constexpr int kSignalled = 128;  // and the signal, as shells have it
 
-int fail(std::string_view program, int status, std::string message) {
-  std::ranges::replace(message, '\n', ' ');  // one line, whatever a library says
-  fmt::print(stderr, "{}: {}\n", program, message);
+int fail(std::string_view program, int status, std::string_view message) {
+  note_line(program, message);
   return status;
 }
 
@@ -59,6 +59,7 @@ void work_and_print(const std::function<void()>& work) {
 
 int run_program(std::string_view name, const std::function<void()>& work,
                 std::string_view out_of_memory) {
+  prepare_files();
   try {
     work_and_print(work);
     return 0;
@@ -68,6 +69,13 @@ int run_program(std::string_view name, const std::function<void()>& work,
     return fail(name, kSignalled + interrupted.signal(), interrupted.what());
   } catch (const std::bad_alloc&) {
     return fail(name, kFailure, fmt::format("out of host memory; {}", out_of_memory));
+  } catch (const std::system_error& error) {
+    if (error.code() != std::errc::resource_unavailable_try_again) {
+      return fail(name, kFailure, error.what());
+    }
+    return fail(
+        name, kFailure,
+        fmt::format("starting a thread failed: {}; allow more of them (ulimit -u)", error.what()));
   } catch (const std::exception& error) {
     return fail(name, kFailure, error.what());
   }

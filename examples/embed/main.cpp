@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 #include "pager/host_device.hpp"
@@ -62,6 +63,7 @@ void run() {
       static_cast<unsigned long long>(statistics.core.hits),
       static_cast<unsigned long long>(statistics.core.prefetched),
       static_cast<unsigned long long>(statistics.core.late));
+  if (std::fflush(stdout) != 0) throw std::runtime_error("stdout: cannot write");
 }
 
 }  // namespace

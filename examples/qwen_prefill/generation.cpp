@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "command_line/interrupt.hpp"
+#include "command_line/note.hpp"
 #include "phase_meter.hpp"
 #include "prefill_progress.hpp"
 #include "process_age.hpp"
@@ -187,10 +188,12 @@ void Generation::note_interrupt() {
 void Generation::say_that_context_is_full(const Continuation& continuation) const {
   const std::optional<std::uint32_t> predict = with_.options.predict;
   const std::uint32_t context = with_.inference.context();
-  fmt::print(stderr, "qwen_prefill: {}the context of {} tokens is full after {}{} tokens{}\n",
-             texts_.count() == 1 ? "" : fmt::format("text {}: ", continuation.index + 1), context,
-             continuation.generated, predict ? fmt::format(" of {}", *predict) : "",
-             context < with_.model.config.context_length ? "; give a larger --ctx" : "");
+  command_line::note_line(
+      "qwen_prefill",
+      fmt::format("{}the context of {} tokens is full after {}{} tokens{}",
+                  texts_.count() == 1 ? "" : fmt::format("text {}: ", continuation.index + 1),
+                  context, continuation.generated, predict ? fmt::format(" of {}", *predict) : "",
+                  context < with_.model.config.context_length ? "; give a larger --ctx" : ""));
 }
 
 }  // namespace tensor_pager::qwen_prefill

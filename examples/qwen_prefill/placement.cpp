@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "placement.hpp"
 
-#include <fmt/format.h>
-
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <variant>
 
+#include "command_line/note.hpp"
 #include "prediction/kept_rates.hpp"
 
 namespace tensor_pager::qwen_prefill {
@@ -57,13 +55,13 @@ std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const 
        .anew = options.measure,
        .date = prediction::today()},
       [&] { return measure(model, plan, store, device.gpu, choice.threads); });
-  for (const std::string& note : choice.notes) fmt::print(stderr, "qwen_prefill: {}\n", note);
-  if (!kept.problem.empty()) fmt::print(stderr, "qwen_prefill: {}\n", kept.problem);
+  for (const std::string& note : choice.notes) command_line::note_line("qwen_prefill", note);
+  if (!kept.problem.empty()) command_line::note_line("qwen_prefill", kept.problem);
   qwen::ChosenPlaces chosen =
       qwen::choose_places(model, plan, kept.rates, options.place, choice.threads);
   chosen.rates_origin = kept.origin;
   if (options.explain) {
-    for (const std::string& line : chosen.lines()) fmt::print(stderr, "{}\n", line);
+    for (const std::string& line : chosen.lines()) command_line::note(line + "\n");
   }
   return chosen;
 }

@@ -15,6 +15,7 @@
 
 #include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
+#include "command_line/note.hpp"
 #include "generation.hpp"
 #include "output/replacement_file.hpp"
 #include "pager/trace.hpp"
@@ -174,7 +175,7 @@ class Run {
   void require_text_for_perplexity(std::uint32_t context) const;
 
   void note(const std::string& text) const {
-    if (!options_.quiet) fmt::print(stderr, "{}", text);
+    if (!options_.quiet) command_line::note(text);
   }
 
   const Options& options_;
@@ -222,11 +223,11 @@ void Run::warn_about_prompts() const {
   const auto twice = [&](const Tokens& prompt) { return begins_twice(model_, prompt); };
   const auto first = std::ranges::find_if(prompts_, twice);
   if (first == prompts_.end()) return;
-  fmt::print(
-      stderr,
-      "qwen_prefill: warning: the prompt begins with {:?} twice, since the model's file adds "
-      "one to each text; leave it out of the text\n",
-      model_.tokenizer->bytes(first->front()));
+  command_line::note_line(
+      "qwen_prefill",
+      fmt::format("warning: the prompt begins with {:?} twice, since the model's file adds one to "
+                  "each text; leave it out of the text",
+                  model_.tokenizer->bytes(first->front())));
 }
 
 // Chunks do not overlap. A model that was trained with a beginning-of-sequence token gets it in

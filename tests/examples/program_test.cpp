@@ -9,6 +9,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../temporary_directory.hpp"
@@ -140,17 +141,46 @@ TEST_F(ProgramTest, StatisticsHaveExactlyTheAgreedFields) {
 // A reader of JSON gets nothing else, by whatever name stdout goes.
 TEST_F(ProgramTest, StatisticsOnStdoutSendTheTextElsewhere) {
   const std::string text = run({"-q", "-n", "4"}).out;
-  for (const std::string option : {"--stats", "--trace"}) {
+  for (const std::string option : {"--stats", "--trace", "--logits"}) {
     for (const std::string name : {"-", "/dev/stdout"}) {
       const ProcessResult result = run({"-q", "-n", "4", option, name});
       EXPECT_EQ(result.status, 0) << result.err;
-      EXPECT_TRUE(json::accept(result.out)) << result.out.substr(0, 200);
+      if (option != "--logits") {
+        EXPECT_TRUE(json::accept(result.out)) << result.out.substr(0, 200);
+      }
+      EXPECT_EQ(result.out.find(text), std::string::npos) << option;
       EXPECT_EQ(result.err, text);
     }
   }
   const ProcessResult both = run({"--stats", "-", "--trace", "/dev/stdout"});
   EXPECT_EQ(both.status, 2);
   EXPECT_THAT(both.err, testing::HasSubstr("same file"));
+}
+
+// What is printed must not be found in a file that got the number of a stream.
+TEST_F(ProgramTest, RunsWithoutStandardStreams) {
+  const std::string stats = directory_ / "stats";
+  const std::string command = R"("$0" -m "$1" -p x -n 4 --stats "$2" )";
+  const std::string model = test_data("models/tiny-qwen2-q4_k_m.gguf");
+  for (const auto& [where, status] : {std::pair("2>&-", 0), std::pair("2>/dev/full", 0),
+                                      std::pair("<&- 2>&-", 0), std::pair("<&- >&- 2>&-", 1)}) {
+    std::filesystem::remove(stats);
+    const ProcessResult result =
+        tests::run_process("/bin/sh", {"-c", command + where, QWEN_PREFILL, model, stats});
+    EXPECT_EQ(result.status, status) << where;
+    std::ifstream in(stats);
+    EXPECT_EQ(json::accept(in), status == 0) << where;
+  }
+}
+
+TEST_F(ProgramTest, AFileThatMayNotGrowIsAnError) {
+  const std::string command = R"(ulimit -f 0; exec "$0" -m "$1" -p x -n 1 -q --logits "$2")";
+  const ProcessResult result = tests::run_process(
+      "/bin/sh", {"-c", command, QWEN_PREFILL, test_data("models/tiny-qwen2-q4_k_m.gguf"),
+                  directory_ / "out"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, testing::HasSubstr("File too large"));
+  EXPECT_EQ(std::ranges::count(result.err, '\n'), 1) << result.err;
 }
 
 TEST_F(ProgramTest, EarlierFilesOutliveARunThatFails) {

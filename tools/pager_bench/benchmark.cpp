@@ -8,6 +8,7 @@
 #include <chrono>
 #include <utility>
 
+#include "command_line/note.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::pager_bench {
@@ -262,7 +263,7 @@ void Benchmark::place(Row& row, const qwen::MemoryPlan& memory, const qwen::Back
                                          gpu_ ? std::optional(options_.gpu) : std::nullopt,
                                          options_.threads);
     for (const std::string& note : placement_->threads.notes) {
-      if (asked) fmt::print(stderr, "pager_bench: {}\n", note);
+      if (asked) command_line::note_line("pager_bench", note);
     }
   }
   row.place = options_.place;
@@ -272,8 +273,8 @@ void Benchmark::place(Row& row, const qwen::MemoryPlan& memory, const qwen::Back
                                    placement_->threads.threads);
   row.cpu_layers = layers_on_cpu(memory.graph, row.places->places.places);
   if (!options_.explain) return;
-  fmt::print(stderr, "{}: {}\n", row.what.text(), placement_->threads.what);
-  for (const std::string& line : row.places->lines()) fmt::print(stderr, "{}\n", line);
+  command_line::note(fmt::format("{}: {}\n", row.what.text(), placement_->threads.what));
+  for (const std::string& line : row.places->lines()) command_line::note(line + "\n");
 }
 
 // The runs of a row. What they ran on is gone afterwards, and its memory free.

@@ -9,6 +9,7 @@
 #include "benchmark.hpp"
 #include "command_line/interrupt.hpp"
 #include "command_line/left_out.hpp"
+#include "command_line/note.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
 #include "options.hpp"
@@ -59,7 +60,8 @@ void run(const Options& options) {
   if (options.calibrate_only) return calibrate(options);
   const qwen::Model model = qwen::open_model(options.model, options.rope);
   Benchmark benchmark(model, options);
-  if (!options.quiet) fmt::print(stderr, "calibrated: {}\n", describe(benchmark.rates()));
+  if (!options.quiet)
+    command_line::note(fmt::format("calibrated: {}\n", describe(benchmark.rates())));
   const auto report = make_report(options.format, model, device_name(options));
   const command_line::InterruptGuard interrupts;
   report->begin();
