@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "command_line/checks.hpp"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <string>
@@ -9,7 +11,8 @@ namespace tensor_pager::command_line {
 namespace {
 
 // The messages of CLI11's own checks name the largest double in full.
-CLI::Validator check(bool (*holds)(double), const std::string& complaint) {
+template <class Holds>
+CLI::Validator check(Holds holds, const std::string& complaint) {
   const auto function = [=](std::string& text) {
     double number = 0;
     const bool wrong = CLI::detail::lexical_cast(text, number) && !holds(number);
@@ -32,8 +35,9 @@ CLI::Validator finite() {
   return check([](double number) { return std::isfinite(number); }, " is not a finite number");
 }
 
-CLI::Validator share() {
-  return check([](double number) { return number >= 0 && number <= 1; }, " is not from 0 to 1");
+CLI::Validator in_range(double smallest, double largest) {
+  return check([=](double number) { return number >= smallest && number <= largest; },
+               fmt::format(" is not from {} to {}", smallest, largest));
 }
 
 }  // namespace tensor_pager::command_line

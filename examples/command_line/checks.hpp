@@ -9,7 +9,7 @@ namespace tensor_pager::command_line {
 CLI::Validator positive();
 CLI::Validator not_negative();
 CLI::Validator finite();
-/// From 0 to 1.
-CLI::Validator share();
+/// From the one to the other, both included.
+CLI::Validator in_range(double smallest, double largest);
 
 }  // namespace tensor_pager::command_line

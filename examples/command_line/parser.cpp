@@ -2,6 +2,7 @@
 #include "command_line/parser.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -12,6 +13,13 @@
 #include "pager/version.hpp"
 
 namespace tensor_pager::command_line {
+namespace {
+
+[[noreturn]] void throw_without_value(const std::string& option) {
+  throw UsageError(option + " has no value; give one");
+}
+
+}  // namespace
 
 Parser::Parser(ProgramDescription program)
     : program_(std::move(program)), app_(program_.purpose, program_.name) {
@@ -44,9 +52,25 @@ void Parser::parse(int argc, const char* const* argv) {
     app_.parse(std::move(all));
   } catch (const CLI::CallForHelp&) {
     throw TextRequest(help_text(program_, option_shapes(app_, aliases_)));
+  } catch (const CLI::RequiredError& error) {
+    require_no_more_arguments();
+    throw UsageError(error.what());
+  } catch (const CLI::ExtrasError&) {
+    require_no_more_arguments();
+    throw;
   } catch (const CLI::ParseError& error) {
     throw UsageError(error.what());
   }
+}
+
+// CLI11 names those that it does not know last, after what is missing, and in reverse.
+void Parser::require_no_more_arguments() const {
+  const std::vector<std::string> more = app_.remaining();
+  if (more.empty()) return;
+  throw UsageError(
+      fmt::format("{} not expected: {}",
+                  more.size() == 1 ? "The following argument was" : "The following arguments were",
+                  fmt::join(more, " ")));
 }
 
 void Parser::answer_completion(const std::string& shell) const {
@@ -70,17 +94,30 @@ std::vector<std::string> Parser::arguments(int argc, const char* const* argv) co
   return result;
 }
 
-// CLI11 takes an option for the value of the one before it, and then complains of that value:
-// "--pid $(pgrep -n nobody) --watch".
+// The option that an argument names and that takes a value, or nullptr.
+const CLI::Option* Parser::option_with_value(const std::string& argument) const {
+  if (!argument.starts_with('-')) return nullptr;
+  const CLI::Option* const option = app_.get_option_no_throw(argument);
+  return option != nullptr && option->get_items_expected_min() > 0 ? option : nullptr;
+}
+
+// Variables that are not set and commands that print nothing leave values out. CLI11 takes what
+// follows for the value, and then complains of that ("--pid $(pgrep -n nobody) --watch"), or uses
+// it ("--stats= -q"); an empty value it takes for the number 0.
 void Parser::require_values(const std::vector<std::string>& arguments) const {
   for (std::size_t i = 0; i < arguments.size() && arguments[i] != "--"; ++i) {
-    if (!arguments[i].starts_with('-')) continue;
-    const CLI::Option* const option = app_.get_option_no_throw(arguments[i]);
-    if (option == nullptr || option->get_items_expected_min() == 0) continue;
-    if (i + 1 == arguments.size()) {
-      throw UsageError(fmt::format("{} has no value; give one", option->get_name()));
+    if (arguments[i].empty()) {
+      throw UsageError("an argument is empty; give it a value, or leave it out");
     }
+    if (arguments[i].starts_with("--") && arguments[i].ends_with('=')) {
+      const std::string name = arguments[i].substr(0, arguments[i].size() - 1);
+      if (option_with_value(name) != nullptr) throw_without_value(name);
+    }
+    const CLI::Option* const option = option_with_value(arguments[i]);
+    if (option == nullptr) continue;
+    if (i + 1 == arguments.size()) throw_without_value(option->get_name());
     const std::string& next = arguments[++i];
+    if (next.empty() && option->get_type_name() != "TEXT") throw_without_value(option->get_name());
     if (!next.starts_with('-') || app_.get_option_no_throw(next) == nullptr) continue;
     throw UsageError(
         fmt::format("{} has no value: the option {} follows; give one, or {}={} if that is it",

@@ -40,6 +40,8 @@ class Parser {
  private:
   void answer_completion(const std::string& shell) const;
   std::vector<std::string> arguments(int argc, const char* const* argv) const;
+  const CLI::Option* option_with_value(const std::string& argument) const;
+  void require_no_more_arguments() const;
   void require_values(const std::vector<std::string>& arguments) const;
 
   ProgramDescription program_;

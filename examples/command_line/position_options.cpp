@@ -17,17 +17,17 @@ void PositionArguments::add(CLI::App& app) {
   app.add_option("--rope-scale", numbers_.factor,
                  "How many times longer that makes the context: 4, say")
       ->check(positive())  // it is what a NaN is not
-      ->check(CLI::Range(0.01, 1e6))
+      ->check(in_range(0.01, 1e6))
       ->default_str("as the model says")
       ->type_name("N");
   app.add_option("--rope-freq-base", numbers_.frequency_base, "Base of RoPE's frequencies")
       ->check(positive())
-      ->check(CLI::Range(2.0, 1e30))
+      ->check(in_range(2, 1e30))
       ->default_str("as the model says")
       ->type_name("N");
   app.add_option("--yarn-orig-ctx", numbers_.original_context_length,
                  "Context that the model was trained with")
-      ->check(CLI::Range(1, 1 << 30))
+      ->check(in_range(1, 1 << 30))
       ->default_str("as the model says")
       ->type_name("N");
 }

@@ -54,7 +54,7 @@ void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
   app.add_option("-n,--predict", typed.predict,
                  "Most tokens to generate after the prompt; -1: until the model ends its text, or "
                  "--ctx is full")
-      ->check(CLI::Range(std::int64_t{-2}, std::int64_t{std::numeric_limits<std::uint32_t>::max()}))
+      ->check(command_line::in_range(-2, std::numeric_limits<std::uint32_t>::max()))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--parallel", options.parallel,
@@ -70,7 +70,8 @@ void add_penalties(CLI::App& app, SamplingWishes& wishes) {
   app.add_option("--repeat-penalty", wishes.repeat_penalty,
                  "Divides logits above 0 of tokens that came lately, multiplies others; at "
                  "temperature 0, too; 1: nothing")
-      ->check(command_line::positive() & command_line::finite())
+      ->check(command_line::positive())
+      ->check(command_line::finite())
       ->default_str("the file's advice, else 1")
       ->type_name("R");
   app.add_option("--presence-penalty", wishes.presence_penalty,
@@ -95,12 +96,12 @@ void add_filters(CLI::App& app, SamplingWishes& wishes) {
       ->type_name("K");
   app.add_option("--top-p", wishes.top_p,
                  "Of them, from the most likely that together have this probability; 1: all")
-      ->check(command_line::share())
+      ->check(command_line::in_range(0, 1))
       ->default_str("the file's advice, else 0.95")
       ->type_name("P");
   app.add_option("--min-p", wishes.min_p,
                  "Of them, from those this many times as likely as the most likely; 0: all")
-      ->check(command_line::share())
+      ->check(command_line::in_range(0, 1))
       ->default_str("the file's advice, else 0.05")
       ->type_name("P");
 }

@@ -135,6 +135,39 @@ TEST_P(Help, SaysSoIfItCannotBeWritten) {
   EXPECT_THAT(result.err, HasSubstr("stdout: cannot write"));
 }
 
+// Whoever closed stderr wants no messages, and gets the status that goes with them.
+TEST_P(Help, ErrorsThatNobodyReadsKeepTheirStatus) {
+  for (const std::string where : {"2>&-", "2>/dev/full", ">&- 2>&- <&-"}) {
+    const std::string command = "\"$0\" --completion fish " + where;
+    EXPECT_EQ(run_process("/bin/sh", {"-c", command, GetParam().path}).status, 2) << where;
+  }
+}
+
+TEST_P(Help, TextFromTheCommandLineDrivesNoTerminal) {
+  const ProcessResult result = run({"--completion", "red \x1b[31m\nline"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.err, HasSubstr(R"(red \x1b[31m line)"));
+}
+
+TEST_P(Help, OptionsWithoutAValueTakeNoOther) {
+  for (const ListedOption& option : listed_options(help())) {
+    if (!option.takes_value) continue;
+    const std::string name = *option.names.begin();
+    const bool takes_text = option.names.contains("--prompt");
+    const auto says = [&](std::vector<std::string> arguments) {
+      const ProcessResult result = run(std::move(arguments));
+      EXPECT_EQ(result.status, 2) << name;
+      EXPECT_THAT(result.err, HasSubstr(" has no value; give one"));
+    };
+    if (!takes_text) says({name, ""});
+    if (name.starts_with("--")) says({name + "=", "-q"});
+  }
+}
+
+TEST_P(Help, AnUnknownOptionIsNamedBeforeOneThatIsMissing) {
+  EXPECT_THAT(run({"--nonsense"}).err, HasSubstr("not expected: --nonsense"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Programs, Help, testing::ValuesIn(programs()),
                          [](const auto& program) { return program.param.name; });
 

@@ -65,7 +65,7 @@ CommandLine parse(int argc, const char* const* argv) {
       ->type_name("bytes|FILE");
   options.add_option("--split", line.model.pieces, "Files to split the model into")
       ->capture_default_str()
-      ->check(CLI::Range(1, 65535))
+      ->check(command_line::in_range(1, 65535))
       ->type_name("N");
   options.add_flag("-q,--quiet", line.quiet, "No progress bar");
   parser.parse(argc, argv);

@@ -58,7 +58,7 @@ void add_process(CLI::App& app, Options& options, Typed& typed) {
       app.add_flag("--watch", options.watch, "Again and again, until the process ends")->needs(pid);
   app.add_option("--interval", options.interval, "Seconds between two looks")
       ->needs(watch)
-      ->check(CLI::Range(0.01, 3600.0))
+      ->check(command_line::in_range(0.01, 3600))
       ->capture_default_str()
       ->type_name("S");
   CLI::Option* const tensors =
