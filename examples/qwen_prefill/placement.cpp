@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "placement.hpp"
 
+#include <fmt/format.h>
+
 #include <cstdlib>
 #include <string>
 #include <variant>

@@ -81,8 +81,9 @@ std::uint32_t choose_context(const qwen::Model& model, const Options& options, s
   const std::uint32_t context = options.context.value_or(default_context(model, options, prompt));
   if (prompt <= context) return context;
   throw qwen::Error(fmt::format(
-      "the prompt has {} tokens, but the context only {}; shorten it{}", prompt, context,
-      context < longest ? fmt::format(", or give a --ctx of up to {}", longest) : ""));
+      "the prompt has {} tokens, but the context only {}; shorten it, or {}", prompt, context,
+      context < longest ? fmt::format("give a --ctx of up to {}", longest)
+                        : "make the context longer (--rope-scaling yarn --rope-scale N)"));
 }
 
 // At a time.

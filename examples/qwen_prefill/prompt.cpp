@@ -7,17 +7,22 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <fstream>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "loaders/printable.hpp"
+#include "pager/types.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
+
+// Far beyond any context, and little enough to be read: a device or a pipe may never end.
+constexpr Bytes kLongest = MiB(256);
 
 // Some editors begin a file with one; it is no part of the text.
 std::string without_byte_order_mark(std::string text) {
@@ -31,16 +36,6 @@ std::string without_byte_order_mark(std::string text) {
                                 std::generic_category().message(cause)));
 }
 
-std::string read_standard_input() {
-  std::string content;
-  std::array<char, 65'536> piece{};
-  while (const std::size_t size = std::fread(piece.data(), 1, piece.size(), stdin)) {
-    content.append(piece.data(), size);
-  }
-  if (std::ferror(stdin) != 0) cannot_read("standard input", errno);
-  return content;
-}
-
 bool is_standard_input(const std::filesystem::path& path) {
   return path == "-";
 }
@@ -49,16 +44,27 @@ std::string name_of(const std::filesystem::path& path) {
   return is_standard_input(path) ? "standard input" : path.string();
 }
 
-std::string read_file(const std::filesystem::path& path) {
-  if (is_standard_input(path)) return without_byte_order_mark(read_standard_input());
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream content;
-  // A directory opens, but cannot be read; an empty file gives nothing, and that is no failure.
-  if (in && in.peek() != std::ifstream::traits_type::eof()) content << in.rdbuf();
-  if (in.bad() || !(in || in.eof()) || std::filesystem::is_directory(path)) {
-    cannot_read(path.string(), std::filesystem::is_directory(path) ? EISDIR : errno);
+std::string read_all(std::FILE* in, const std::string& where) {
+  std::string content;
+  std::array<char, 65'536> piece{};
+  while (const std::size_t size = std::fread(piece.data(), 1, piece.size(), in)) {
+    content.append(piece.data(), size);
+    if (content.size() > kLongest.count) {
+      throw qwen::Error(fmt::format("{}: the prompt is longer than {}; give a shorter one", where,
+                                    to_string(kLongest)));
+    }
   }
-  return without_byte_order_mark(std::move(content).str());
+  if (std::ferror(in) != 0) cannot_read(where, errno);
+  return without_byte_order_mark(std::move(content));
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  const std::string where = name_of(path);
+  if (is_standard_input(path)) return read_all(stdin, where);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(path.c_str(), "rb"),
+                                                           std::fclose);
+  if (in == nullptr) cannot_read(where, errno);
+  return read_all(in.get(), where);
 }
 
 std::vector<loaders::TokenId> encode(const qwen::Model& model, const std::string& text,
@@ -83,7 +89,7 @@ std::vector<loaders::TokenId> read_tokens(const qwen::Model& model,
     if (error != std::errc{} || rest != end) {
       throw qwen::Error(fmt::format(
           "{}: \"{}\", number {} in the file, is not a token id; give numbers between blanks",
-          name_of(path), word.substr(0, 40), tokens.size() + 1));
+          name_of(path), loaders::printable(word.substr(0, 40)), tokens.size() + 1));
     }
     if (token >= model.config.vocab_size) {
       throw qwen::Error(

@@ -12,6 +12,7 @@
 #include <iterator>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../edited_model.hpp"
@@ -244,6 +245,51 @@ TEST_F(BadInput, Prompts) {
   expect_failure_with(1, {"--tokens", directory_.write("ids", "1 -2")}, {"\"-2\"", "number 2"});
   expect_failure_with(1, {"--tokens", directory_.write("ids", "1 x")}, {"\"x\"", "not a token id"});
   expect_failure_with(1, {"--tokens", directory_.write("ids", "  \n")}, {"no tokens"});
+}
+
+TEST_F(BadInput, PromptsWithoutEnd) {
+  expect_failure_with(1, {"-f", "/dev/zero"}, {"/dev/zero", "longer than 256 MiB"});
+  expect_failure_with(1, {"--tokens", "/dev/zero"}, {"/dev/zero", "longer than 256 MiB"});
+}
+
+TEST_F(BadInput, WordsThatAreNoTokensAreShownWithoutTheirControlCharacters) {
+  const std::string bytes("5\0006 \x1b[31m", 9);
+  expect_failure_with(1, {"--tokens", directory_.write("ids", bytes)},
+                      {R"("5\x006", number 1 in the file, is not a token id)"});
+  expect_failure_with(1, {"--tokens", directory_.write("ids", "1 \x1b[31m")},
+                      {R"("\x1b[31m", number 2)"});
+}
+
+// A slip of the keyboard must not cost a model.
+TEST_F(BadInput, OutputsReplaceNoInputs) {
+  const std::string model = directory_ / "model.gguf";
+  const std::string link = directory_ / "link.gguf";
+  const std::string prompt = directory_.write("prompt.txt", "In the beginning");
+  std::filesystem::copy_file(good_model(), model);
+  std::filesystem::create_symlink("model.gguf", link);
+  for (const std::string option : {"--stats", "--trace", "--logits"}) {
+    for (const std::string& output : {model, link, directory_ / "./model.gguf"}) {
+      expect_failure(2, {"-m", model, "-p", "x", option, output},
+                     {option + " would replace " + model + ", which --model reads"});
+    }
+    expect_failure(2, {"-m", model, "-f", prompt, option, prompt}, {"which --file reads"});
+    expect_failure(2, {"-m", model, "--tokens", prompt, option, prompt}, {"which --tokens reads"});
+  }
+  EXPECT_EQ(std::filesystem::file_size(model), good_model_bytes().size());
+}
+
+TEST_F(BadInput, OutputsDoNotReplaceOneAnother) {
+  const std::string file = directory_ / "out";
+  const std::string same = directory_ / "./out";
+  for (const auto& [a, b] : {std::pair("--stats", "--trace"), std::pair("--stats", "--logits"),
+                             std::pair("--trace", "--logits")}) {
+    expect_failure_with(2, {"-p", "x", a, file, b, same}, {a, b, "same file"});
+    expect_failure_with(2, {"-p", "x", a, "-", b, "/dev/stdout"}, {a, b, "same file"});
+  }
+}
+
+TEST_F(BadInput, ContextsThatAreTooShortCanBeMadeLonger) {
+  expect_failure_with(1, {"-f", test_data("models/heldout.txt")}, {"--rope-scaling yarn"});
 }
 
 TEST_F(BadInput, PerplexityOfTooLittleText) {
