@@ -20,11 +20,14 @@ InterruptGuard::InterruptGuard() {
   action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
   ::sigaction(SIGINT, &action, &former_interrupt_);
   ::sigaction(SIGTERM, &action, &former_termination_);
+  ::sigaction(SIGHUP, &action, &former_hangup_);
+  if (former_hangup_.sa_handler == SIG_IGN) ::sigaction(SIGHUP, &former_hangup_, nullptr);
 }
 
 InterruptGuard::~InterruptGuard() {
   ::sigaction(SIGINT, &former_interrupt_, nullptr);
   ::sigaction(SIGTERM, &former_termination_, nullptr);
+  ::sigaction(SIGHUP, &former_hangup_, nullptr);
 }
 
 int InterruptGuard::pending() {

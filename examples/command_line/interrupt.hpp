@@ -17,8 +17,9 @@ class Interrupted : public std::runtime_error {
   int signal_;
 };
 
-/// While it lives, the first SIGINT (Ctrl-C) and the first SIGTERM are only noted, so that a
-/// program can end in order; a second one of the kind ends it at once. One at a time.
+/// While it lives, the first SIGINT (Ctrl-C), the first SIGTERM and the first SIGHUP (its terminal
+/// has gone) are only noted, so that a program can end in order; a second one of the kind ends it
+/// at once. A SIGHUP that is ignored stays so: that is what nohup is for. One at a time.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -34,6 +35,7 @@ class InterruptGuard {
  private:
   struct sigaction former_interrupt_ {};
   struct sigaction former_termination_ {};
+  struct sigaction former_hangup_ {};
 };
 
 }  // namespace tensor_pager::command_line
