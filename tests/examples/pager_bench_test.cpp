@@ -200,6 +200,9 @@ TEST(PagerBench, CalibrationAndErrors) {
   const auto small = bench({"-p", "16", "--arena", "1KiB"});
   EXPECT_EQ(small.status, 1);
   EXPECT_THAT(small.err, HasSubstr("--arena"));
+  const auto nothing = bench({"-p", "0", "-n", "0"});
+  EXPECT_EQ(nothing.status, 2);
+  EXPECT_THAT(nothing.err, HasSubstr("neither -p nor -n"));
   const auto long_prompt = bench({"-p", "1000000"});
   EXPECT_EQ(long_prompt.status, 1);
   EXPECT_THAT(long_prompt.err, HasSubstr("context"));

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -119,6 +120,15 @@ TEST_F(PagerStats, FilesThatAreNoneAreOneLine) {
   };
   expect({path("nothing")}, 1, "cannot open");
   expect({test_data("models/tiny-qwen2-q4_k_m.gguf")}, 1, "not JSON");
+  const std::string folder = std::filesystem::path(path("nothing")).parent_path();
+  expect({folder}, 1, "Is a directory; give what qwen_prefill --stats FILE wrote");
+  expect({path("small"), "--diff", folder}, 1, "Is a directory");
+  expect({path("small"), "--trace", folder, "--html", path("page")}, 1,
+         "Is a directory; give what qwen_prefill --trace FILE wrote");
+  expect({path("small"), "--trace", path("large"), "--html", path("small")}, 2, "which FILE reads");
+  expect({path("small"), "--trace", path("large"), "--html", path("large")}, 2,
+         "which --trace reads");
+  expect({"--pid", "1", "--watch", "--interval", "nan"}, 2, "is not from 0.01 to 3600");
   std::ofstream(path("other")) << R"({"model": {}})";
   expect({path("other")}, 1, "no section \"device\"");
   expect({}, 2, "FILE");

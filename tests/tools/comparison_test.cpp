@@ -145,6 +145,9 @@ TEST_F(ComparisonTest, OtherFilesAreNamed) {
   EXPECT_THAT(says(directory_ / "none"), HasSubstr("cannot open"));
   std::ofstream(directory_ / "text") << "not JSON\n";
   EXPECT_THAT(says(directory_ / "text"), HasSubstr("not output of pager_bench"));
+  std::ofstream(directory_ / "empty").close();
+  EXPECT_THAT(says(directory_ / "empty"), HasSubstr("not output of pager_bench"));
+  EXPECT_THAT(says(directory_ / "."), HasSubstr("Is a directory"));
   std::ofstream(directory_ / "other") << "[{\"n_prompt\": 5}]";
   EXPECT_THAT(says(directory_ / "other"), HasSubstr("not output of this pager_bench"));
 }

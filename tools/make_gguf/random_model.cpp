@@ -165,8 +165,8 @@ void check(const Design& design, const RandomModelOptions& options) {
                                        sizes.name, architecture.name));
   }
   if (options.pieces == 0 || options.pieces > kMaxPieces) {
-    throw RandomModelError(
-        fmt::format("cannot split a model into {} files; 1 to {}", options.pieces, kMaxPieces));
+    throw RandomModelError(fmt::format("cannot split a model into {} files; give 1 to {}",
+                                       options.pieces, kMaxPieces));
   }
 }
 
@@ -390,8 +390,8 @@ Bytes padded_bytes(const RandomTensor& tensor) {
 // About the same number of bytes for each piece, and at least one tensor.
 std::vector<PieceRange> cut(const std::vector<RandomTensor>& tensors, std::uint32_t pieces) {
   if (pieces > tensors.size()) {
-    throw RandomModelError(
-        fmt::format("cannot split {} tensors into {} files", tensors.size(), pieces));
+    throw RandomModelError(fmt::format("cannot split {0} tensors into {1} files; give at most {0}",
+                                       tensors.size(), pieces));
   }
   Bytes total;
   for (const RandomTensor& tensor : tensors) total += padded_bytes(tensor);

@@ -222,7 +222,9 @@ qwen::MemoryPlan Benchmark::plan(const Case& what, const qwen::Backend& backend)
   if (request.context > model_.config.context_length) {
     throw qwen::Error("-p, -d or -n asks for " + std::to_string(request.context) +
                       " positions, more than the model's context of " +
-                      std::to_string(model_.config.context_length));
+                      std::to_string(model_.config.context_length) +
+                      "; give fewer, or make the context longer (--rope-scaling yarn "
+                      "--rope-scale N)");
   }
   return qwen::plan_memory(model_, qwen::request_for(backend, model_, request));
 }

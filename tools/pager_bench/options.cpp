@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <utility>
 
@@ -124,6 +125,11 @@ Options complete(Options options, const Typed& typed) {
     throw UsageError(
         "--place auto and --explain are for one sequence at a time; give --place gpu, cpu or a "
         "percentage with several");
+  }
+  const auto nothing = [](std::uint32_t tokens) { return tokens == 0; };
+  if (!options.calibrate_only && std::ranges::all_of(options.prompts, nothing) &&
+      std::ranges::all_of(options.generated, nothing)) {
+    throw UsageError("neither -p nor -n asks for a token; give one of them a number");
   }
   if (options.warm && typed.cold) throw UsageError("--cold and --warm exclude one another");
   return options;

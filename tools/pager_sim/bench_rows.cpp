@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -19,9 +20,10 @@ using Json = nlohmann::ordered_json;
 
 std::string content(const std::filesystem::path& path) {
   std::ifstream in(path);
-  if (!in) {
+  const bool folder = std::filesystem::is_directory(path);
+  if (!in || folder) {
     throw qwen::Error(fmt::format("cannot open {}: {}; give what pager_bench -o jsonl wrote",
-                                  path.string(), std::strerror(errno)));
+                                  path.string(), std::strerror(folder ? EISDIR : errno)));
   }
   std::ostringstream out;
   out << in.rdbuf();
@@ -44,10 +46,10 @@ Json bench_rows(const std::filesystem::path& path) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     rows.push_back(Json::parse(line, nullptr, /*allow_exceptions=*/false));
-    if (rows.back().is_discarded()) {
-      throw qwen::Error(fmt::format(
-          "{} is not output of pager_bench: write it with pager_bench -o jsonl", path.string()));
-    }
+  }
+  if (rows.empty() || std::ranges::any_of(rows, &Json::is_discarded)) {
+    throw qwen::Error(fmt::format(
+        "{} is not output of pager_bench: write it with pager_bench -o jsonl", path.string()));
   }
   return rows;
 }

@@ -225,8 +225,9 @@ void require_positions(const qwen::Model& model, const Options& options) {
   for (const std::uint32_t tokens : options.generated) longest = std::max(longest, 1 + tokens);
   if (longest <= model.config.context_length) return;
   throw qwen::Error(
-      fmt::format("-p or -n asks for {} positions, more than the model's context of {}", longest,
-                  model.config.context_length));
+      fmt::format("-p or -n asks for {} positions, more than the model's context of {}; give "
+                  "fewer, or make the context longer (--rope-scaling yarn --rope-scale N)",
+                  longest, model.config.context_length));
 }
 
 // Of one kind; those that do not fit are left out.

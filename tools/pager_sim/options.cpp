@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "options.hpp"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <utility>
 
@@ -155,6 +157,11 @@ Options complete(Options options, const Typed& typed) {
   options.rope = typed.positions.overrides();
   options.host = typed.device == "host";
   options.granularity = options.host ? KiB(4) : MiB(2);
+  if (typed.page &&
+      (options.page.count == 0 || options.page.count % options.granularity.count != 0)) {
+    throw command_line::UsageError(fmt::format("--page {} is not a multiple of {}; give one",
+                                               *typed.page, to_string(options.granularity)));
+  }
   if (options.machine.empty()) options.machine = options.host ? "this" : "h200";
   options.format = typed.format == "json" ? Format::json : Format::md;
   if (options.warm && typed.cold) {

@@ -20,9 +20,10 @@ constexpr std::array<const char*, 9> kSections = {"model", "device", "arena", "m
 
 Json parse(const std::filesystem::path& path) {
   std::ifstream in(path);
-  if (!in) {
+  const bool folder = std::filesystem::is_directory(path);
+  if (!in || folder) {
     throw StatsError(fmt::format("cannot open {}: {}; give what qwen_prefill --stats FILE wrote",
-                                 path.string(), std::strerror(errno)));
+                                 path.string(), std::strerror(folder ? EISDIR : errno)));
   }
   Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded() || !json.is_object()) {

@@ -180,8 +180,10 @@ class Reader {
 
 Json parse(const std::filesystem::path& path) {
   std::ifstream in(path);
-  if (!in) {
-    throw TraceError(fmt::format("cannot open {}: {}", path.string(), std::strerror(errno)));
+  const bool folder = std::filesystem::is_directory(path);
+  if (!in || folder) {
+    throw TraceError(fmt::format("cannot open {}: {}; give what qwen_prefill --trace FILE wrote",
+                                 path.string(), std::strerror(folder ? EISDIR : errno)));
   }
   Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) {
