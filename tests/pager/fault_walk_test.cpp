@@ -392,6 +392,30 @@ INSTANTIATE_TEST_SUITE_P(Host, FaultWalk, ::testing::Values(host_kind({})));
 INSTANTIATE_TEST_SUITE_P(HostWithSlowLink, FaultWalk,
                          ::testing::Values(host_kind(std::chrono::microseconds(50))));
 
+/// The image in a file, and devices whose pages are that file's.
+Kind in_place_kind() {
+  struct File {
+    tests::TemporaryDirectory directory;
+    std::shared_ptr<const MappedFileStore> store;
+  };
+  const auto file = std::make_shared<File>();
+  Kind kind = host_kind({});
+  kind.make_store = [file](std::span<const std::byte> image) {
+    const std::string_view bytes(reinterpret_cast<const char*>(image.data()), image.size());
+    file->store =
+        std::make_shared<const MappedFileStore>(std::vector{file->directory.write("image", bytes)});
+    return file->store;
+  };
+  kind.make_device = [file](Trace& trace) {
+    // The page size is asked for before there are files.
+    return file->store ? make_in_place_device(file->store, &trace) : make_host_device();
+  };
+  kind.never = {FaultSite::read};
+  return kind;
+}
+
+INSTANTIATE_TEST_SUITE_P(HostInPlace, FaultWalk, ::testing::Values(in_place_kind()));
+
 #ifdef TENSOR_PAGER_CUDA
 /// The image in a file, which lives as long as the store.
 std::shared_ptr<const BackingStore> in_pinned_file(std::span<const std::byte> image) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <cstring>
@@ -224,6 +225,44 @@ TEST(MappedFileStore, FilesLieSideBySideAtAlignedOffsets) {
   EXPECT_EQ(across[10], std::byte{0});
   EXPECT_EQ(std::memcmp(across.data() + 8192 - 4990, second.data(), second.size()), 0);
   EXPECT_EQ(std::memcmp(store.data() + 4990, across.data(), across.size()), 0);
+}
+
+TEST(MappedFileStore, PiecesSayWhichFileHasWhat) {
+  const Directory directory;
+  const MappedFileStore store({directory.write("a", pattern(5000)),
+                               directory.write("b", pattern(300)),
+                               directory.write("c", pattern(9000))});
+  const auto images = [&](ByteRange range) {
+    std::vector<ByteRange> found;
+    for (const FilePiece& piece : store.pieces(range)) found.push_back(piece.image);
+    return found;
+  };
+  using Ranges = std::vector<ByteRange>;
+  EXPECT_EQ(images({{0}, store.size()}),
+            (Ranges{{{0}, {5000}}, {{8192}, {300}}, {{12288}, {9000}}}));
+  EXPECT_EQ(images({{4096}, {8192}}), (Ranges{{{4096}, {904}}, {{8192}, {300}}}));
+  EXPECT_EQ(images({{5000}, {3192}}), Ranges{}) << "between two files";
+  EXPECT_EQ(images({{16384}, {100}}), (Ranges{{{16384}, {100}}}));
+  EXPECT_EQ(images({{5}, {0}}), Ranges{});
+  EXPECT_EQ(images({store.size(), {0}}), Ranges{});
+  EXPECT_THROW(images({{16384}, {9000}}), StoreError);
+
+  const std::vector<FilePiece> last = store.pieces({{16384}, {100}});
+  EXPECT_EQ(last.front().offset, Bytes{4096}) << "in its file";
+  std::byte found{};
+  ASSERT_EQ(::pread(last.front().descriptor, &found, 1, 4096), 1);
+  EXPECT_EQ(found, pattern(9000)[4096]);
+}
+
+TEST(MappedFileStore, FileThatBecameTooShortIsIncompleteWhereItIs) {
+  const Directory directory;
+  const auto path = directory.write("model.gguf", pattern(50'000));
+  const MappedFileStore store({path});
+  EXPECT_NO_THROW(store.require_complete({{0}, store.size()}));
+  std::filesystem::resize_file(path, 20'000);
+  EXPECT_NO_THROW(store.require_complete({{0}, {20'000}}));
+  EXPECT_THROW(store.require_complete({{0}, {20'001}}), StoreError);
+  EXPECT_THROW(store.require_complete({{30'000}, {1}}), StoreError);
 }
 
 TEST(MappedFileStore, FileTruncatedWhileInUseIsAnErrorThatNamesIt) {

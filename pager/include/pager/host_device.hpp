@@ -8,6 +8,7 @@
 
 #include "pager/device.hpp"
 #include "pager/export.hpp"
+#include "pager/mapped_file_store.hpp"
 #include "pager/trace.hpp"
 
 namespace tensor_pager {
@@ -47,5 +48,17 @@ struct HostDeviceOptions {
 /// it really pages: reading a page that was never brought in is a segmentation fault, and so is
 /// writing to any page.
 TENSOR_PAGER_EXPORT std::unique_ptr<Device> make_host_device(const HostDeviceOptions& options = {});
+
+/// The same without copies, for a pager on these files whose arena holds all that is read: a page
+/// is a read-only mapping of the files themselves, so that it takes no memory beside the page
+/// cache. To bring it in is to map it and to have its bytes read from disk where they are not in
+/// memory. A page that was evicted can still be read until it is unmapped, and statistics count
+/// copies of no bytes.
+///
+/// A file that is found too short when a page is brought in is a StoreError. One that is truncated
+/// after that ends the program by a signal (SIGBUS) when the page is read; make_host_device copies,
+/// and does not have that. `trace` outlives the device.
+TENSOR_PAGER_EXPORT std::unique_ptr<Device> make_in_place_device(
+    std::shared_ptr<const MappedFileStore> files, Trace* trace = nullptr);
 
 }  // namespace tensor_pager

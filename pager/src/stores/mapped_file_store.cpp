@@ -15,6 +15,19 @@
 #include "system_call.hpp"
 
 namespace tensor_pager {
+namespace {
+
+constexpr const char* kDiskRemedy = "; is its disk in order?";
+constexpr const char* kTruncated =
+    " found the end of the file: it was truncated after it was opened; wait until it is complete";
+
+}  // namespace
+
+/// "model.gguf: read of 4096 bytes at 8192", for messages.
+std::string MappedFileStore::place(const File& file, Bytes offset, Bytes size) {
+  return file.path.string() + ": read of " + std::to_string(size.count) + " bytes at " +
+         std::to_string(offset.count);
+}
 
 MappedFileStore::MappedFileStore(const std::vector<std::filesystem::path>& files) {
   try {
@@ -79,24 +92,53 @@ void MappedFileStore::close() noexcept {
   }
 }
 
+void MappedFileStore::require_inside(const char* what, ByteRange range) const {
+  if (range.offset <= size_ && range.size <= size_ - range.offset) return;
+  throw StoreError(std::string(what) + " " + std::to_string(range.size.count) + " bytes at " +
+                   std::to_string(range.offset.count) + " leaves the image of " +
+                   std::to_string(size_.count) + " bytes");
+}
+
 const std::byte* MappedFileStore::address(ByteRange range) const {
-  if (range.offset > size_ || range.size > size_ - range.offset) {
-    throw StoreError("looking up " + std::to_string(range.size.count) + " bytes at " +
-                     std::to_string(range.offset.count) + " leaves the image of " +
-                     std::to_string(size_.count) + " bytes");
-  }
+  require_inside("looking up", range);
   return base_ + range.offset.count;
 }
 
-void MappedFileStore::read(Bytes offset, std::span<std::byte> out) const {
-  if (offset > size_ || Bytes{out.size()} > size_ - offset) {
-    throw StoreError("read of " + std::to_string(out.size()) + " bytes at " +
-                     std::to_string(offset.count) + " leaves the image of " +
-                     std::to_string(size_.count) + " bytes");
-  }
-  auto file = std::prev(
+/// The file that the byte belongs to, or lies behind.
+std::vector<MappedFileStore::File>::const_iterator MappedFileStore::file_at(Bytes offset) const {
+  return std::prev(
       std::upper_bound(files_.begin(), files_.end(), offset,
                        [](Bytes at, const File& candidate) { return at < candidate.offset; }));
+}
+
+std::vector<FilePiece> MappedFileStore::pieces(ByteRange range) const {
+  require_inside("looking up", range);
+  std::vector<FilePiece> pieces;
+  for (auto file = file_at(range.offset); file != files_.end(); ++file) {
+    const Bytes begin = std::max(range.offset, file->offset);
+    const Bytes end = std::min(range.end(), file->offset + file->size);
+    if (file->offset >= range.end()) break;
+    if (begin >= end) continue;
+    pieces.push_back({file->descriptor, begin - file->offset, {begin, end - begin}});
+  }
+  return pieces;
+}
+
+void MappedFileStore::require_complete(ByteRange range) const {
+  for (const FilePiece& piece : pieces(range)) {
+    const File& file = *file_at(piece.image.offset);
+    const auto where = [&] { return place(file, piece.offset, piece.image.size); };
+    struct stat status {};
+    if (::fstat(piece.descriptor, &status) != 0)
+      throw StoreError(failed_call("fstat for " + where()) + kDiskRemedy);
+    const Bytes size{static_cast<std::uint64_t>(status.st_size)};
+    if (size < piece.offset + piece.image.size) throw StoreError(where() + kTruncated);
+  }
+}
+
+void MappedFileStore::read(Bytes offset, std::span<std::byte> out) const {
+  require_inside("read of", {offset, {out.size()}});
+  auto file = file_at(offset);
   while (!out.empty()) {
     const Bytes at = offset - file->offset;
     if (at >= file->size) {  // between this file and the next
@@ -111,15 +153,9 @@ void MappedFileStore::read(Bytes offset, std::span<std::byte> out) const {
     const std::uint64_t wanted = std::min<std::uint64_t>(file->size.count - at.count, out.size());
     const ssize_t got = ::pread(file->descriptor, out.data(), wanted, static_cast<off_t>(at.count));
     if (got < 0 && errno == EINTR) continue;
-    const auto where = [&] {
-      return file->path.string() + ": read of " + std::to_string(wanted) + " bytes at " +
-             std::to_string(at.count);
-    };
-    if (got < 0) throw StoreError(failed_call(where()) + "; is its disk in order?");
-    if (got == 0)
-      throw StoreError(where() +
-                       " found the end of the file: it was truncated after it was opened; wait "
-                       "until it is complete");
+    const auto where = [&] { return place(*file, at, {wanted}); };
+    if (got < 0) throw StoreError(failed_call(where()) + kDiskRemedy);
+    if (got == 0) throw StoreError(where() + kTruncated);
     out = out.subspan(static_cast<std::size_t>(got));
     offset += Bytes{static_cast<std::uint64_t>(got)};
   }

@@ -18,13 +18,6 @@ namespace tensor_pager {
 
 namespace {
 
-constexpr const char* kMapsRemedy =
-    "; larger pages need fewer mappings (sysctl vm.max_map_count limits them)";
-
-std::string of_bytes(const std::string& what, Bytes size) {
-  return what + " of " + std::to_string(size.count) + " bytes";
-}
-
 /// "; 3.50 GiB of host memory are available", where the kernel tells.
 std::string available_memory() {
   std::ifstream memory("/proc/meminfo");
@@ -58,9 +51,8 @@ int allocate(int file, int mode, off_t offset, Bytes size) {
 
 HostAddressRange::~HostAddressRange() {
   for (std::byte* window : windows_) {
-    if (window != nullptr) ::munmap(window, layout_.page.count);
+    if (window != nullptr) ::munmap(window, layout().page.count);
   }
-  if (base_ != nullptr) ::munmap(base_, round_up(layout_.image, layout_.page).count);
   if (file_ < 0) return;
   // A child process may have the file open still; its memory goes now.
   [[maybe_unused]] const int emptied = ::ftruncate(file_, 0);
@@ -70,21 +62,14 @@ HostAddressRange::~HostAddressRange() {
 void HostAddressRange::reserve(const PageLayout& layout) {
   require_here();
   frame_of_.resize(layout.page_count());
-  layout_ = layout;
-  const Bytes size = round_up(layout.image, layout.page);
-  void* const range =
-      ::mmap(nullptr, size.count, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (range == MAP_FAILED)
-    throw DeviceError(failed_call(of_bytes("mmap of addresses", size)) + kAddressesRemedy);
-  base_ = static_cast<std::byte*>(range);
-  withhold_pages({0}, layout.page_count());
+  pages_.reserve(layout);
   file_ = ::memfd_create("tensor-pager-arena", MFD_CLOEXEC);
   if (file_ < 0) throw refused("memfd_create of the arena");
 }
 
 std::byte* HostAddressRange::base() const {
   require_here();
-  return base_;
+  return pages_.base();
 }
 
 void HostAddressRange::create_frame(FrameIndex frame) {
@@ -98,32 +83,32 @@ void HostAddressRange::create_frame(FrameIndex frame) {
     return_memory(frame);
     throw;
   }
-  memory_.add(layout_.page);
+  memory_.add(layout().page);
 }
 
 void HostAddressRange::grow_file(FrameIndex frame) {
-  const Bytes size = layout_.page * (std::uint64_t{frame.value} + 1);
+  const Bytes size = layout().page * (std::uint64_t{frame.value} + 1);
   if (size <= file_size_) return;
   if (::ftruncate(file_, static_cast<off_t>(size.count)) != 0)
-    throw refused(of_bytes("ftruncate of the arena for a frame", layout_.page));
+    throw refused(of_bytes("ftruncate of the arena for a frame", layout().page));
   file_size_ = size;  // holds no memory by itself
 }
 
 /// Taken now, and not at the first write: running out of memory is an error here, and a SIGBUS
 /// there.
 void HostAddressRange::take_memory(FrameIndex frame) {
-  if (allocate(file_, 0, offset(frame), layout_.page) != 0)
-    throw refused(of_bytes("fallocate of a frame", layout_.page));
+  if (allocate(file_, 0, offset(frame), layout().page) != 0)
+    throw refused(of_bytes("fallocate of a frame", layout().page));
 }
 
 std::byte* HostAddressRange::open_window(FrameIndex frame) {
-  const std::uint64_t size = layout_.page.count;
+  const std::uint64_t size = layout().page.count;
   void* const window =
       ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file_, offset(frame));
   if (window == MAP_FAILED)
-    throw DeviceError(failed_call(of_bytes("mmap of a frame", layout_.page)) + kMapsRemedy);
+    throw DeviceError(failed_call(of_bytes("mmap of a frame", layout().page)) + kMapsRemedy);
   if (::madvise(window, size, MADV_DONTFORK) == 0) return static_cast<std::byte*>(window);
-  const DeviceError error(failed_call(of_bytes("madvise of a frame", layout_.page)) + kMapsRemedy);
+  const DeviceError error(failed_call(of_bytes("madvise of a frame", layout().page)) + kMapsRemedy);
   ::munmap(window, size);
   throw error;
 }
@@ -132,16 +117,16 @@ void HostAddressRange::destroy_frame(FrameIndex frame) {
   require_here();
   std::byte*& window = windows_.at(frame.value);
   if (!return_memory(frame))
-    throw DeviceError(failed_call(of_bytes("fallocate to return a frame", layout_.page)) +
+    throw DeviceError(failed_call(of_bytes("fallocate to return a frame", layout().page)) +
                       kHostMemoryRemedy);
   // Where the kernel refuses this, addresses are lost, and no memory.
-  ::munmap(std::exchange(window, nullptr), layout_.page.count);
-  memory_.remove(layout_.page);
+  ::munmap(std::exchange(window, nullptr), layout().page.count);
+  memory_.remove(layout().page);
 }
 
 bool HostAddressRange::return_memory(FrameIndex frame) noexcept {
   const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  return allocate(file_, mode, offset(frame), layout_.page) == 0;
+  return allocate(file_, mode, offset(frame), layout().page) == 0;
 }
 
 void HostAddressRange::map(PageIndex first, std::span<const FrameIndex> frames) {
@@ -152,23 +137,16 @@ void HostAddressRange::map(PageIndex first, std::span<const FrameIndex> frames) 
     frame_of_.at(page.value) = frame;  // at once: a later page may be refused
     ++page;
   }
-  withhold_pages(first, static_cast<std::uint32_t>(frames.size()));
+  pages_.withhold(first, static_cast<std::uint32_t>(frames.size()));
 }
 
 void HostAddressRange::map_one(PageIndex page, FrameIndex frame) {
   // Populated at once: a system call for the page is cheaper than a fault for each of its 4 KiB
   // pieces.
-  void* const mapped = ::mmap(address(page), layout_.page.count, PROT_READ,
+  void* const mapped = ::mmap(pages_.address(page), layout().page.count, PROT_READ,
                               MAP_SHARED | MAP_FIXED | MAP_POPULATE, file_, offset(frame));
   if (mapped == MAP_FAILED)
-    throw DeviceError(failed_call(of_bytes("mmap of a page", layout_.page)) + kMapsRemedy);
-}
-
-/// From child processes: there a read of these pages is a segmentation fault.
-void HostAddressRange::withhold_pages(PageIndex first, std::uint32_t count) {
-  const Bytes size = layout_.page * count;
-  if (::madvise(address(first), size.count, MADV_DONTFORK) != 0)
-    throw DeviceError(failed_call(of_bytes("madvise of pages", size)) + kMapsRemedy);
+    throw DeviceError(failed_call(of_bytes("mmap of a page", layout().page)) + kMapsRemedy);
 }
 
 void HostAddressRange::unmap(PageIndex first, std::uint32_t count) {
@@ -178,18 +156,12 @@ void HostAddressRange::unmap(PageIndex first, std::uint32_t count) {
   for (std::uint32_t page = first.value; page < end;) {
     std::uint32_t stop = page;
     while (stop < end && points(stop)) ++stop;
-    if (stop > page) reserve_again({page}, stop - page);
+    if (stop > page) {
+      pages_.restore({page}, stop - page);
+      std::fill(frame_of_.begin() + page, frame_of_.begin() + stop, std::nullopt);
+    }
     page = stop + 1;
   }
-}
-
-void HostAddressRange::reserve_again(PageIndex first, std::uint32_t count) {
-  const Bytes size = layout_.page * count;
-  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-  if (::mmap(address(first), size.count, PROT_NONE, flags, -1, 0) == MAP_FAILED)
-    throw DeviceError(failed_call(of_bytes("mmap to unmap pages", size)) + kMapsRemedy);
-  std::fill_n(frame_of_.begin() + first.value, count, std::nullopt);
-  withhold_pages(first, count);  // so that it is one mapping with its neighbours again
 }
 
 std::byte* HostAddressRange::window(PageIndex page) const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "birthplace.hpp"
+#include "devices/host/reservation.hpp"
 #include "devices/memory_count.hpp"
 #include "pager/device.hpp"
 
@@ -23,6 +24,8 @@ inline constexpr const char* kHostMemoryRemedy = "; free host memory, or give th
 /// change.
 class HostAddressRange final : public AddressRange {
  public:
+  static constexpr const char* kName = "host memory";
+
   /// `memory` counts the frames, and outlives this.
   explicit HostAddressRange(MemoryCount& memory) : memory_(memory) {}
   ~HostAddressRange() override;
@@ -34,7 +37,7 @@ class HostAddressRange final : public AddressRange {
   void map(PageIndex first, std::span<const FrameIndex> frames) override;
   void unmap(PageIndex first, std::uint32_t count) override;
 
-  const PageLayout& layout() const { return layout_; }
+  const PageLayout& layout() const { return pages_.layout(); }
   /// Where the frame of a page can be written.
   std::byte* window(PageIndex page) const;
 
@@ -43,20 +46,16 @@ class HostAddressRange final : public AddressRange {
   void take_memory(FrameIndex frame);
   std::byte* open_window(FrameIndex frame);
   void map_one(PageIndex page, FrameIndex frame);
-  void withhold_pages(PageIndex first, std::uint32_t count);
-  void reserve_again(PageIndex first, std::uint32_t count);
   bool return_memory(FrameIndex frame) noexcept;
   void require_here() const { birthplace_.require_here("this host device"); }
 
   off_t offset(FrameIndex frame) const {
-    return static_cast<off_t>(layout_.page.count * frame.value);
+    return static_cast<off_t>(layout().page.count * frame.value);
   }
-  std::byte* address(PageIndex page) const { return base_ + layout_.page.count * page.value; }
 
   const Birthplace birthplace_;
   MemoryCount& memory_;
-  PageLayout layout_;
-  std::byte* base_ = nullptr;
+  Reservation pages_;
   int file_ = -1;
   Bytes file_size_;
   std::vector<std::byte*> windows_;                  // by frame: a second, writable mapping

@@ -31,10 +31,10 @@ class HostCopyEngine::Endings {
   std::condition_variable changed_;
 };
 
-HostCopyEngine::HostCopyEngine(const HostDeviceOptions& options, const HostAddressRange& range,
+HostCopyEngine::HostCopyEngine(const HostDeviceOptions& options, Transfers transfers,
                                std::shared_ptr<Progress> progress)
     : options_(options),
-      range_(range),
+      transfers_(std::move(transfers)),
       progress_(std::move(progress)),
       endings_(std::make_shared<Endings>(options.trace)),
       thread_([this] { run(); }) {}
@@ -50,11 +50,9 @@ HostCopyEngine::~HostCopyEngine() {
 
 CopyId HostCopyEngine::copy(const BackingStore& store, PageRun pages) {
   require_here();
-  Request request{.id = {}, .store = &store, .pieces = {}, .pages = pages};
+  Request request{.id = {}, .transfers = {}, .pages = pages};
   for (std::uint32_t k = 0; k < pages.count; ++k) {
-    const PageIndex page{pages.first.value + k};
-    const ByteRange bytes = range_.layout().bytes_of(page);
-    request.pieces.push_back({bytes.offset, {range_.window(page), bytes.size.count}});
+    request.transfers.push_back(transfers_(store, {pages.first.value + k}));
   }
   const std::lock_guard lock(mutex_);
   Request& queued = requests_.emplace_back(std::move(request));
@@ -81,10 +79,7 @@ void HostCopyEngine::carry_out(const Request& request) {
   CopyLedger::End end{
       .id = request.id, .pages = request.pages, .begin = Trace::Clock::now(), .end = {}};
   try {
-    for (const Piece& piece : request.pieces) {
-      request.store->read(piece.offset, piece.out);
-      end.copied += Bytes{piece.out.size()};
-    }
+    for (const Transfer& transfer : request.transfers) end.copied += transfer();
   } catch (...) {
     end.failure = std::current_exception();
   }

@@ -3,27 +3,32 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <thread>
 #include <vector>
 
 #include "birthplace.hpp"
 #include "devices/copy_ledger.hpp"
-#include "devices/host/address_range.hpp"
 #include "devices/progress.hpp"
 #include "pager/device.hpp"
 #include "pager/host_device.hpp"
 
 namespace tensor_pager {
 
+/// Brings one page in, and returns the bytes that were copied for it. Throws StoreError.
+using Transfer = std::function<Bytes()>;
+/// What will bring a page in to where it is mapped now.
+using Transfers = std::function<Transfer(const BackingStore& store, PageIndex page)>;
+
 /// A thread that copies, as fast as the link that is imitated.
 class HostCopyEngine final : public CopyEngine {
  public:
-  /// `range` outlives this.
-  HostCopyEngine(const HostDeviceOptions& options, const HostAddressRange& range,
+  /// `transfers` is called by the thread that starts copies, what it returns by the one that
+  /// copies.
+  HostCopyEngine(const HostDeviceOptions& options, Transfers transfers,
                  std::shared_ptr<Progress> progress);
   /// Carries out what was started: streams may wait for it.
   ~HostCopyEngine() override;
@@ -34,14 +39,9 @@ class HostCopyEngine final : public CopyEngine {
   LinkStatistics statistics() const override;
 
  private:
-  struct Piece {
-    Bytes offset;
-    std::span<std::byte> out;
-  };
   struct Request {
     CopyId id{};
-    const BackingStore* store = nullptr;
-    std::vector<Piece> pieces;
+    std::vector<Transfer> transfers;  // by page
     PageRun pages;
   };
   class Endings;
@@ -53,7 +53,7 @@ class HostCopyEngine final : public CopyEngine {
 
   const Birthplace birthplace_;
   const HostDeviceOptions options_;
-  const HostAddressRange& range_;
+  const Transfers transfers_;
   const std::shared_ptr<Progress> progress_;
   const std::shared_ptr<Endings> endings_;  // streams that wait have it too
 
