@@ -8,10 +8,13 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kernel_test_data.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/error.hpp"
+#include "kernels/products.hpp"
 
 namespace tensor_pager::kernels::cpu {
 namespace {
@@ -262,6 +265,44 @@ TEST_P(Matmul, BitsDoNotDependOnTheNumberOfThreads) {
     tbb::task_arena(2).execute([&] { two = p.product(GetParam()); });
     EXPECT_TRUE(same_bits(one, two)) << p.text();
   }
+}
+
+TEST_P(Matmul, ProductsOfTheSameInputsGiveTheBitsOfEach) {
+  using enum WeightType;
+  for (const std::size_t tokens : {1U, 3U, 20U}) {
+    const std::vector<float> bias = normal_floats(200, 8);
+    std::vector<Problem> problems;
+    std::vector<std::vector<float>> together;
+    for (const auto& [type, rows] :
+         {std::pair(q4_k, 200U), std::pair(q6_k, 3U), std::pair(f16, 40U), std::pair(q4_k, 130U)}) {
+      problems.emplace_back(type, rows, 512, tokens);
+      together.emplace_back(tokens * rows, 1.5F);
+    }
+    const auto options = [&](std::size_t i) {
+      return MatmulOptions{.bias = i == 0 ? bias.data() : nullptr,
+                           .accumulate = i == 3,
+                           .instruction_set = GetParam()};
+    };
+    const ConstMatrixView x = problems.front().inputs();
+    std::vector<SharedProduct> products;
+    for (std::size_t i = 0; i < problems.size(); ++i) {
+      products.push_back(
+          {problems[i].weights(), view(together[i], tokens, problems[i].rows), options(i)});
+    }
+    tbb::task_arena(3).execute([&] { matmul(products, x); });
+    for (std::size_t i = 0; i < problems.size(); ++i) {
+      std::vector<float> alone(tokens * problems[i].rows, 1.5F);
+      matmul(problems[i].weights(), x, view(alone, tokens, problems[i].rows), options(i));
+      EXPECT_EQ(together[i], alone) << problems[i].text();
+    }
+  }
+  const Problem p(q4_k, 8, 256, 1);
+  std::vector<float> y(8);
+  std::vector<SharedProduct> products(
+      2, {p.weights(), view(y, 1, 8), {.instruction_set = GetParam()}});
+  products[1].w.cols = 512;
+  EXPECT_THROW(matmul(products, p.inputs()), Error);
+  matmul(std::span<const SharedProduct>(), p.inputs());
 }
 
 TEST_P(Matmul, AddsBiasAndAccumulates) {

@@ -2,10 +2,12 @@
 #include "qwen/cpu_operations.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/activation.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/products.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
@@ -22,6 +24,11 @@ kernels::MatrixView floats(const ActivationView& a) {
   return {reinterpret_cast<float*>(a.data), a.rows, a.cols, a.cols};
 }
 
+kernels::MatrixView columns(const ActivationView& a, std::size_t first, std::size_t count) {
+  const kernels::MatrixView all = floats(a);
+  return {all.data + first, all.rows, count, all.stride};
+}
+
 }  // namespace
 
 void CpuOperations::prepare_positions(const kernels::RopeFrequencies& frequencies,
@@ -36,9 +43,24 @@ void CpuOperations::matmul(const kernels::Weights& w, const ActivationView& x,
 
 void CpuOperations::matmul(const kernels::Weights& w, const ActivationView& x,
                            const ActivationView& y, std::size_t first_col, const float* bias) {
-  const kernels::MatrixView all = floats(y);
-  kernels::cpu::matmul(w, floats(x), {all.data + first_col, all.rows, w.rows, all.stride},
-                       {.bias = bias});
+  kernels::cpu::matmul(w, floats(x), columns(y, first_col, w.rows), {.bias = bias});
+}
+
+void CpuOperations::matmul(std::span<const Projection> products, const ActivationView& x) {
+  std::vector<kernels::cpu::SharedProduct> shared;
+  for (const Projection& product : products) {
+    shared.push_back({product.w, product.y, {.bias = product.bias}});
+  }
+  kernels::cpu::matmul(shared, floats(x));
+}
+
+void CpuOperations::matmul(std::span<const GatedProjection> products, const ActivationView& x) {
+  std::vector<kernels::cpu::SharedProduct> shared;
+  for (const GatedProjection& product : products) {
+    shared.push_back(
+        {product.w, columns(product.y, product.first_col, product.w.rows), {.bias = product.bias}});
+  }
+  kernels::cpu::matmul(shared, floats(x));
 }
 
 void CpuOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <vector>
 
 #include "cpu/parallel.hpp"
 #include "cpu/product_rows.hpp"
@@ -15,6 +16,10 @@ namespace {
 // Rows that are unpacked together: a chunk of them is 64 KiB and stays in the second-level cache
 // while all tokens are multiplied with it.
 constexpr std::size_t kTaskRows = 64;
+
+// Tasks of a thread where weights are read straight from memory: how long one takes depends on what
+// else the memory does, and the others wait for the last.
+constexpr std::size_t kDirectTasks = 8;
 
 // Tokens whose inputs of a chunk stay in the second-level cache beside it.
 constexpr std::size_t kTokenBlock = 96;
@@ -28,6 +33,7 @@ struct Product {
   std::size_t row_bytes;
   std::size_t blocks;     // of a token's inputs
   const RoundedBlock* x;  // [tokens, blocks]
+  std::size_t task_rows;
 };
 
 struct alignas(64) Line {
@@ -140,20 +146,31 @@ void multiply_panels(const Product& p, RowRange rows, Scratch& scratch) {
 
 }  // namespace
 
-void integer_matmul(const IntegerKernels& kernels, const IntegerFormat& format, const Weights& w,
-                    const ConstMatrixView& x, const MatrixView& y, const MatmulOptions& options) {
-  const std::size_t blocks = (w.cols + kBlockInputs - 1) / kBlockInputs;
+void integer_matmul(const IntegerKernels& kernels, std::span<const IntegerProduct> products,
+                    const ConstMatrixView& x) {
+  const std::size_t blocks = (x.cols + kBlockInputs - 1) / kBlockInputs;
   const std::unique_ptr<RoundedBlock[]> rounded(new RoundedBlock[x.rows * blocks]);
   round_inputs(kernels, x, blocks, rounded.get());
-  const Product p{kernels, format, w, y, options, row_bytes(w.type, w.cols), blocks, rounded.get()};
   const bool direct = x.rows <= kDirectTokens;
-  const std::size_t step = direct ? rows_per_task(w.rows, 8, w.rows + 8)
-                                  : rows_per_task(w.rows, kernels.panel_rows, kTaskRows);
+  std::vector<Product> all;
+  std::vector<std::size_t> first_task{0};  // of each product, and the end
+  double work = 0;
+  for (const IntegerProduct& one : products) {
+    const std::size_t rows = one.w.rows;
+    const std::size_t step = direct ? rows_per_task(rows, 8, rows + 8, kDirectTasks)
+                                    : rows_per_task(rows, kernels.panel_rows, kTaskRows);
+    all.push_back({kernels, one.format, one.w, one.y, one.options, row_bytes(one.w.type, x.cols),
+                   blocks, rounded.get(), step});
+    first_task.push_back(first_task.back() + (rows + step - 1) / step);
+    work += operations(x.rows, rows, x.cols);
+  }
   tbb::enumerable_thread_specific<Scratch> scratch;
-  const std::size_t tasks = (w.rows + step - 1) / step;
-  parallel_tasks(tasks, operations(x.rows, w.rows, w.cols), [&](std::size_t task) {
-    const std::size_t first = task * step;
-    const RowRange rows{first, std::min(step, w.rows - first)};
+  parallel_tasks(first_task.back(), work, [&](std::size_t task) {
+    const auto next = std::upper_bound(first_task.begin(), first_task.end(), task);
+    const auto i = static_cast<std::size_t>(next - first_task.begin()) - 1;
+    const Product& p = all[i];
+    const std::size_t first = (task - first_task[i]) * p.task_rows;
+    const RowRange rows{first, std::min(p.task_rows, p.w.rows - first)};
     if (direct) {
       multiply_directly(p, rows);
     } else {

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "cpu/integer_matmul.hpp"
 #include "cpu/kernel_table.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/product_rows.hpp"
 #include "cpu/shape_check.hpp"
+#include "kernels/products.hpp"
 
 namespace tensor_pager::kernels {
 
@@ -107,19 +109,15 @@ void multiply_tokens(const Product& p, RowRange rows, Scratch& scratch) {
   }
 }
 
-}  // namespace
-
-void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
-            const MatmulOptions& options) {
+void require_shapes(const Weights& w, const ConstMatrixView& x, const MatrixView& y) {
   require_shape("matmul: x", x, x.rows, w.cols);
   require_shape("matmul: y", y, x.rows, w.rows);
-  if (x.rows == 0 || w.rows == 0) return;
+}
+
+// Products of floats.
+void float_matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
+                  const MatmulOptions& options) {
   const KernelTable& table = kernel_table(options.instruction_set);
-  if (const IntegerKernels* integers = integer_kernels(options.instruction_set)) {
-    if (const IntegerFormat* format = integer_format(*integers, w.type)) {
-      return integer_matmul(*integers, *format, w, x, y, options);
-    }
-  }
   const Product product{table,   format_kernels(table, w.type), w, x, y,
                         options, row_bytes(w.type, w.cols)};
   const std::size_t step = rows_per_task(w.rows, kRowGroup, kPanelRows);
@@ -135,6 +133,35 @@ void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
       multiply_tokens(product, rows, scratch.local());
     }
   });
+}
+
+}  // namespace
+
+void matmul(std::span<const SharedProduct> products, const ConstMatrixView& x) {
+  if (products.empty()) return;
+  const InstructionSet set = products.front().options.instruction_set;
+  const IntegerKernels* const integers = integer_kernels(set);
+  std::vector<IntegerProduct> of_integers;
+  for (const SharedProduct& product : products) {
+    require_shapes(product.w, x, product.y);
+    if (product.options.instruction_set != set)
+      throw Error("matmul: products of the same inputs ask for different instruction sets");
+    if (x.rows == 0 || product.w.rows == 0) continue;
+    const IntegerFormat* const format =
+        integers != nullptr ? integer_format(*integers, product.w.type) : nullptr;
+    if (format != nullptr) {
+      of_integers.push_back({*format, product.w, product.y, product.options});
+    } else {
+      float_matmul(product.w, x, product.y, product.options);
+    }
+  }
+  if (!of_integers.empty()) integer_matmul(*integers, of_integers, x);
+}
+
+void matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& y,
+            const MatmulOptions& options) {
+  const SharedProduct alone{w, y, options};
+  matmul(std::span(&alone, 1), x);
 }
 
 }  // namespace cpu

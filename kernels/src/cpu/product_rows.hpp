@@ -16,10 +16,12 @@ struct RowRange {
 };
 
 /// Rows of a product that one task computes: a multiple of `group`, at most `most`, and so few that
-/// there are enough tasks for threads to finish together.
-inline std::size_t rows_per_task(std::size_t rows, std::size_t group, std::size_t most) {
-  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
-  const std::size_t wanted = (rows + 4 * threads - 1) / (4 * threads);
+/// there are enough tasks, `share` for each thread, for threads to finish together.
+inline std::size_t rows_per_task(std::size_t rows, std::size_t group, std::size_t most,
+                                 std::size_t share = 4) {
+  const std::size_t tasks =
+      share * static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
+  const std::size_t wanted = (rows + tasks - 1) / tasks;
   return std::clamp((wanted + group - 1) / group * group, group, most);
 }
 

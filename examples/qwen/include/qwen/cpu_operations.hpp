@@ -34,6 +34,8 @@ class CpuOperations : public Operations {
               const MatmulOptions& options) override;
   void matmul(const kernels::Weights& w, const ActivationView& x, const ActivationView& y,
               std::size_t first_col, const float* bias) override;
+  void matmul(std::span<const Projection> products, const ActivationView& x) override;
+  void matmul(std::span<const GatedProjection> products, const ActivationView& x) override;
   void rms_norm(const kernels::ConstMatrixView& x, const float* weight, const NormOptions& options,
                 const kernels::MatrixView& out) override;
   void rms_norm(const kernels::ConstMatrixView& x, const float* weight, const NormOptions& options,
