@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 
+#include "command_line/bus_error.hpp"
 #include "command_line/interrupt.hpp"
 #include "command_line/note.hpp"
 #include "command_line/parser.hpp"
@@ -60,6 +61,7 @@ void work_and_print(const std::function<void()>& work) {
 int run_program(std::string_view name, const std::function<void()>& work,
                 std::string_view out_of_memory) {
   prepare_files();
+  const BusErrorGuard mappings(name);
   try {
     work_and_print(work);
     return 0;

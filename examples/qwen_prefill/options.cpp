@@ -131,7 +131,7 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
   CLI::App& app = parser.group("Device and memory");
   typed.model.add_device(app);
   app.add_flag("--no-pin-file", typed.no_pin_file,
-               "Copy the model to pinned memory instead of pinning the file (GPU only)");
+               "Copy the model, to pinned memory on a GPU, instead of using the file in place");
   add_weights(app, typed);
   typed.model.add_paging(app);
   typed.model.add_placement(app);

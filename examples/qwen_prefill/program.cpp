@@ -50,7 +50,11 @@ std::optional<int> gpu_of(const Options& options) {
 }
 
 qwen::Backend make_backend(const Options& options, const qwen::Model& model, Trace* trace) {
-  if (!use_gpu(options)) return qwen::host_backend(model, trace);
+  if (!use_gpu(options)) {
+    qwen::Backend backend = qwen::host_backend(model, trace);
+    if (!options.pin_files) backend.in_place = nullptr;
+    return backend;
+  }
   return qwen::cuda_backend(model,
                             {.gpu = options.gpu, .pin_files = options.pin_files, .trace = trace});
 }

@@ -105,12 +105,15 @@ void PhaseReport::add(const PhaseReport& other) {
 
 Bound bound(const PhaseReport& prefill) {
   Bound bound;
-  bound.link_s = ratio(count(prefill.optimal), prefill.link_rate());
+  // Of a file in place nothing is copied; then it is the time for which pages were brought in.
+  bound.link_s = prefill.copied > Bytes{0} ? ratio(count(prefill.optimal), prefill.link_rate())
+                                           : prefill.link_busy.count();
   bound.compute_s = std::max((prefill.time - prefill.stalled).count(), 0.0);
   bound.fraction = ratio(std::max(bound.link_s, bound.compute_s), prefill.time.count());
   bound.waited = ratio(prefill.stalled.count(), prefill.time.count());
   if (prefill.time.count() > 0) {
-    const bool from_disk = 2 * prefill.usage.disk.count > prefill.copied.count;
+    const Bytes brought = std::max(prefill.copied, prefill.optimal);
+    const bool from_disk = 2 * prefill.usage.disk.count > brought.count;
     bound.limit = bound.fraction < 0.5              ? Bound::Limit::handover
                   : bound.link_s <= bound.compute_s ? Bound::Limit::compute
                   : from_disk                       ? Bound::Limit::disk

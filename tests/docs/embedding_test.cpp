@@ -81,6 +81,20 @@ TEST(Embedding, PagesFilesWithAPlan) {
   }
 }
 
+TEST(Embedding, ServesFilesInPlace) {
+  const tests::TemporaryDirectory directory;
+  const auto bytes = image();
+  const auto path =
+      directory.write("weights.bin", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  // [in place]
+  auto store = std::make_shared<const MappedFileStore>(std::vector{path});
+  Pager pager(make_in_place_device(store), store, {.arena = KiB(256), .page = KiB(16)});
+  // [end]
+  const std::vector<ByteRange> second = {{kMatrix, kMatrix}};
+  const Lease lease = pager.acquire(second);
+  EXPECT_EQ(sum(pager.address(kMatrix)), static_cast<int>(kMatrix.count));
+}
+
 TEST(Embedding, StreamsRunAheadOfTheirPages) {
   const auto bytes = image();
   Pager pager(make_host_device(), std::make_shared<MemoryStore>(bytes),

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -125,6 +126,32 @@ TEST_F(Interrupt, OfMakeGgufLeavesTheFormerModel) {
   EXPECT_EQ(run.wait().status, 128 + SIGINT);
   EXPECT_EQ(std::filesystem::file_size(model), 17U);
   EXPECT_EQ(files(), 1);
+}
+
+// Where the arena holds the whole model, weights are read in the file itself.
+TEST_F(Interrupt, ModelThatIsTruncatedMeanwhileIsAFailureWithOneLine) {
+  const std::string model = directory_ / "model.gguf";
+  const std::string source = qwen::test_data("models/tiny-qwen2-q4_k_m.gguf");
+  for (const bool in_place : {true, false}) {
+    std::filesystem::copy_file(source, model, std::filesystem::copy_options::overwrite_existing);
+    Arguments arguments{"--device", "host",    "-m",  model,  "-p", "In the beginning God",
+                        "-c",       "4000",    "-n",  "2000", "-q", "--temp",
+                        "2",        "--arena", "100%"};
+    if (!in_place) arguments.emplace_back("--no-pin-file");
+    ChildProcess run(QWEN_PREFILL, arguments);
+    for (int i = 0; i < 1000 && run.out().empty(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    std::filesystem::resize_file(model, 4096);
+    const ProcessResult ended = run.wait();
+    EXPECT_EQ(ended.status, 1) << "the token embedding is read from the file in any case";
+    EXPECT_EQ(std::ranges::count(ended.err, '\n'), 1) << ended.err;
+    EXPECT_TRUE(ended.err.starts_with("qwen_prefill: ")) << ended.err;
+    // Between two tokens it is the reading of an embedding that finds it, in place, too.
+    if (!in_place || ended.err.find("became shorter") == std::string::npos) {
+      EXPECT_THAT(ended.err, HasSubstr("it was truncated after it was opened"));
+    }
+  }
 }
 
 // What cannot be asked about in time, a second Ctrl-C ends at once: a FIFO waits for its reader.

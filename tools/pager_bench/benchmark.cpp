@@ -119,14 +119,17 @@ bool Row::shares_host_memory() const {
 }
 
 Bound Row::bound() const {
-  return {.link = static_cast<double>(median().optimal.count) / rates.link,
+  // Where nothing was copied although pages came, they are the file's, and there is no link.
+  const Bytes linked = median().copied == Bytes{0} ? Bytes{0} : median().optimal;
+  return {.link = static_cast<double>(linked.count) / rates.link,
           .memory = rates.memory > 0 ? read_bytes / rates.memory : 0,
           .arithmetic = operations / rates.arithmetic,
           .joint = shares_host_memory() ? what.generated * places->predicted.bound : 0};
 }
 
 std::string Row::limit() const {
-  if (2 * median().usage.disk.count > median().copied.count && median().copied.count > 0) {
+  const Bytes brought = std::max(median().copied, median().optimal);
+  if (2 * median().usage.disk.count > brought.count && brought > Bytes{0}) {
     return "disk";
   }
   const Bound least = bound();

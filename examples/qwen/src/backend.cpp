@@ -20,12 +20,18 @@
 namespace tensor_pager::qwen {
 
 Backend host_backend(const Model& model, Trace* trace, double link_bytes_per_second) {
-  return {.device = make_host_device(
-              {.link_bytes_per_second = link_bytes_per_second, .link_latency = {}, .trace = trace}),
-          .operations = std::make_unique<CpuOperations>(),
-          .store = std::make_shared<MappedFileStore>(model.gguf.paths()),
-          .store_description = "mapped file",
-          .free_memory = available_host_memory()};
+  auto files = std::make_shared<const MappedFileStore>(model.gguf.paths());
+  Backend backend{
+      .device = make_host_device(
+          {.link_bytes_per_second = link_bytes_per_second, .link_latency = {}, .trace = trace}),
+      .operations = std::make_unique<CpuOperations>(),
+      .store = files,
+      .store_description = "mapped file",
+      .free_memory = available_host_memory()};
+  if (link_bytes_per_second == 0) {
+    backend.in_place = [files, trace] { return make_in_place_device(files, trace); };
+  }
+  return backend;
 }
 
 #ifdef TENSOR_PAGER_CUDA

@@ -34,6 +34,11 @@ void require_different(std::span<const Stretch> stretches) {
   throw std::invalid_argument("one token or more is advanced by, each of another sequence");
 }
 
+std::unique_ptr<Device> device_for(const MemoryPlan& plan, Backend& backend) {
+  if (plan.holds_all && backend.in_place) return backend.in_place();
+  return std::move(backend.device);
+}
+
 }  // namespace
 
 Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
@@ -42,7 +47,7 @@ Inference::Inference(const Model& model, MemoryPlan plan, Backend backend,
       plan_(std::move(plan)),
       store_(std::move(backend.store)),
       operations_(std::move(backend.operations)),
-      pager_(std::move(backend.device), store_, pager_options(model, plan_, options)),
+      pager_(device_for(plan_, backend), store_, pager_options(model, plan_, options)),
       cache_(model.config, {plan_.sequences, plan_.context}, plan_.cache_type, pager_.device()),
       sequences_(plan_.sequences, plan_.context),
       generation_(options.generation) {

@@ -61,6 +61,7 @@ class Planner {
     plan.prefill = {request_.tokens, ubatch, request_.wanted};
     plan.arena = share(request_.vram - kv_cache_ - activations);
     plan.decode_arena = share(request_.vram - kv_cache_ - decode_bytes());
+    plan.holds_all = std::min(plan.arena, plan.decode_arena) >= everything;
     plan.graph = cut_for(plan.arena);
     return plan;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,12 +20,15 @@ struct Backend {
   std::unique_ptr<Operations> operations;     ///< for devices of that kind
   std::shared_ptr<const BackingStore> store;  ///< the model's files
   std::string store_description;              ///< how they are kept on the host, and why so
-  Bytes free_memory;                          ///< that the device has
-  std::uint32_t useful_ubatch = 512;          ///< MemoryRequest::useful_ubatch
+  /// Makes a device that serves the store's files in place of `device`, which copies; an inference
+  /// whose arena holds all that it reads takes it. Empty where there is none.
+  std::function<std::unique_ptr<Device>()> in_place{};
+  Bytes free_memory;                  ///< that the device has
+  std::uint32_t useful_ubatch = 512;  ///< MemoryRequest::useful_ubatch
 };
 
 /// Host memory and the processor. `trace` outlives the backend. The link is memory itself, or
-/// slower if `link_bytes_per_second` is not 0.
+/// slower if `link_bytes_per_second` is not 0: then every page is copied, whatever the arena.
 Backend host_backend(const Model& model, Trace* trace = nullptr, double link_bytes_per_second = 0);
 
 struct CudaBackendOptions {

@@ -61,7 +61,8 @@ struct MemoryPlan {
   Bytes decode_scratch;  ///< the same during generation
   Bytes arena;           ///< whole pages, during prefill
   PassSize prefill;
-  Bytes decode_arena;  ///< whole pages, once prefill's activations have been given back
+  Bytes decode_arena;      ///< whole pages, once prefill's activations have been given back
+  bool holds_all = false;  ///< each arena has a frame for every page that a pass reads
   /// The pass, cut so that its steps fit the arena and the next one can be on its way.
   loaders::Graph graph;
 };
