@@ -15,13 +15,6 @@
 #include "system_call.hpp"
 
 namespace tensor_pager {
-namespace {
-
-constexpr const char* kDiskRemedy = "; is its disk in order?";
-constexpr const char* kTruncated =
-    " found the end of the file: it was truncated after it was opened; wait until it is complete";
-
-}  // namespace
 
 /// "model.gguf: read of 4096 bytes at 8192", for messages.
 std::string MappedFileStore::place(const File& file, Bytes offset, Bytes size) {
@@ -130,9 +123,12 @@ void MappedFileStore::require_complete(ByteRange range) const {
     const auto where = [&] { return place(file, piece.offset, piece.image.size); };
     struct stat status {};
     if (::fstat(piece.descriptor, &status) != 0)
-      throw StoreError(failed_call("fstat for " + where()) + kDiskRemedy);
+      throw StoreError(failed_call("fstat for " + where()) + "; is its disk in order?");
     const Bytes size{static_cast<std::uint64_t>(status.st_size)};
-    if (size < piece.offset + piece.image.size) throw StoreError(where() + kTruncated);
+    if (size < piece.offset + piece.image.size)
+      throw StoreError(where() +
+                       " found the end of the file: it was truncated after it was opened; wait "
+                       "until it is complete");
   }
 }
 
@@ -154,8 +150,11 @@ void MappedFileStore::read(Bytes offset, std::span<std::byte> out) const {
     const ssize_t got = ::pread(file->descriptor, out.data(), wanted, static_cast<off_t>(at.count));
     if (got < 0 && errno == EINTR) continue;
     const auto where = [&] { return place(*file, at, {wanted}); };
-    if (got < 0) throw StoreError(failed_call(where()) + kDiskRemedy);
-    if (got == 0) throw StoreError(where() + kTruncated);
+    if (got < 0) throw StoreError(failed_call(where()) + "; is its disk in order?");
+    if (got == 0)
+      throw StoreError(where() +
+                       " found the end of the file: it was truncated after it was opened; wait "
+                       "until it is complete");
     out = out.subspan(static_cast<std::size_t>(got));
     offset += Bytes{static_cast<std::uint64_t>(got)};
   }
