@@ -46,8 +46,9 @@ TEST(PagerBench, ListsMakeACrossProduct) {
 }
 
 TEST(PagerBench, ColdRunsCopyEverythingAndWarmOnesWhatDoesNotFit) {
-  const auto row = [](const char* mode, const char* arena) {
-    const auto run = bench({"-p", "32", "--arena", arena, mode, "-o", "jsonl"});
+  const auto row = [](const char* mode, const char* arena, const char* link = "1000") {
+    const auto run =
+        bench({"-p", "32", "--arena", arena, mode, "--link-rate", link, "-o", "jsonl"});
     EXPECT_EQ(run.status, 0) << run.err;
     return json::parse(run.out);
   };
@@ -60,6 +61,11 @@ TEST(PagerBench, ColdRunsCopyEverythingAndWarmOnesWhatDoesNotFit) {
   EXPECT_EQ(copied(warm), 0);
   EXPECT_GT(copied(half), 0.4 * copied(cold));
   EXPECT_LT(copied(half), 0.7 * copied(cold));
+  // Without a link to imitate, what fits is the file itself.
+  const json in_place = row("--cold", "100%", "0");
+  EXPECT_EQ(copied(in_place), 0);
+  EXPECT_EQ(in_place["optimal_bytes"], cold["optimal_bytes"]);
+  EXPECT_EQ(in_place["bound_link_s"], 0);
 }
 
 TEST(PagerBench, FieldsOfARowAgree) {

@@ -75,12 +75,27 @@ TEST_F(ProgramTest, SamplesTheSameWithTheSameSeed) {
   EXPECT_NE(first, run({"-q", "--temp", "1", "--seed", "8"}).out);
 }
 
+TEST_F(ProgramTest, ModelThatFitsIsReadInItsFile) {
+  const Arguments all{"-q", "-n", "8", "--arena", "100%", "--stats", path("stats.json")};
+  const std::string in_place = run(all).out;
+  const json stats = read_json("stats.json");
+  EXPECT_EQ(stats["device"]["name"], "host memory, files in place");
+  EXPECT_EQ(stats["bytes"]["h2d"], 0);
+  EXPECT_GT(stats["bytes"]["optimal_h2d"], 0);
+  EXPECT_GT(stats["pages"]["misses"], 0);
+  Arguments copied = all;
+  copied.emplace_back("--no-pin-file");
+  EXPECT_EQ(run(copied).out, in_place);
+  EXPECT_EQ(read_json("stats.json")["device"]["name"], "host memory");
+  EXPECT_EQ(run({"-q", "-n", "8", "--arena", "30%"}).out, in_place);
+}
+
 TEST_F(ProgramTest, CountersAgreeWithOneAnother) {
   for (const Arguments& options :
        std::vector<Arguments>{{"--arena", "25%"},
                               {"--arena", "25%", "--policy", "lru", "--page", "16KiB"},
                               {"--arena", "60%", "--lookahead", "3", "-ub", "2"},
-                              {"--arena", "100%"},
+                              {"--arena", "100%", "--no-pin-file"},
                               {"--vram", "2MiB"}}) {
     Arguments all{"-q", "-n", "8", "--stats", path("stats.json")};
     all.insert(all.end(), options.begin(), options.end());

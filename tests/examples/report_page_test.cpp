@@ -265,8 +265,8 @@ TEST_F(ReportPage, ABrowserShowsARunWithoutGeneration) {
   if (browser.empty()) GTEST_SKIP() << "there is no chromium in PATH";
   const ProcessResult run = tests::run_process(
       QWEN_PREFILL, {"-q", "--device", "host", "-m", test_data("models/tiny-qwen2-q4_k_m.gguf"),
-                     "-p", "In the beginning", "-n", "0", "--arena", "100%", "--stats",
-                     path("stats"), "--trace", path("trace")});
+                     "-p", "In the beginning", "-n", "0", "--arena", "100%", "--no-pin-file",
+                     "--stats", path("stats"), "--trace", path("trace")});
   ASSERT_EQ(run.status, 0) << run.err;
   ASSERT_EQ(write_page("stats", "trace").status, 0);
   const tests::OpenedPage page = tests::open_page(browser, path("page.html"));

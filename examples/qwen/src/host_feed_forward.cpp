@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
 #include "kernels/activation.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/products.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
@@ -80,10 +82,17 @@ bool HostFeedForward::gate_up(const loaders::Step& step, const kernels::MatrixVi
   }
   const loaders::WeightSlice& gate = required(step, WeightRole::gate);
   const loaders::WeightSlice& up = required(step, WeightRole::up);
-  kernels::cpu::matmul(weights(gate), normed, columns(g, gate),
-                       {.bias = vector(step.find(WeightRole::gate_bias))});
-  kernels::cpu::matmul(weights(up), normed, columns(u, up),
-                       {.bias = vector(step.find(WeightRole::up_bias))});
+  std::vector<kernels::cpu::SharedProduct> products{
+      {weights(gate), columns(g, gate), {.bias = vector(step.find(WeightRole::gate_bias))}}};
+  // A bias that was converted is where the next one will be.
+  const float* const first_bias = products.front().options.bias;
+  if (first_bias != nullptr && first_bias == vector_.data()) {
+    kernels::cpu::matmul(products, normed);
+    products.clear();
+  }
+  products.push_back(
+      {weights(up), columns(u, up), {.bias = vector(step.find(WeightRole::up_bias))}});
+  kernels::cpu::matmul(products, normed);
   if (step.last_slice) kernels::cpu::swiglu(g, u, g);
   return true;
 }
