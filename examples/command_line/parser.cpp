@@ -52,13 +52,11 @@ void Parser::parse(int argc, const char* const* argv) {
     app_.parse(std::move(all));
   } catch (const CLI::CallForHelp&) {
     throw TextRequest(help_text(program_, option_shapes(app_, aliases_)));
-  } catch (const CLI::RequiredError& error) {
-    require_no_more_arguments();
-    throw UsageError(error.what());
-  } catch (const CLI::ExtrasError&) {
-    require_no_more_arguments();
-    throw;
   } catch (const CLI::ParseError& error) {
+    const auto kind = static_cast<CLI::ExitCodes>(error.get_exit_code());
+    if (kind == CLI::ExitCodes::RequiredError || kind == CLI::ExitCodes::ExtrasError) {
+      require_no_more_arguments();
+    }
     throw UsageError(error.what());
   }
 }

@@ -268,7 +268,7 @@ TEST_F(BadInput, OutputsReplaceNoInputs) {
   std::filesystem::copy_file(good_model(), model);
   std::filesystem::create_symlink("model.gguf", link);
   for (const std::string option : {"--stats", "--trace", "--logits"}) {
-    for (const std::string& output : {model, link, directory_ / "./model.gguf"}) {
+    for (const std::string& output : Arguments{model, link, directory_ / "./model.gguf"}) {
       expect_failure(2, {"-m", model, "-p", "x", option, output},
                      {option + " would replace " + model + ", which --model reads"});
     }
