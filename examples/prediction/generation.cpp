@@ -125,13 +125,12 @@ PredictedGeneration predict_generation(const loaders::Graph& graph,
 PredictedGeneration predict_tokens(const loaders::Graph& graph,
                                    std::span<const loaders::TensorInfo> tensors,
                                    const loaders::Places& places, const GenerationCase& what,
-                                   std::uint32_t tokens) {
+                                   std::uint32_t passes) {
   PlacedPass pass(graph, tensors, places, what);
   settle(pass, what);
-  // Twice, since the first prompt begins with an arena that is empty.
-  const std::vector<Phase> phases = {pass.prompt(), pass.phase(tokens), pass.prompt(),
-                                     pass.phase(tokens)};
-  return pass.take(predict_last(pass.core(), phases, pass.machine()), tokens);
+  std::vector<Phase> phases = {pass.prompt(), pass.phase(passes), pass.phase(passes)};
+  phases.back().again = true;
+  return pass.take(predict_last(pass.core(), phases, pass.machine()), passes);
 }
 
 }  // namespace tensor_pager::prediction

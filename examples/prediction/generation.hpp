@@ -49,12 +49,11 @@ PredictedGeneration predict_generation(const loaders::Graph& graph,
                                        std::span<const loaders::TensorInfo> tensors,
                                        const loaders::Places& places, const GenerationCase& what);
 
-/// The same of `tokens` that are generated one by one, which begin with what a prompt of one token
-/// left in the arena; the device computed it. This is what pager_bench -n measures. The first of
-/// them bring in what the prompt has displaced.
+/// The same of `passes` as pager_bench -n measures them: after a prompt that the device computed,
+/// and as many passes that warm up, and once all copies for those to come have ended.
 PredictedGeneration predict_tokens(const loaders::Graph& graph,
                                    std::span<const loaders::TensorInfo> tensors,
                                    const loaders::Places& places, const GenerationCase& what,
-                                   std::uint32_t tokens);
+                                   std::uint32_t passes);
 
 }  // namespace tensor_pager::prediction

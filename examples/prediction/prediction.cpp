@@ -223,7 +223,7 @@ Prediction predict_last(const CoreOptions& core, const std::vector<Phase>& phase
     before = run.state();
     if (&phase == &phases.front()) {
       run.begin_with(phase.plan);
-    } else {
+    } else if (!phase.again) {
       run.go_on_with(phase.plan);
     }
     for (std::uint32_t i = 0; i < phase.passes; ++i) run.pass(phase.steps);

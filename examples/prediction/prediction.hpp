@@ -49,6 +49,7 @@ struct Phase {
   AccessPlan plan;
   std::vector<TimedStep> steps;
   std::uint32_t passes = 1;
+  bool again = false;  ///< the plan of the phase before, which goes on
 };
 
 /// Runs passes of a plan through the pager's own core against a clock that only counts: a copy

@@ -17,6 +17,7 @@ qwen::MemoryPlan plan_for(const qwen::Model& model, const TokensCase& what) {
   request.page_granularity = what.page > Bytes{0} ? what.page : what.granularity;
   request.tokens = 1;
   request.context = 1 + what.tokens;
+  request.sequences = what.sequences;
   request.ubatch = 1;
   return qwen::plan_memory(model, request);
 }
@@ -63,6 +64,7 @@ PredictedTokens predict_placed_tokens(const qwen::Model& model, const TokensCase
   GenerationCase one{.layout = plan.layout,
                      .arena = plan.decode_arena,
                      .policy = what.policy,
+                     .batch = what.sequences,
                      .rates = what.rates,
                      .host = what.host,
                      .map_seconds = what.map_seconds};
@@ -71,6 +73,7 @@ PredictedTokens predict_placed_tokens(const qwen::Model& model, const TokensCase
       .arena = plan.decode_arena,
       .on_cpu = on_cpu(plan.graph, chosen.places),
       .tokens = what.tokens,
+      .sequences = what.sequences,
       .token = predict_tokens(plan.graph, model.gguf.tensors(), chosen.places, one, what.tokens)};
 }
 

@@ -23,7 +23,8 @@ struct GivenPlaces {
 
 /// Tokens to be generated, and the machine that would do it.
 struct TokensCase {
-  std::uint32_t tokens = 1;
+  std::uint32_t tokens = 1;     ///< of each sequence
+  std::uint32_t sequences = 1;  ///< that a pass advances together
   std::variant<Bytes, qwen::Percent> arena = qwen::Percent{100};
   Bytes page{};         ///< 0: by the size of the model
   Bytes granularity{};  ///< of pages, if `page` is 0
@@ -39,14 +40,16 @@ struct PredictedTokens {
   Bytes arena;
   Bytes on_cpu;  ///< weights that the processors read for a token
   std::uint32_t tokens = 0;
-  PredictedGeneration token;  ///< the mean of them
+  std::uint32_t sequences = 1;
+  PredictedGeneration token;  ///< a pass: the mean of them
 
-  double tokens_per_second() const { return 1 / token.seconds; }
+  /// Of all sequences together.
+  double tokens_per_second() const { return sequences / token.seconds; }
 };
 
-/// Runs what qwen_prefill --place would run for each token, after a prompt of one, memory beside
-/// the arena being plentiful. Throws what plan_memory and predict_tokens throw if the arena is too
-/// small, and std::invalid_argument for rates that are not positive.
+/// Runs what qwen_prefill --place would run for each token, memory beside the arena being
+/// plentiful. Throws what plan_memory and predict_tokens throw if the arena is too small, and
+/// std::invalid_argument for rates that are not positive.
 PredictedTokens predict_placed_tokens(const qwen::Model& model, const TokensCase& what);
 
 /// What generating a token with everything resident takes besides waiting for nothing: bytes of

@@ -134,7 +134,9 @@ Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& p
     machine.rates = fit_rates(model, prefills);
     machine.name = fmt::format("fitted to the resident prefills in {}", path.string());
   }
-  if (const auto tokens = read_tokens(path).measured; generation && !tokens.empty()) {
+  auto tokens = read_tokens(path).measured;
+  std::erase_if(tokens, [](const MeasuredTokens& row) { return row.what.sequences > 1; });
+  if (generation && !tokens.empty()) {
     machine.generation = machine_of_tokens(model, tokens);
     machine.name = fmt::format("fitted to what was resident in {}", path.string());
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <iterator>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -147,8 +148,7 @@ ProgressBar progress(const Options& options, std::size_t cases) {
                   rows, options.against->string()));
 }
 
-// Predicted as a whole is compared with measured as a whole: how many are off by more than is
-// tolerated.
+// How many are off by more than is tolerated, or otherwise.
 template <class Row, class IsOff>
 std::size_t count_off(const std::vector<Row>& rows, const Options& options, const IsOff& is_off) {
   return static_cast<std::size_t>(std::ranges::count_if(rows, [&](const Row& row) {
@@ -185,6 +185,15 @@ std::vector<TokensComparison> compare_generation(const qwen::Model& model, const
   return rows;
 }
 
+// Kernels for several tokens have rates of their own.
+std::vector<std::vector<MeasuredTokens>> by_sequences(const std::vector<MeasuredTokens>& rows) {
+  std::map<std::uint32_t, std::vector<MeasuredTokens>> groups;
+  for (const MeasuredTokens& row : rows) groups[row.what.sequences].push_back(row);
+  std::vector<std::vector<MeasuredTokens>> all;
+  for (auto& [sequences, group] : groups) all.push_back(std::move(group));
+  return all;
+}
+
 // Throws if a prediction is farther off than is tolerated.
 void compare_with(const qwen::Model& model, const Options& options) {
   const std::vector<MeasuredPrefill> prefills = read_measurements(*options.against);
@@ -205,9 +214,9 @@ void compare_with(const qwen::Model& model, const Options& options) {
     off += count_off(rows, options, [](const Comparison& row) { return !row.same_bytes(); });
     compared += rows.size();
   }
-  if (!tokens.empty()) {
-    const TokenRates rates = fit_tokens(model, tokens);
-    const auto rows = compare_generation(model, options, tokens, rates);
+  for (const std::vector<MeasuredTokens>& alike : by_sequences(tokens)) {
+    const TokenRates rates = fit_tokens(model, alike);
+    const auto rows = compare_generation(model, options, alike, rates);
     if (compared > 0 && !rows.empty()) fmt::print("\n");
     if (!rows.empty()) print_comparison(rates, rows);
     off += count_off(rows, options, [](const TokensComparison&) { return false; });

@@ -33,6 +33,7 @@ MeasuredTokens measurement(const nlohmann::ordered_json& row) {
   measured.place = row.at("place");
   measured.tokens_per_second = row.at("median_ts");
   measured.what = {.tokens = row.at("n_gen"),
+                   .sequences = row.at("n_parallel"),
                    .arena = measured.arena,
                    .page = {row.at("page_bytes").get<std::uint64_t>()},
                    .given = GivenPlaces{.cpu_layers = row.at("cpu_layers"),
@@ -49,7 +50,7 @@ GenerationRows read_tokens(const std::filesystem::path& path) {
   GenerationRows rows;
   for_each_row(path, [&](const nlohmann::ordered_json& row) {
     if (row.value("n_gen", 0) == 0) return;
-    if (row.value("n_parallel", 1) == 1 && row.value("n_depth", 0) == 0) {
+    if (row.at("n_depth") == 0) {
       rows.measured.push_back(measurement(row));
     } else {
       ++rows.left_out;

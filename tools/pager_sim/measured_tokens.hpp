@@ -20,13 +20,13 @@ struct MeasuredTokens {
   Bytes copied;  ///< for all of them
   Bytes on_cpu;  ///< weights a token
 
-  double seconds() const { return 1 / tokens_per_second; }  ///< a token
+  double seconds() const { return what.sequences / tokens_per_second; }  ///< a pass
 };
 
 /// Rows of generation in the output of a pager_bench.
 struct GenerationRows {
   std::vector<MeasuredTokens> measured;
-  /// Others, for which there is no prediction: of several sequences, or behind a prompt.
+  /// Others, behind a long prompt: how long attention takes to read its keys is not predicted.
   std::size_t left_out = 0;
 };
 

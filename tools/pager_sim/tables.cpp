@@ -56,6 +56,11 @@ std::string rate_text(const loaders::SharedRate& rate) {
                      rate.together / kGiga);
 }
 
+std::string test_text(const TokensCase& what) {
+  const std::string text = fmt::format("tg{}", what.tokens);
+  return what.sequences == 1 ? text : fmt::format("{} of {} sequences", text, what.sequences);
+}
+
 void print_tokens(const Machine& machine, const std::vector<TokensRow>& rows) {
   const loaders::PlacementRates& rates = machine.generation;
   const std::string cpu = rates.cpu.alone > 0
@@ -73,8 +78,8 @@ void print_tokens(const Machine& machine, const std::vector<TokensRow>& rows) {
   for (const TokensRow& row : rows) {
     const PredictedGeneration& token = row.predicted.token;
     fmt::print(
-        "| tg{} | {} | {} | {} | {:.4g} | {:.4g} | {:.4g} | {:.1f} | {:.1f} | {:.4g} | {:.4g} |\n",
-        row.what.tokens, command_line::place_text(row.what.place), row.policy,
+        "| {} | {} | {} | {} | {:.4g} | {:.4g} | {:.4g} | {:.1f} | {:.1f} | {:.4g} | {:.4g} |\n",
+        test_text(row.what), command_line::place_text(row.what.place), row.policy,
         to_string(row.predicted.arena), row.what.rates.link.alone / kGiga,
         row.predicted.tokens_per_second(), 1e3 * token.seconds,
         100 * ratio(token.stalled, token.seconds), 100 * ratio(token.cpu, token.seconds),
@@ -165,13 +170,12 @@ void print_comparison(const TokenRates& rates, const std::vector<TokensCompariso
       "| measured GB | on CPU GB |\n|---|---|---|---|---|---|---|---|---|---|\n");
   for (const TokensComparison& row : rows) {
     const MeasuredTokens& measured = row.measured;
-    fmt::print(
-        "| tg{} | {} | {} | {:.4g} | {:.4g} | {:.4g} | {:+.1f} | {:.4g} | {:.4g} | {:.4g} |\n",
-        measured.what.tokens, measured.place, to_string(measured.arena),
-        measured.what.rates.link.alone / kGiga, row.predicted.tokens_per_second(),
-        measured.tokens_per_second, 100 * row.error(),
-        measured.what.tokens * count(row.predicted.token.copied) / kGiga,
-        count(measured.copied) / kGiga, count(measured.on_cpu) / kGiga);
+    fmt::print("| {} | {} | {} | {:.4g} | {:.4g} | {:.4g} | {:+.1f} | {:.4g} | {:.4g} | {:.4g} |\n",
+               test_text(measured.what), measured.place, to_string(measured.arena),
+               measured.what.rates.link.alone / kGiga, row.predicted.tokens_per_second(),
+               measured.tokens_per_second, 100 * row.error(),
+               measured.what.tokens * count(row.predicted.token.copied) / kGiga,
+               count(measured.copied) / kGiga, count(measured.on_cpu) / kGiga);
   }
 }
 
