@@ -190,6 +190,7 @@ std::vector<std::vector<MeasuredTokens>> by_sequences(const std::vector<Measured
   std::map<std::uint32_t, std::vector<MeasuredTokens>> groups;
   for (const MeasuredTokens& row : rows) groups[row.what.sequences].push_back(row);
   std::vector<std::vector<MeasuredTokens>> all;
+  all.reserve(groups.size());
   for (auto& [sequences, group] : groups) all.push_back(std::move(group));
   return all;
 }
