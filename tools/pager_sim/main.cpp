@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "command_line/left_out.hpp"
+#include "command_line/note.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
 #include "command_line/values.hpp"
@@ -200,11 +201,11 @@ void compare_with(const qwen::Model& model, const Options& options) {
   const std::vector<MeasuredPrefill> prefills = read_measurements(*options.against);
   const auto [tokens, left_out] = read_tokens(*options.against);
   if (left_out > 0) {
-    fmt::print(
-        stderr,
-        "pager_sim: {} rows of several sequences, or behind a prompt, are left out: there is "
-        "no prediction for them\n",
-        left_out);
+    command_line::note_line(
+        "pager_sim",
+        fmt::format("{} rows of generation behind a prompt are left out: how long attention takes "
+                    "is not predicted",
+                    left_out));
   }
   std::size_t off = 0;
   std::size_t compared = 0;
