@@ -103,6 +103,30 @@ TEST_F(GenerationPrediction, WithoutTheCpuItIsThePagersPass) {
   EXPECT_NEAR(p.link_busy, static_cast<double>(p.copied.count) / h200_rates().link.alone, 1e-9);
 }
 
+// The host device computes with the processors that also copy.
+TEST_F(GenerationPrediction, OnTheHostCopiesAndStepsSlowEachOther) {
+  PlacementRates rates = h200_rates();
+  rates.link = {.alone = 50e9, .together = 25e9};
+  rates.cpu = {.alone = 60e9, .together = 40e9};
+  rates.gpu_memory = 60e9;
+  rates.gpu_step = 0;
+  const loaders::Places device(model_.graph.steps.size());
+  const auto run = [&](bool host, Bytes arena) {
+    return predict_generation(
+        model_.graph, model_.tensors, device,
+        {.layout = {model_.bytes(), kPage}, .arena = arena, .rates = rates, .host = host});
+  };
+  const PredictedGeneration gpu = run(false, GiB(2));
+  const PredictedGeneration host = run(true, GiB(2));
+  // The link is the bound of both: it is at work all the time, and so is the slowdown.
+  EXPECT_NEAR(host.gpu, 1.5 * gpu.gpu, 0.05 * gpu.gpu);
+  EXPECT_EQ(host.copied, gpu.copied);
+  EXPECT_GT(host.seconds, 1.3 * gpu.seconds);
+  EXPECT_GT(host.link_busy, 1.3 * gpu.link_busy);
+  // What copies nothing is slowed by nothing.
+  EXPECT_NEAR(run(true, GiB(20)).seconds, run(false, GiB(20)).seconds, 1e-9);
+}
+
 // Small graphs of all shapes, whose pages are few.
 TEST(GenerationOfSmallModels, WhatPlacesStepsAgreesWithThePagersCore) {
   constexpr Bytes kSmallPage = KiB(64);
