@@ -76,6 +76,7 @@ class MemoryPlanTest : public testing::Test {
   Backend backend() {
     Backend backend = host_backend(model_);
     backend.device = std::make_unique<tests::CountingDevice>(std::move(backend.device), held_);
+    backend.in_place = nullptr;  // as on a GPU: what is resident is copied
     backend.operations = std::make_unique<NeedyOperations>(needs_, cache_, given_);
     return backend;
   }
