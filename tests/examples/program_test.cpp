@@ -189,7 +189,7 @@ TEST_F(ProgramTest, RunsWithoutStandardStreams) {
 }
 
 TEST_F(ProgramTest, AFileThatMayNotGrowIsAnError) {
-  const std::string command = R"(ulimit -f 0; exec "$0" -m "$1" -p x -n 1 -q --logits "$2")";
+  const std::string command = R"(ulimit -f 1; exec "$0" -m "$1" -p x -n 1 -q --logits "$2")";
   const ProcessResult result = tests::run_process(
       "/bin/sh", {"-c", command, QWEN_PREFILL, test_data("models/tiny-qwen2-q4_k_m.gguf"),
                   directory_ / "out"});
