@@ -18,7 +18,13 @@ namespace tensor_pager::qwen_prefill {
 
 Generation::Generation(const GenerationResources& resources,
                        const std::vector<std::vector<loaders::TokenId>>& prompts, std::size_t texts)
-    : with_(resources), prompts_(prompts), texts_(resources.text, texts) {}
+    : with_(resources),
+      prompts_(prompts),
+      texts_(resources.text, texts),
+      first_logits_(resources.inference.plan().prefill.wanted, resources.model.vocabulary) {
+  if (!with_.options.logits) return;
+  logits_file_.emplace(*with_.options.logits, with_.model.config.vocab_size, first_logits_);
+}
 
 void Generation::run() {
   try {
@@ -39,20 +45,17 @@ void Generation::run() {
 
 // The prompt is prefilled once, and its keys and values are copied for every further text.
 void Generation::begin_from_one() {
-  const std::size_t wanted = with_.inference.plan().prefill.wanted;
-  qwen::LastLogits logits(wanted, with_.model.vocabulary);
   const qwen::SequenceId sequence = with_.inference.begin();
-  if (with_.options.logits) {
-    qwen::LogitsFile file(*with_.options.logits, with_.model.config.vocab_size, logits);
-    prefill(sequence, prompts_.front(), file);
-    file.close();
+  if (logits_file_) {
+    prefill(sequence, prompts_.front(), *logits_file_);
+    logits_file_->close();
   } else {
-    prefill(sequence, prompts_.front(), logits);
+    prefill(sequence, prompts_.front(), first_logits_);
   }
   begun_ = texts_.count();
   if (with_.options.predict == 0U) return;
   for (std::size_t i = 0; i < texts_.count(); ++i) {
-    begin(i, i == 0 ? sequence : with_.inference.fork(sequence), logits.values());
+    begin(i, i == 0 ? sequence : with_.inference.fork(sequence), first_logits_.values());
   }
 }
 

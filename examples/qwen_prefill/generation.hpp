@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -37,7 +38,8 @@ struct GenerationResources {
 class Generation {
  public:
   /// One prompt is continued `texts` times; of several, each once. The prompts outlive the
-  /// generation.
+  /// generation. Throws OutputError if the file for logits, which are those of one prompt, cannot
+  /// be written.
   Generation(const GenerationResources& resources,
              const std::vector<std::vector<loaders::TokenId>>& prompts, std::size_t texts);
 
@@ -75,6 +77,8 @@ class Generation {
   GenerationResources with_;
   const std::vector<std::vector<loaders::TokenId>>& prompts_;
   OrderedTexts texts_;
+  qwen::LastLogits first_logits_;  // of a prompt that is alone
+  std::optional<qwen::LogitsFile> logits_file_;
   std::size_t begun_ = 0;                               // of the texts
   std::vector<std::unique_ptr<Continuation>> present_;  // those that go on
   std::uint64_t ended_tokens_ = 0;                      // of those that do not

@@ -215,13 +215,13 @@ void Run::prefill_chunk(const Tokens& tokens, qwen::LogitsSink& sink,
 }
 
 void Run::generate() {
+  const std::size_t texts = prompts_.size() == 1 ? plan_.sequences : prompts_.size();
+  Generation generation({options_, model_, sampling_.options, *store_, inference_, report_, text_},
+                        prompts_, texts);
   note(banner(model_, plan_, report_));
   if (options_.predict != 0U) note(fmt::format("sampling {}\n", sampling_.description));
   warn_about_prompts();
-  const std::size_t texts = prompts_.size() == 1 ? plan_.sequences : prompts_.size();
-  Generation({options_, model_, sampling_.options, *store_, inference_, report_, text_}, prompts_,
-             texts)
-      .run();
+  generation.run();
 }
 
 void Run::warn_about_prompts() const {

@@ -30,6 +30,7 @@ constexpr std::array kMetrics = std::to_array<Metric>({
      "Tokens whose prefill was completed."},
     {"run", "generated_tokens", "generated_tokens_total", kCounter,
      "Tokens computed after the prompt."},
+    {"run", "sequences", "run_sequences", kGauge, "Texts generated together at most."},
     {"model", "bytes", "model_bytes", kGauge, "All files of the model together."},
     {"model", "weights_bytes", "model_weights_bytes", kGauge, "Tensors of the model."},
     {"model", "tensors", "model_tensors", kGauge, "How many tensors the model has."},
