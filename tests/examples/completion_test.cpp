@@ -116,7 +116,7 @@ TEST_P(Completion, OffersEveryOptionThatHelpLists) {
 
 TEST_P(Completion, OffersOptionsThatBeginAlike) {
   EXPECT_THAT(complete("qwen_prefill --pr"),
-              UnorderedElementsAre("--predict", "--presence-penalty", "--prompt"));
+              UnorderedElementsAre("--predict", "--presence-penalty", "--prompt", "--prompts"));
   EXPECT_THAT(complete("make_gguf qwen2 f16 m.gguf --s"),
               UnorderedElementsAre("--seed", "--split"));
 }
