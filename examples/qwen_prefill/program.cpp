@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "command_line/interrupt.hpp"
@@ -90,10 +91,14 @@ std::uint32_t choose_context(const qwen::Model& model, const Options& options, s
                         : "make the context longer (--rope-scaling yarn --rope-scale N)"));
 }
 
+bool is_of_lines(const Options& options) {
+  return std::holds_alternative<PromptLines>(options.prompt);
+}
+
 // At a time.
 std::uint32_t choose_sequences(const Options& options, std::size_t prompts) {
   const auto lines = static_cast<std::uint32_t>(prompts);
-  if (prompts == 1) return options.parallel.value_or(1);
+  if (!is_of_lines(options)) return options.parallel.value_or(1);
   return std::min(options.parallel.value_or(lines), lines);
 }
 
@@ -215,7 +220,7 @@ void Run::prefill_chunk(const Tokens& tokens, qwen::LogitsSink& sink,
 }
 
 void Run::generate() {
-  const std::size_t texts = prompts_.size() == 1 ? plan_.sequences : prompts_.size();
+  const std::size_t texts = is_of_lines(options_) ? prompts_.size() : plan_.sequences;
   Generation generation({options_, model_, sampling_.options, *store_, inference_, report_, text_},
                         prompts_, texts);
   note(banner(model_, plan_, report_));

@@ -92,6 +92,12 @@ TEST_F(Parallel, LinesAreContinuedAsIfEachWereAlone) {
   EXPECT_EQ(texts(run({"-q", "--prompts", file, "-n", "9", "-c", "14"}).out, 4), expected);
 }
 
+TEST_F(Parallel, OneLineIsOneText) {
+  const std::string file = directory_.write("prompts", std::string(kPrompt) + "\n");
+  EXPECT_EQ(run({"-q", "--prompts", file, "-n", "5", "-np", "3"}).out,
+            run({"-q", "-p", kPrompt, "-n", "5"}).out);
+}
+
 TEST_F(Parallel, StatisticsAreOfAllTexts) {
   const auto statistics = [&](const Arguments& prompts) {
     const std::string stats = directory_ / "stats";
