@@ -100,8 +100,8 @@ void Generation::begin(std::size_t index, qwen::SequenceId sequence,
   sampling.seed += index;
   const loaders::Tokenizer* const tokenizer =
       with_.model.tokenizer ? &*with_.model.tokenizer : nullptr;
-  present_.push_back(std::make_unique<Continuation>(Continuation{
-      index, sequence, {sampling, with_.model.vocabulary}, {tokenizer, texts_.stream(index)}}));
+  present_.push_back(std::make_unique<Continuation>(
+      Continuation{index, sequence, {sampling, with_.model.vocabulary}, TokenText(tokenizer)}));
   Continuation& continuation = *present_.back();
   continuation.sampler.accept(with_.inference.tokens(sequence));
   continuation.token = continuation.sampler.choose(logits);
@@ -146,7 +146,7 @@ void Generation::write_all() {
 bool Generation::write(Continuation& continuation) {
   if (std::exchange(continuation.is_written, true)) return true;  // while others began
   if (std::ranges::binary_search(with_.model.ends, continuation.token)) return false;
-  continuation.out.push(continuation.token);
+  texts_.append(continuation.index, continuation.text.push(continuation.token));
   ++continuation.generated;
   if (continuation.generated == with_.options.predict) return false;
   // The last token that the context has room for was read, and gave this one.
@@ -157,7 +157,7 @@ bool Generation::write(Continuation& continuation) {
 
 void Generation::end(Continuation& continuation) {
   with_.inference.end(continuation.sequence);
-  continuation.out.finish();
+  texts_.append(continuation.index, continuation.text.finish());
   texts_.finish(continuation.index);
   if (continuation.is_cut) say_that_context_is_full(continuation);
 }

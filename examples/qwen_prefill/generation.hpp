@@ -17,7 +17,7 @@
 #include "qwen/model.hpp"
 #include "qwen/sampler.hpp"
 #include "report.hpp"
-#include "text_output.hpp"
+#include "token_text.hpp"
 #include "watched_store.hpp"
 
 namespace tensor_pager::qwen_prefill {
@@ -52,7 +52,7 @@ class Generation {
     std::size_t index;
     qwen::SequenceId sequence;
     qwen::Sampler sampler;
-    TextOutput out;
+    TokenText text;
     loaders::TokenId token = 0;  // chosen last
     bool is_written = false;     // that token
     std::uint32_t generated = 0;
