@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <random>
 #include <stdexcept>
@@ -77,6 +78,28 @@ std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::
   AllLogits logits(tokens.size(), model.config.vocab_size);
   inference.prefill(tokens, logits);
   return std::move(logits.values);
+}
+
+Bytes minimum_vram(const Model& model, MemoryRequest request) {
+  request.vram = {};
+  try {
+    plan_memory(model, request);
+  } catch (const MemoryError& error) {
+    return error.minimum();
+  }
+  throw std::logic_error("no memory at all was accepted");
+}
+
+double idle_processor_seconds(std::chrono::milliseconds time) {
+  const auto used = [] {
+    timespec clock{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &clock);
+    return static_cast<double>(clock.tv_sec) + 1e-9 * static_cast<double>(clock.tv_nsec);
+  };
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  const double before = used();
+  std::this_thread::sleep_for(time);
+  return used() - before;
 }
 
 loaders::Places places_of_layers(const loaders::Graph& graph, std::uint32_t layers_on_cpu) {

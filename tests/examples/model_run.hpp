@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -64,6 +65,13 @@ MemoryRequest memory_request(std::size_t tokens, const RunOptions& options);
 /// The logits of every token of a prompt.
 std::vector<float> prompt_logits(const Model& model, const std::vector<loaders::TokenId>& tokens,
                                  const RunOptions& options = {});
+
+/// The least device memory with which the request's run is possible, as the error says that a run
+/// with none of it gets.
+Bytes minimum_vram(const Model& model, MemoryRequest request);
+
+/// Processor seconds of all threads of this process over a time in which nothing runs.
+double idle_processor_seconds(std::chrono::milliseconds time);
 
 /// Which of the graph's steps are those layers' feed-forward parts.
 loaders::Places places_of_layers(const loaders::Graph& graph, std::uint32_t layers_on_cpu);

@@ -305,14 +305,7 @@ TEST_P(SequencesOfModels, KeepTheBudgetTogether) {
     SCOPED_TRACE(sequences);
     MemoryRequest wish = request({}, sequences);
     wish.tokens = 2;  // so that generation needs more than prefill
-    wish.vram = {};
-    Bytes minimum;
-    try {
-      plan_memory(model_, wish);
-      FAIL() << "no memory at all was accepted";
-    } catch (const MemoryError& error) {
-      minimum = error.minimum();
-    }
+    const Bytes minimum = minimum_vram(model_, wish);
     wish.vram = minimum - Bytes{1};
     EXPECT_THROW(plan_memory(model_, wish), MemoryError);
     for (const Bytes vram : {minimum, minimum * 2}) {

@@ -157,30 +157,15 @@ std::size_t count_off(const std::vector<Row>& rows, const Options& options, cons
   }));
 }
 
-std::vector<Comparison> compare_prefills(const qwen::Model& model, const Options& options,
-                                         const std::vector<MeasuredPrefill>& measured,
-                                         const StepRates& rates) {
-  std::vector<Comparison> rows;
+// One after another, so that a bar may show how far it has come.
+template <class Row, class Measured, class Compare>
+std::vector<Row> compare_each(const Options& options, const std::vector<Measured>& measured,
+                              const Compare& compare) {
+  std::vector<Row> rows;
   ProgressBar bar = progress(options, measured.size());
   for (std::size_t i = 0; i < measured.size(); ++i) {
     bar.update(i, measured.size());
-    std::ranges::move(
-        compare(model, rates, options.map_seconds.value_or(h200().map_seconds), {measured[i]}),
-        std::back_inserter(rows));
-  }
-  bar.clear();
-  return rows;
-}
-
-std::vector<TokensComparison> compare_generation(const qwen::Model& model, const Options& options,
-                                                 const std::vector<MeasuredTokens>& measured,
-                                                 const TokenRates& rates) {
-  std::vector<TokensComparison> rows;
-  ProgressBar bar = progress(options, measured.size());
-  for (std::size_t i = 0; i < measured.size(); ++i) {
-    bar.update(i, measured.size());
-    std::ranges::move(compare_tokens(model, rates, options.map_seconds, {measured[i]}),
-                      std::back_inserter(rows));
+    std::ranges::move(compare({measured[i]}), std::back_inserter(rows));
   }
   bar.clear();
   return rows;
@@ -211,14 +196,20 @@ void compare_with(const qwen::Model& model, const Options& options) {
   std::size_t compared = 0;
   if (!prefills.empty() || tokens.empty()) {
     const StepRates rates = fit_rates(model, prefills);
-    const auto rows = compare_prefills(model, options, prefills, rates);
+    const double map = options.map_seconds.value_or(h200().map_seconds);
+    const auto rows = compare_each<Comparison>(
+        options, prefills,
+        [&](const std::vector<MeasuredPrefill>& one) { return compare(model, rates, map, one); });
     if (!rows.empty()) print_comparison(rates, rows);
     off += count_off(rows, options, [](const Comparison& row) { return !row.same_bytes(); });
     compared += rows.size();
   }
   for (const std::vector<MeasuredTokens>& alike : by_sequences(tokens)) {
     const TokenRates rates = fit_tokens(model, alike);
-    const auto rows = compare_generation(model, options, alike, rates);
+    const auto rows =
+        compare_each<TokensComparison>(options, alike, [&](const std::vector<MeasuredTokens>& one) {
+          return compare_tokens(model, rates, options.map_seconds, one);
+        });
     if (compared > 0 && !rows.empty()) fmt::print("\n");
     if (!rows.empty()) print_comparison(rates, rows);
     off += count_off(rows, options, [](const TokensComparison&) { return false; });
