@@ -37,8 +37,8 @@ std::string processor_name(std::string_view cpuinfo);
 /// The version in the text of /proc/driver/nvidia/version, "580.159.04"; empty if it has none.
 std::string driver_version(std::string_view text);
 
-/// A key for this machine, whose `cores` threads measure, and this program. `gpu`: its name and
-/// place; empty if there is none.
+/// A key for this machine, whose `cores` threads measure, and this program, for one sequence.
+/// `gpu`: its name and place; empty if there is none.
 RatesKey key_of_this_machine(std::uint32_t cores, const std::string& gpu,
                              std::vector<loaders::TensorType> types);
 

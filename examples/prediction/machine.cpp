@@ -62,12 +62,14 @@ Machine this_machine(bool host) {
           .host = host};
 }
 
-loaders::PlacementRates measure_generation(const qwen::Model& model, const Machine& device) {
+loaders::PlacementRates measure_generation(const qwen::Model& model, const Machine& device,
+                                           std::uint32_t sequences) {
   const MappedFileStore store(model.gguf.paths());
   const loaders::Graph graph = loaders::build_graph(model.gguf, {});
-  return qwen::measure_placement(model, graph, store, rates_of(device),
-                                 device.host ? std::nullopt : std::optional(0), std::nullopt)
-      .rates;
+  const qwen::RatesRequest request{.device = rates_of(device),
+                                   .gpu = device.host ? std::nullopt : std::optional(0),
+                                   .sequences = sequences};
+  return qwen::measure_placement(model, graph, store, request, std::nullopt).rates;
 }
 
 loaders::PlacementRates generation_of_device(const Machine& device) {

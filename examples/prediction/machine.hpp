@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -38,9 +39,11 @@ Machine h200();
 /// there is no GPU.
 Machine this_machine(bool host);
 
-/// What this machine generates with: its processors are measured on weights of the model, which
-/// takes a third of a second, and its device is `device`. Throws what measure_placement throws.
-loaders::PlacementRates measure_generation(const qwen::Model& model, const Machine& device);
+/// What this machine generates with, a token of each of so many sequences at a time: its processors
+/// are measured on weights of the model, which takes half a second, and its device is `device`.
+/// Throws what measure_placement throws.
+loaders::PlacementRates measure_generation(const qwen::Model& model, const Machine& device,
+                                           std::uint32_t sequences);
 
 /// Of processors that compute with all types, at memory's rate.
 std::map<loaders::TensorType, loaders::CpuKernelRate> kernels_of_all_types();

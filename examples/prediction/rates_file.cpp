@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 using loaders::PlacementRates;
 using loaders::TensorType;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 // FNV-1a: the same on every machine, unlike std::hash.
 std::uint64_t hash(const std::string& text) {
@@ -39,13 +39,19 @@ std::string types_text(const RatesKey& key) {
 
 // Of the machine and the model: versions may change, and the file with them.
 std::string file_name(const RatesKey& key) {
-  return fmt::format("rates-{:016x}.json", hash(fmt::format("{}\n{}\n{}\n{}", key.cpu, key.cores,
-                                                            key.gpu, types_text(key))));
+  return fmt::format("rates-{:016x}.json",
+                     hash(fmt::format("{}\n{}\n{}\n{}\n{}", key.cpu, key.cores, key.gpu,
+                                      types_text(key), key.sequences)));
 }
 
 Json json_of(const RatesKey& key) {
-  return {{"cpu", key.cpu},       {"cores", key.cores},     {"gpu", key.gpu},
-          {"driver", key.driver}, {"program", key.program}, {"types", types_text(key)}};
+  return {{"cpu", key.cpu},
+          {"cores", key.cores},
+          {"gpu", key.gpu},
+          {"driver", key.driver},
+          {"program", key.program},
+          {"types", types_text(key)},
+          {"sequences", key.sequences}};
 }
 
 // What of the key is not that of the file; nothing if all is.

@@ -19,6 +19,7 @@ struct RatesKey {
   std::string gpu;                           ///< name
   std::string driver;                        ///< version
   std::string program;                       ///< version
+  std::uint32_t sequences = 1;               ///< whose tokens were multiplied together
   std::vector<loaders::TensorType> types{};  ///< of the model's matrices; any order
 
   bool operator==(const RatesKey&) const = default;

@@ -172,16 +172,6 @@ PromptSource prompt_source(const Typed& typed) {
   return PromptLines{*typed.lines};
 }
 
-// What is fastest is asked of products of one token.
-void require_places_of_one(const Options& options, bool lines) {
-  const bool predicted = std::holds_alternative<qwen::Fastest>(options.place) || options.explain;
-  if (!predicted || (!lines && options.parallel.value_or(1) == 1)) return;
-  throw UsageError(
-      "--place auto and --explain are for one text at a time; give --place gpu, cpu or a "
-      "percentage "
-      "with several");
-}
-
 Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
   if (typed.predict < 0) options.predict.reset();
@@ -208,7 +198,6 @@ Options complete(Options options, const Typed& typed) {
   if (options.parallel && options.perplexity) {
     throw UsageError("--perplexity generates nothing; leave --parallel out");
   }
-  require_places_of_one(options, lines);
   command_line::require_files_of_their_own(
       {{"--stats", options.stats}, {"--trace", options.trace}, {"--logits", options.logits}},
       {{"--model", options.model},

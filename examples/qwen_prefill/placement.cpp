@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <variant>
 
 #include "command_line/note.hpp"
@@ -28,9 +29,10 @@ std::optional<prediction::RatesFile> rates_file(const qwen::Model& model,
                                                 const PlacementDevice& device, unsigned threads) {
   const auto folder = prediction::rates_folder(std::getenv("XDG_CACHE_HOME"), std::getenv("HOME"));
   if (!folder) return std::nullopt;
-  return prediction::RatesFile(
-      *folder, prediction::key_of_this_machine(threads, gpu_text(device),
-                                               qwen::feed_forward_types(model, plan.graph)));
+  prediction::RatesKey key = prediction::key_of_this_machine(
+      threads, gpu_text(device), qwen::feed_forward_types(model, plan.graph));
+  key.sequences = plan.sequences;
+  return prediction::RatesFile(*folder, std::move(key));
 }
 
 loaders::PlacementRates measure(const qwen::Model& model, const qwen::MemoryPlan& plan,
@@ -40,7 +42,8 @@ loaders::PlacementRates measure(const qwen::Model& model, const qwen::MemoryPlan
   const qwen::MachineRates device =
       gpu ? qwen::measure_cuda_rates(*gpu) : qwen::measure_host_rates();
   qwen::HostThreads measuring(threads);
-  return qwen::measure_placement_rates(model, plan.graph, store, device, measuring, gpu);
+  return qwen::measure_placement_rates(model, plan.graph, store, measuring,
+                                       {.device = device, .gpu = gpu, .sequences = plan.sequences});
 }
 
 }  // namespace

@@ -179,13 +179,10 @@ std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
                         report.decode.time.count(), report.decode.tokens_per_second());
   }
   if (report.places) {
-    const std::string predicted = plan.sequences > 1
-                                      ? ""  // it is of one token at a time
-                                      : fmt::format("; {:.1f} tokens/s predicted",
-                                                    ratio(1, report.places->predicted.seconds));
-    text += fmt::format("placed   {} of weights on {} threads of the CPU{}\n",
-                        to_string(report.places->predicted.on_cpu),
-                        report.places->places.threads.threads, predicted);
+    text += fmt::format(
+        "placed   {} of weights on {} threads of the CPU; {:.1f} tokens/s predicted\n",
+        to_string(report.places->predicted.on_cpu), report.places->places.threads.threads,
+        ratio(plan.sequences, report.places->predicted.seconds));
   }
   text += fmt::format(
       "paging   {} accesses: {} hits, {} prefetched, {} late; {} evictions, {} remaps; {} of {} "

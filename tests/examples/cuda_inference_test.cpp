@@ -378,8 +378,8 @@ TEST_F(CudaPaging, IsPlacedByWhatThisMachineWasMeasuredToDo) {
     const MemoryRequest request =
         generation_request(80, tokens_.size(), {.vram = GiB(8), .arena = Percent{20}});
     MemoryPlan plan = plan_memory(*model_, request_for(backend, *model_, request));
-    const PlacementMeasurements measured =
-        measure_placement(*model_, plan.graph, *backend.store, device, 0, std::nullopt);
+    const PlacementMeasurements measured = measure_placement(
+        *model_, plan.graph, *backend.store, {.device = device, .gpu = 0}, std::nullopt);
     ChosenPlaces chosen =
         choose_places(*model_, plan, measured.rates, wish, measured.threads.threads);
     std::printf("%s\n", measured.threads.what.c_str());

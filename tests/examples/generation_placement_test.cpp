@@ -92,6 +92,23 @@ TEST_F(GenerationPlacement, TheFastestIsNoSlowerThanAnyShare) {
   EXPECT_TRUE(choose(Fastest{}).places.places.empty());
 }
 
+// More tokens read no more weights, but they take processors longer.
+TEST_F(GenerationPlacement, SeveralSequencesAreOnePass) {
+  for (auto& [type, kernel] : rates_.cpu_kernels) kernel.arithmetic = 1.6e10;
+  const double one = choose(Percent{100}).predicted.seconds;
+  const Bytes one_on_cpu = choose(Fastest{}).predicted.on_cpu;
+  MemoryRequest request = generation_request(4, 16, {.arena = Percent{40}});
+  request.sequences = 8;
+  plan_ = plan_memory(model_, request);
+  EXPECT_GT(choose(Percent{100}).predicted.seconds, 4 * one);
+  const ChosenPlaces eight = choose(Fastest{});
+  EXPECT_LT(eight.predicted.on_cpu, one_on_cpu);
+  EXPECT_EQ(eight.generation.request.batch, 8U);
+  for (double percent = 0; percent <= 100; percent += 10) {
+    EXPECT_LE(eight.predicted.seconds, choose(Percent{percent}).predicted.seconds) << percent;
+  }
+}
+
 TEST_F(GenerationPlacement, LinesAreOfBothPhases) {
   const std::vector<std::string> lines = choose(Percent{50}).lines();
   EXPECT_TRUE(lines.front().starts_with("prefill, 4 tokens"));
@@ -104,7 +121,7 @@ TEST_F(GenerationPlacement, RatesAreThoseOfTheTypesOfFeedForwardParts) {
   HostThreads threads;
   const MachineRates device{.link = 5e9, .memory = 2e10, .arithmetic = 1e11, .cache = 0};
   const loaders::PlacementRates rates =
-      measure_placement_rates(model_, plan_.graph, store, device, threads, std::nullopt);
+      measure_placement_rates(model_, plan_.graph, store, threads, {.device = device});
   EXPECT_GT(rates.link.together, 0);
   EXPECT_EQ(feed_forward_types(model_, plan_.graph),
             (std::vector{loaders::TensorType::q4_k, loaders::TensorType::q6_k}));
@@ -121,6 +138,29 @@ TEST_F(GenerationPlacement, RatesAreThoseOfTheTypesOfFeedForwardParts) {
   EXPECT_GT(rates.cpu.together, 0);
   EXPECT_LE(rates.cpu.together, rates.cpu.alone);
   EXPECT_LE(rates.link.together, rates.link.alone);
+}
+
+// Eight tokens take at least as long as one, and less than one after the other.
+TEST_F(GenerationPlacement, RatesAreThoseOfSeveralTokens) {
+  const MappedFileStore store(model_.gguf.paths());
+  HostThreads threads;
+  const loaders::PlacementRates rates = measure_placement_rates(
+      model_, plan_.graph, store, threads,
+      {.device = {.link = 5e9, .memory = 2e10, .arithmetic = 1e11, .cache = 0}, .sequences = 8});
+  double least = 1e30;
+  double most = 0;
+  for (const auto& [type, kernel] : rates.cpu_kernels) {
+    // A weight takes two operations, of each token.
+    const double weights_per_byte = type == loaders::TensorType::q4_k ? 256.0 / 144 : 256.0 / 210;
+    const double one = 2 * weights_per_byte * kernel.weights;
+    EXPECT_GT(kernel.arithmetic, one) << loaders::to_string(type);
+    EXPECT_LT(kernel.arithmetic, 12 * one) << loaders::to_string(type);
+    least = std::min(least, kernel.arithmetic);
+    most = std::max(most, kernel.arithmetic);
+  }
+  // The host device is these processors.
+  EXPECT_GE(rates.gpu_arithmetic, least);
+  EXPECT_LE(rates.gpu_arithmetic, most);
 }
 
 TEST(HostThreads, RunOnTheProcessorsThatWereChosen) {

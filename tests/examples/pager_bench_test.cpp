@@ -125,7 +125,23 @@ TEST(PagerBench, SequencesShareTheirWeights) {
   EXPECT_GT(operations(2), 1.01 * operations(0));  // attention to what came before
   EXPECT_THAT(bench({"-p", "0", "-n", "3", "-np", "4", "-d", "70"}).out, HasSubstr("| tg3@70x4 |"));
   EXPECT_EQ(bench({"-n", "3", "-np", "0"}).status, 2);
-  EXPECT_EQ(bench({"-n", "3", "-np", "1,2", "--place", "auto"}).status, 2);
+}
+
+TEST(PagerBench, PlacesAreThoseOfAllSequences) {
+  const auto run = bench({"-p", "0", "-n", "3", "-np", "1,4,1", "--arena", "40%", "--place", "auto",
+                          "--explain", "-o", "jsonl"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("generation, 4 tokens a pass"));
+  std::vector<json> rates;
+  for (const std::string& line : lines(run.out)) {
+    rates.push_back(json::parse(line)["placement_rates"]);
+  }
+  ASSERT_EQ(rates.size(), 3U);
+  EXPECT_EQ(rates[0], rates[2]);  // measured once
+  for (const auto& [type, kernel] : rates[0]["cpu_kernels"].items()) {
+    EXPECT_EQ(kernel["arithmetic"], 0) << type;
+    EXPECT_GT(rates[1]["cpu_kernels"][type]["arithmetic"], 0) << type;
+  }
 }
 
 TEST(PagerBench, PlacesArePartOfARow) {

@@ -73,6 +73,28 @@ TEST_F(Parallel, ContinuationsAreThoseOfTheirSeeds) {
   }
 }
 
+// What is fastest is predicted for as many as run together.
+TEST_F(Parallel, PlacesAreChosenForAllTexts) {
+  const Arguments seeds{"-q", "-p", kPrompt, "-n", "6", "--temp", "1", "-s", "7", "-np", "3"};
+  const auto with = [&](const Arguments& more) {
+    Arguments all = seeds;
+    all.insert(all.end(), more.begin(), more.end());
+    return run(all);
+  };
+  const ProcessResult automatic = with({"--arena", "40%", "--place", "auto", "--explain"});
+  EXPECT_EQ(automatic.status, 0) << automatic.err;
+  EXPECT_EQ(automatic.out, with({}).out);
+  EXPECT_THAT(automatic.err, HasSubstr("generation, 3 tokens a pass"));
+  // Rates that were kept of one text are not those of three.
+  const auto origin = [](const ProcessResult& result) {
+    const std::size_t at = result.err.rfind("       ");
+    return result.err.substr(at, result.err.find('\n', at) - at);
+  };
+  EXPECT_THAT(origin(with({"--place", "auto", "--explain"})), HasSubstr("measured on"));
+  EXPECT_THAT(run({"-q", "-p", kPrompt, "-n", "2", "--place", "auto", "--explain"}).err,
+              HasSubstr("generation, 1 token a pass"));
+}
+
 // Whether they take turns or not; texts end at different times.
 TEST_F(Parallel, LinesAreContinuedAsIfEachWereAlone) {
   const std::vector<std::string> lines{kPrompt, "And", "The LORD is my shepherd; I shall", "Thou"};
@@ -148,7 +170,6 @@ TEST_F(Parallel, WrongUsageIsSaid) {
   EXPECT_THAT(error({"--prompts", file, "--logits", directory_ / "l"}, 2), HasSubstr("one prompt"));
   EXPECT_THAT(error({"--prompts", file, "--perplexity"}, 2), HasSubstr("one prompt"));
   EXPECT_THAT(error({"-p", "x", "-np", "2", "--perplexity"}, 2), HasSubstr("--parallel"));
-  EXPECT_THAT(error({"-p", "x", "-np", "2", "--place", "auto"}, 2), HasSubstr("one text"));
   EXPECT_THAT(error({"-p", "x", "-np", "0"}, 2), HasSubstr("range"));
   EXPECT_THAT(error({"--prompts", empty}, 1), HasSubstr("has no prompts"));
   EXPECT_THAT(error({"--prompts", directory_ / "none"}, 1), HasSubstr("cannot read"));

@@ -94,6 +94,7 @@ TEST_F(RatesFileTest, AnotherMachineOrModelHasAnotherFile) {
   differs([](RatesKey& k) { k.cores = 8; });
   differs([](RatesKey& k) { k.gpu = "Another"; });
   differs([](RatesKey& k) { k.types = {TensorType::q4_k}; });
+  differs([](RatesKey& k) { k.sequences = 8; });
 }
 
 TEST_F(RatesFileTest, WhatAnotherVersionMeasuredIsStale) {
@@ -131,7 +132,7 @@ TEST_F(RatesFileTest, ADamagedFileIsNone) {
   std::ofstream(file().path()) << "";
   EXPECT_EQ(file().read().why_not, "the file is damaged");
   file().write(rates(), "2026-11-27");
-  replace("\"version\": 1", "\"version\": 2");
+  replace("\"version\": 2", "\"version\": 3");
   EXPECT_EQ(file().read().why_not, "another program stored them");
 }
 

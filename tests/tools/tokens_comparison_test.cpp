@@ -142,7 +142,7 @@ TEST_F(TokensComparisonTest, BytesAreThoseThatWereCopied) {
   EXPECT_EQ(shown.status, 0) << shown.err;
   EXPECT_THAT(shown.out, HasSubstr("rates fitted to generation with everything resident"));
   EXPECT_THAT(shown.out, HasSubstr("| tg8 | 50% |"));
-  EXPECT_THAT(shown.out, HasSubstr("| tg4 of 3 sequences | gpu |"));
+  EXPECT_THAT(shown.out, HasSubstr("| tg4x3 | gpu |"));
   const tests::ProcessResult strict = against(file, "0");
   EXPECT_EQ(strict.status, 1);
   EXPECT_THAT(strict.err, HasSubstr("predictions are off by more than 0%"));
@@ -150,6 +150,33 @@ TEST_F(TokensComparisonTest, BytesAreThoseThatWereCopied) {
   const tests::ProcessResult machine = predict({"-n", "8", "--machine", file});
   EXPECT_EQ(machine.status, 0) << machine.err;
   EXPECT_THAT(machine.out, HasSubstr("machine: fitted to what was resident in " + file));
+  const tests::ProcessResult three = predict({"-n", "8", "-np", "3", "--machine", file});
+  EXPECT_THAT(three.out, HasSubstr("machine: fitted to what was resident in " + file));
+  EXPECT_THAT(three.out, HasSubstr("| tg8x3 | gpu |"));
+  // Nothing was measured with five.
+  EXPECT_THAT(predict({"-n", "8", "-np", "5", "--machine", file}).out,
+              HasSubstr("machine: as calibrated in " + file));
+}
+
+// A pass copies what it would for one; how long processors take with several tokens is known of
+// what was measured with several.
+TEST_F(TokensComparisonTest, SequencesShareAPass) {
+  const std::vector<std::string> common{"-n",      "4",       "--arena",   "30%",
+                                        "--place", "gpu,cpu", "--machine", "h200"};
+  const json one = rows(common);
+  std::vector<std::string> with_eight = common;
+  with_eight.insert(with_eight.end(), {"-np", "8"});
+  const json eight = rows(with_eight);
+  ASSERT_EQ(eight.size(), 2U);
+  for (std::size_t i = 0; i < eight.size(); ++i) {
+    EXPECT_EQ(eight[i]["n_parallel"], 8);
+    EXPECT_EQ(eight[i]["copied_bytes"], one[i]["copied_bytes"]);
+    EXPECT_GT(eight[i]["tokens_per_s"], one[i]["tokens_per_s"]);
+    EXPECT_LE(eight[i]["tokens_per_s"], 8 * one[i]["tokens_per_s"].get<double>());
+  }
+  EXPECT_THAT(predict({"-n", "4", "-np", "8", "--place", "cpu", "--machine", "h200"}).err,
+              HasSubstr("how fast these processors multiply several tokens is not known"));
+  EXPECT_EQ(predict({"-n", "4", "-np", "8", "--place", "gpu", "--machine", "h200", "-q"}).err, "");
 }
 
 TEST_F(TokensComparisonTest, WhatHasNoPredictionIsLeftOutAndSaid) {

@@ -259,26 +259,44 @@ Row Benchmark::run(const Case& what, const qwen::PassProgress& progress) {
   return row;
 }
 
-// Measured once, with the first case: nothing of it but an imitated link depends on the case.
+// Measured once for each number of sequences: nothing else of it but an imitated link depends on
+// the case.
+const qwen::PlacementMeasurements& Benchmark::measured_placement(std::uint32_t sequences,
+                                                                 const qwen::MemoryPlan& memory,
+                                                                 const qwen::Backend& made) {
+  if (const auto known = placement_.find(sequences); known != placement_.end())
+    return known->second;
+  const bool first = placement_.empty();
+  const qwen::RatesRequest request{.device = rates_,
+                                   .gpu = gpu_ ? std::optional(options_.gpu) : std::nullopt,
+                                   .sequences = sequences};
+  const qwen::PlacementMeasurements& measured =
+      placement_
+          .emplace(sequences, qwen::measure_placement(model_, memory.graph, *made.store, request,
+                                                      options_.threads))
+          .first->second;
+  for (const std::string& note : measured.threads.notes) {
+    if (first && is_placement_asked()) command_line::note_line("pager_bench", note);
+  }
+  return measured;
+}
+
+bool Benchmark::is_placement_asked() const {
+  return !std::holds_alternative<qwen::OnDevice>(options_.place) || options_.explain;
+}
+
 void Benchmark::place(Row& row, const qwen::MemoryPlan& memory, const qwen::Backend& made) {
   if (row.what.generated == 0) return;
-  const bool asked = !std::holds_alternative<qwen::OnDevice>(options_.place) || options_.explain;
-  if (!placement_) {
-    placement_ = qwen::measure_placement(model_, memory.graph, *made.store, rates_,
-                                         gpu_ ? std::optional(options_.gpu) : std::nullopt,
-                                         options_.threads);
-    for (const std::string& note : placement_->threads.notes) {
-      if (asked) command_line::note_line("pager_bench", note);
-    }
-  }
+  const qwen::PlacementMeasurements& measured =
+      measured_placement(row.what.sequences, memory, made);
   row.place = options_.place;
-  row.placement_rates = over_link(placement_->rates, row.what.link_rate, gpu_);
-  if (!asked) return;
+  row.placement_rates = over_link(measured.rates, row.what.link_rate, gpu_);
+  if (!is_placement_asked()) return;
   row.places = qwen::choose_places(model_, memory, *row.placement_rates, options_.place,
-                                   placement_->threads.threads);
+                                   measured.threads.threads);
   row.cpu_layers = layers_on_cpu(memory.graph, row.places->places.places);
   if (!options_.explain) return;
-  command_line::note(fmt::format("{}: {}\n", row.what.text(), placement_->threads.what));
+  command_line::note(fmt::format("{}: {}\n", row.what.text(), measured.threads.what));
   for (const std::string& line : row.places->lines()) command_line::note(line + "\n");
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -119,6 +120,10 @@ class Benchmark {
  private:
   qwen::Backend backend(const Case& what);
   qwen::MemoryPlan plan(const Case& what, const qwen::Backend& backend) const;
+  bool is_placement_asked() const;
+  const qwen::PlacementMeasurements& measured_placement(std::uint32_t sequences,
+                                                        const qwen::MemoryPlan& memory,
+                                                        const qwen::Backend& made);
   void place(Row& row, const qwen::MemoryPlan& memory, const qwen::Backend& made);
   void measure(Row& row, qwen::MemoryPlan memory, qwen::Backend made,
                const qwen::PassProgress& progress);
@@ -132,8 +137,8 @@ class Benchmark {
   const Options& options_;
   bool gpu_;
   qwen::MachineRates rates_;
-  std::shared_ptr<const BackingStore> store_;  // pinned once
-  std::optional<qwen::PlacementMeasurements> placement_;
+  std::shared_ptr<const BackingStore> store_;                         // pinned once
+  std::map<std::uint32_t, qwen::PlacementMeasurements> placement_{};  // by sequences
 };
 
 }  // namespace tensor_pager::pager_bench

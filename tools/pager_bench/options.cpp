@@ -119,13 +119,6 @@ Options complete(Options options, const Typed& typed) {
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
   options.format = kFormats.at(typed.format);
   if (options.model.empty() && !options.calibrate_only) throw UsageError("--model is required");
-  const bool predicted = std::holds_alternative<qwen::Fastest>(options.place) || options.explain;
-  const bool alone = std::ranges::all_of(options.sequences, [](auto n) { return n == 1; });
-  if (predicted && !alone) {
-    throw UsageError(
-        "--place auto and --explain are for one sequence at a time; give --place gpu, cpu or a "
-        "percentage with several");
-  }
   const auto nothing = [](std::uint32_t tokens) { return tokens == 0; };
   if (!options.calibrate_only && std::ranges::all_of(options.prompts, nothing) &&
       std::ranges::all_of(options.generated, nothing)) {

@@ -119,7 +119,7 @@ loaders::PlacementRates machine_of_tokens(const qwen::Model& model,
 }  // namespace
 
 Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path,
-                        bool generation) {
+                        std::optional<std::uint32_t> sequences) {
   const std::vector<CalibratedRates> rows = read_calibrations(path);
   const CalibratedRates best = *std::ranges::max_element(rows, {}, &CalibratedRates::link);
   Machine machine{.name = fmt::format("as calibrated in {}", path.string()),
@@ -128,15 +128,15 @@ Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& p
                   .map_seconds = best.host ? kHostMap : kGpuMap,
                   .generation = {},
                   .host = best.host};
-  if (generation) machine.generation = generation_of_device(machine);
+  if (sequences) machine.generation = generation_of_device(machine);
   if (!best.of_row) return machine;
   if (const auto prefills = read_measurements(path); !prefills.empty()) {
     machine.rates = fit_rates(model, prefills);
     machine.name = fmt::format("fitted to the resident prefills in {}", path.string());
   }
   auto tokens = read_tokens(path).measured;
-  std::erase_if(tokens, [](const MeasuredTokens& row) { return row.what.sequences > 1; });
-  if (generation && !tokens.empty()) {
+  std::erase_if(tokens, [&](const MeasuredTokens& row) { return row.what.sequences != sequences; });
+  if (!tokens.empty()) {
     machine.generation = machine_of_tokens(model, tokens);
     machine.name = fmt::format("fitted to what was resident in {}", path.string());
   }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <vector>
 
 #include "prediction/machine.hpp"
@@ -57,9 +59,9 @@ std::vector<Comparison> compare(const qwen::Model& model, const prediction::Step
                                 double map_seconds, const std::vector<MeasuredPrefill>& measured);
 
 /// What pager_bench wrote: rows with -o json or jsonl, from which rates are fitted as --against
-/// does, or what --calibrate measured. With `generation` what it generates with, too. Throws
-/// qwen::Error if it is neither.
+/// does, or what --calibrate measured. With `sequences` what it generates with, too, a token of
+/// each of so many at a time, fitted to rows of as many. Throws qwen::Error if it is neither.
 prediction::Machine machine_of_file(const qwen::Model& model, const std::filesystem::path& path,
-                                    bool generation);
+                                    std::optional<std::uint32_t> sequences);
 
 }  // namespace tensor_pager::pager_sim

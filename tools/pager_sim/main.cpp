@@ -43,9 +43,12 @@ void set_rate(loaders::SharedRate& rate, double alone) {
 Machine named_machine(const qwen::Model& model, const Options& options) {
   const bool generation = !options.generated.empty();
   if (options.machine == "h200") return h200();
-  if (options.machine != "this") return machine_of_file(model, options.machine, generation);
+  if (options.machine != "this") {
+    return machine_of_file(model, options.machine,
+                           generation ? std::optional(options.sequences) : std::nullopt);
+  }
   Machine machine = this_machine(options.host);
-  if (generation) machine.generation = measure_generation(model, machine);
+  if (generation) machine.generation = measure_generation(model, machine, options.sequences);
   return machine;
 }
 
@@ -64,6 +67,21 @@ Machine machine_for(const qwen::Model& model, const Options& options) {
   }
   if (options.map_seconds) machine.map_seconds = *options.map_seconds;
   return machine;
+}
+
+// Processors of machines that were measured with one sequence.
+void note_unknown_kernels(const Machine& machine, const Options& options) {
+  const auto& kernels = machine.generation.cpu_kernels;
+  const auto is_unknown = [](const auto& kernel) { return kernel.second.arithmetic == 0; };
+  const bool none = std::ranges::all_of(options.places, [](const qwen::PlaceWish& place) {
+    return std::holds_alternative<qwen::OnDevice>(place);
+  });
+  if (options.generated.empty() || options.sequences == 1 || none) return;
+  if (machine.generation.cpu.alone == 0 || !std::ranges::all_of(kernels, is_unknown)) return;
+  command_line::note_line(
+      "pager_sim",
+      "how fast these processors multiply several tokens is not known, so they are taken to be as "
+      "fast as with one; rows of pager_bench -np tell (--machine FILE)");
 }
 
 std::vector<double> given_or(const std::vector<double>& given, double rate) {
@@ -99,7 +117,8 @@ std::vector<PrefillRow> prefill_cases(const Options& options, const Machine& mac
 }
 
 std::vector<TokensRow> tokens_cases(const Options& options, const Machine& machine) {
-  TokensCase common{.page = options.page,
+  TokensCase common{.sequences = options.sequences,
+                    .page = options.page,
                     .granularity = options.granularity,
                     .rates = machine.generation,
                     .host = machine.host,
@@ -135,7 +154,7 @@ std::string case_text(const PrefillCase& what) {
 }
 
 std::string case_text(const TokensCase& what) {
-  return fmt::format("tg{} with --arena {}", what.tokens, arena_text(what.arena));
+  return fmt::format("{} with --arena {}", test_text(what), arena_text(what.arena));
 }
 
 ProgressBar progress(const Options& options, std::size_t cases) {
@@ -256,6 +275,7 @@ void run(const Options& options) {
   if (options.against) return compare_with(model, options);
   require_positions(model, options);
   const Machine machine = machine_for(model, options);
+  note_unknown_kernels(machine, options);
   const std::vector<PrefillRow> prefills = prefill_cases(options, machine);
   const std::vector<TokensRow> tokens = tokens_cases(options, machine);
   command_line::LeftOut left_out("pager_sim", prefills.size() + tokens.size());

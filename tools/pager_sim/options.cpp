@@ -45,6 +45,12 @@ void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
       ->delimiter(',')
       ->capture_default_str()
       ->type_name("N,...");
+  app.add_option("--parallel", options.sequences,
+                 "Sequences that are generated together, a token of each at a time")
+      ->check(command_line::positive())
+      ->capture_default_str()
+      ->type_name("N");
+  parser.add_alias("-np", "--parallel");
   app.add_option("--place", typed.places,
                  "Where feed-forward parts run in generation: on the device; on processors; a "
                  "share of them there; or what is predicted to be fastest")

@@ -21,6 +21,7 @@ struct Options {
   loaders::RopeOverrides rope;
   std::vector<std::uint32_t> prompts = {2048};  ///< none is 0
   std::vector<std::uint32_t> generated;         ///< numbers of tokens generated one by one
+  std::uint32_t sequences = 1;                  ///< of generation, a token of each at a time
   std::vector<qwen::PlaceWish> places;          ///< of generation
   std::vector<std::variant<Bytes, qwen::Percent>> arenas;
   /// What predictions are for: "h200", "this", or a file of pager_bench. Empty: "this" for host's

@@ -56,11 +56,6 @@ std::string rate_text(const loaders::SharedRate& rate) {
                      rate.together / kGiga);
 }
 
-std::string test_text(const TokensCase& what) {
-  const std::string text = fmt::format("tg{}", what.tokens);
-  return what.sequences == 1 ? text : fmt::format("{} of {} sequences", text, what.sequences);
-}
-
 void print_tokens(const Machine& machine, const std::vector<TokensRow>& rows) {
   const loaders::PlacementRates& rates = machine.generation;
   const std::string cpu = rates.cpu.alone > 0
@@ -72,9 +67,9 @@ void print_tokens(const Machine& machine, const std::vector<TokensRow>& rows) {
       machine.name, rates.gpu_memory / kGiga, 1e6 * rates.gpu_step, cpu, rate_text(rates.link),
       1e6 * rates.handover);
   fmt::print(
-      "| test | place | policy | arena | link GB/s | t/s | ms a token | stall % | CPU % | on CPU "
+      "| test | place | policy | arena | link GB/s | t/s | ms a pass | stall % | CPU % | on CPU "
       "GB "
-      "| copied GB a token |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
+      "| copied GB a pass |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const TokensRow& row : rows) {
     const PredictedGeneration& token = row.predicted.token;
     fmt::print(
@@ -111,6 +106,7 @@ Json json_of(const Machine& machine, const TokensRow& row) {
   const std::uint32_t n = row.what.tokens;
   return {{"n_prompt", 0},
           {"n_gen", n},
+          {"n_parallel", row.what.sequences},
           {"machine", machine.name},
           {"policy", row.policy},
           {"place", command_line::place_text(row.what.place)},
@@ -128,6 +124,11 @@ Json json_of(const Machine& machine, const TokensRow& row) {
 }
 
 }  // namespace
+
+std::string test_text(const TokensCase& what) {
+  const std::string text = fmt::format("tg{}", what.tokens);
+  return what.sequences == 1 ? text : fmt::format("{}x{}", text, what.sequences);
+}
 
 void print_tables(const Machine& machine, const std::vector<PrefillRow>& prefills,
                   const std::vector<TokensRow>& tokens) {

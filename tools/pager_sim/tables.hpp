@@ -27,6 +27,9 @@ struct TokensRow {
   prediction::PredictedTokens predicted;
 };
 
+/// "tg64", or "tg64x8" for 8 sequences, as pager_bench has it.
+std::string test_text(const prediction::TokensCase& what);
+
 /// A table of each kind that there are rows of, with what the machine is.
 void print_tables(const prediction::Machine& machine, const std::vector<PrefillRow>& prefills,
                   const std::vector<TokensRow>& tokens);

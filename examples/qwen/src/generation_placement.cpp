@@ -36,6 +36,9 @@ constexpr double kGpuMemoryShare = 0.6;
 constexpr double kGpuStep = 10e-6;
 constexpr double kHandover = 60e-6;
 
+// What a sample of several tokens is multiplied with, divided by them, and at least.
+constexpr std::size_t kFewestRows = 256;
+
 bool is_feed_forward(const loaders::Step& step) {
   return step.op == loaders::Op::ffn_gate_up || step.op == loaders::Op::ffn_down;
 }
@@ -74,20 +77,46 @@ class SampleMatrix {
     multiply();
   }
 
-  /// Bytes of weights per second, over about that time.
+  /// Bytes of weights per second that one token is multiplied with, over about that time.
   double rate(double seconds) {
-    const auto begin = Clock::now();
-    double bytes = 0;
-    double time = 0;
-    do {
-      multiply();
-      bytes += static_cast<double>(bytes_);
-      time = std::chrono::duration<double>(Clock::now() - begin).count();
-    } while (time < seconds);
-    return bytes / time;
+    return static_cast<double>(bytes_) / seconds_of(seconds, [this] { multiply(); });
+  }
+
+  /// Floating-point operations per second with so many tokens, over about that time.
+  double arithmetic(std::uint32_t tokens, double seconds) {
+    const std::size_t rows =
+        std::clamp<std::size_t>(weights_.rows / tokens, kFewestRows, weights_.rows);
+    const std::vector<float> x(tokens * weights_.cols, 0.5F);
+    std::vector<float> y(tokens * rows);
+    std::size_t first = 0;
+    const auto multiply_some = [&] {
+      // Other rows each time, which are in no cache.
+      first = first + 2 * rows <= weights_.rows ? first + rows : 0;
+      threads_.run([&] {
+        kernels::cpu::matmul(weights_.slice(first, std::min(rows, weights_.rows - first)),
+                             {x.data(), tokens, weights_.cols}, {y.data(), tokens, rows});
+      });
+    };
+    multiply_some();
+    return 2.0 * static_cast<double>(weights_.cols * rows * tokens) /
+           seconds_of(seconds, multiply_some);
   }
 
  private:
+  // Of one call of several that take about that time.
+  template <class Work>
+  static double seconds_of(double seconds, const Work& work) {
+    const auto begin = Clock::now();
+    double calls = 0;
+    double time = 0;
+    do {
+      work();
+      ++calls;
+      time = std::chrono::duration<double>(Clock::now() - begin).count();
+    } while (time < seconds);
+    return time / calls;
+  }
+
   static const loaders::WeightSlice* find(const Model& model, const loaders::Graph& graph,
                                           TensorType type) {
     for (const loaders::Step& step : graph.steps) {
@@ -129,16 +158,26 @@ class SampleMatrix {
   std::vector<float> y_;
 };
 
-// Bytes per second of all those weights, one after another.
-double mean_rate(const std::map<TensorType, std::uint64_t>& types,
-                 const loaders::PlacementRates& rates) {
+// Of all those weights, one after another: what a rate of each type, per byte, comes to.
+template <class Rate>
+double mean_rate(const std::map<TensorType, std::uint64_t>& types, const Rate& rate) {
   double sum = 0;
   double seconds = 0;
   for (const auto& [type, bytes] : types) {
     sum += static_cast<double>(bytes);
-    seconds += static_cast<double>(bytes) / rates.cpu_kernels.at(type).weights;
+    seconds += static_cast<double>(bytes) / rate(type);
   }
   return sum / seconds;
+}
+
+// The device is the processors.
+void set_device(loaders::PlacementRates& rates, const std::map<TensorType, std::uint64_t>& types,
+                std::uint32_t sequences) {
+  rates.gpu_memory =
+      mean_rate(types, [&](TensorType type) { return rates.cpu_kernels.at(type).weights; });
+  if (sequences == 1) return;
+  const auto arithmetic = [&](TensorType type) { return rates.cpu_kernels.at(type).arithmetic; };
+  rates.gpu_arithmetic = mean_rate(types, arithmetic);
 }
 
 loaders::Explanation explain_prefill(const Model& model, const MemoryPlan& plan,
@@ -174,9 +213,9 @@ HostThreadsChoice choose_host_threads(std::optional<int> gpu, std::optional<std:
 }
 
 loaders::PlacementRates measure_placement_rates(const Model& model, const loaders::Graph& graph,
-                                                const BackingStore& store,
-                                                const MachineRates& device, HostThreads& threads,
-                                                std::optional<int> gpu) {
+                                                const BackingStore& store, HostThreads& threads,
+                                                const RatesRequest& request) {
+  const auto& [device, gpu, sequences] = request;
   loaders::PlacementRates rates{.link = {device.link, device.link},
                                 .cpu = {},
                                 .gpu_memory = device.memory * (gpu ? kGpuMemoryShare : 1),
@@ -203,6 +242,7 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
     SampleMatrix sample(model, graph, store, type, threads);
     const double alone = sample.rate(kMeasured);
     rates.cpu_kernels[type] = {.weights = alone};
+    if (sequences > 1) rates.cpu_kernels[type].arithmetic = sample.arithmetic(sequences, kMeasured);
     rates.cpu.alone = std::max(rates.cpu.alone, alone);
     if (type != main) continue;
     double beside = 0;
@@ -212,7 +252,7 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
     kept = std::min(1.0, beside / alone);
   }
   rates.cpu.together = rates.cpu.alone * kept;
-  if (!gpu) rates.gpu_memory = mean_rate(types, rates);
+  if (!gpu) set_device(rates, types, sequences);
   return rates;
 }
 
@@ -230,13 +270,13 @@ void wait_until_ready(const BackingStore& store) {
 }
 
 PlacementMeasurements measure_placement(const Model& model, const loaders::Graph& graph,
-                                        const BackingStore& store, const MachineRates& device,
-                                        std::optional<int> gpu,
+                                        const BackingStore& store, const RatesRequest& request,
                                         std::optional<std::uint32_t> wanted_threads) {
   wait_until_ready(store);
-  PlacementMeasurements measured{.threads = choose_host_threads(gpu, wanted_threads), .rates = {}};
+  PlacementMeasurements measured{.threads = choose_host_threads(request.gpu, wanted_threads),
+                                 .rates = {}};
   HostThreads threads(measured.threads.threads);
-  measured.rates = measure_placement_rates(model, graph, store, device, threads, gpu);
+  measured.rates = measure_placement_rates(model, graph, store, threads, request);
   return measured;
 }
 
@@ -251,7 +291,8 @@ std::vector<std::string> ChosenPlaces::lines() const {
 ChosenPlaces choose_places(const Model& model, const MemoryPlan& plan,
                            const loaders::PlacementRates& rates, const PlaceWish& wish,
                            const HostThreadsOptions& threads) {
-  loaders::PlacementRequest request{.arena = plan.decode_arena, .page = plan.layout.page};
+  loaders::PlacementRequest request{
+      .arena = plan.decode_arena, .page = plan.layout.page, .batch = plan.sequences};
   if (const Percent* const share = std::get_if<Percent>(&wish)) {
     request.cpu_share = share->value / 100;
   } else if (std::holds_alternative<OnDevice>(wish)) {

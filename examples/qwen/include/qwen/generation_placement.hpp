@@ -42,15 +42,22 @@ HostThreadsChoice choose_host_threads(std::optional<int> gpu, std::optional<std:
 std::vector<loaders::TensorType> feed_forward_types(const Model& model,
                                                     const loaders::Graph& graph);
 
-/// What placement has to know of this machine: what `device` was measured to be, and how fast
-/// `threads` multiply one token with the types of the graph's feed-forward weights, alone and while
-/// copies run: to `gpu`, or of pages on the host device. On weights of the model that `store`
-/// reads; takes a third of a second. Of what a handover and a step take besides, it has estimates.
-/// Without a GPU the device is these processors, so it reads weights as fast as they do.
+/// Which rates placement asks for.
+struct RatesRequest {
+  MachineRates device{};        ///< as it was measured
+  std::optional<int> gpu{};     ///< which one it is; without one it is the processors
+  std::uint32_t sequences = 1;  ///< tokens that a pass of generation multiplies together
+};
+
+/// What placement has to know of this machine: what the device was measured to be, and how fast
+/// `threads` multiply one token, and one of each sequence, with the types of the graph's
+/// feed-forward weights, alone and while copies run: to the GPU, or of pages on the host device. On
+/// weights of the model that `store` reads; takes a third of a second, with several sequences half
+/// a second. Of what a handover and a step take besides, it has estimates. Without a GPU the device
+/// is these processors, so it computes as fast as they do.
 loaders::PlacementRates measure_placement_rates(const Model& model, const loaders::Graph& graph,
-                                                const BackingStore& store,
-                                                const MachineRates& device, HostThreads& threads,
-                                                std::optional<int> gpu);
+                                                const BackingStore& store, HostThreads& threads,
+                                                const RatesRequest& request);
 
 /// Where a run computes what, and why.
 struct ChosenPlaces {
@@ -76,11 +83,11 @@ void wait_until_ready(const BackingStore& store);
 
 /// choose_host_threads, then measure_placement_rates with them, once the store is ready.
 PlacementMeasurements measure_placement(const Model& model, const loaders::Graph& graph,
-                                        const BackingStore& store, const MachineRates& device,
-                                        std::optional<int> gpu,
+                                        const BackingStore& store, const RatesRequest& request,
                                         std::optional<std::uint32_t> wanted_threads);
 
-/// Places the generation of a run. Throws BudgetError if the largest step does not fit.
+/// Places the generation of a run, a token of each of its sequences at a time, by rates that were
+/// measured for as many. Throws BudgetError if the largest step does not fit.
 ChosenPlaces choose_places(const Model& model, const MemoryPlan& plan,
                            const loaders::PlacementRates& rates, const PlaceWish& wish,
                            const HostThreadsOptions& threads);
