@@ -316,8 +316,8 @@ TEST_F(CudaPaging, PlacesOnProcessorsKeepTheBudgetAndWaitOncePerUnit) {
   EXPECT_LE(inference.statistics().memory.peak, GiB(1));
 }
 
-// Three of them, of different lengths, against each alone. Several tokens go through other kernels
-// than one, so bits may differ; those of two equal batches may not.
+// Three of them, of different lengths, and a fork: the bits of each alone. Where processors compute
+// a part, their kernels are others.
 TEST_F(CudaPaging, SequencesAnswerTogetherAsTheyDoAlone) {
   const std::vector<std::size_t> lengths{80, 33, 1};
   const auto next = [&](std::size_t sequence) { return tokens_[lengths[sequence]]; };
@@ -361,12 +361,44 @@ TEST_F(CudaPaging, SequencesAnswerTogetherAsTheyDoAlone) {
       const double error = relative_error(row(i), alone[i]);
       std::printf("sequence %zu, layers %u on processors: %.4f%%\n", i, layers_on_cpu, 100 * error);
       EXPECT_LT(error, 2e-3);
+      EXPECT_TRUE(row(i) == alone[i] || layers_on_cpu != 0) << "sequence " << i;
     }
     EXPECT_TRUE(row(0) == row(3)) << "a fork";
     if (layers_on_cpu != 0) continue;
     if (first.empty()) first = logits.values;
     EXPECT_TRUE(logits.values == first);
     EXPECT_LE(together.statistics().memory.peak, GiB(1));
+  }
+}
+
+// More than the kernels for few tokens take go through those of prompts.
+TEST_F(CudaPaging, ManySequencesAnswerAsOneDoes) {
+  constexpr std::uint32_t kMany = 9;
+  constexpr std::size_t kPrompt = 50;
+  const auto next_logits = [&](std::uint32_t sequences) {
+    Backend backend = cuda_backend(*model_, {});
+    MemoryRequest request =
+        generation_request(kPrompt, tokens_.size(), {.vram = GiB(1), .arena = Percent{40}});
+    request.sequences = sequences;
+    MemoryPlan plan = plan_memory(*model_, request_for(backend, *model_, request));
+    Inference inference(*model_, std::move(plan), std::move(backend), {});
+    NoLogits nowhere;
+    std::vector<NextToken> batch{{inference.begin(), tokens_[kPrompt]}};
+    inference.extend(batch[0].sequence, std::span(tokens_).first(kPrompt), nowhere);
+    while (batch.size() < sequences) {
+      batch.push_back({inference.fork(batch[0].sequence), tokens_[kPrompt]});
+    }
+    AllLogits logits(batch.size(), model_->config.vocab_size);
+    inference.advance(batch, logits);
+    EXPECT_LE(inference.statistics().memory.peak, GiB(1));
+    return logits.values;
+  };
+  const std::vector<float> alone = next_logits(1);
+  const std::vector<float> many = next_logits(kMany);
+  for (std::size_t i = 0; i < kMany; ++i) {
+    const auto begin = many.begin() + static_cast<std::ptrdiff_t>(i * alone.size());
+    const std::vector<float> row(begin, begin + static_cast<std::ptrdiff_t>(alone.size()));
+    EXPECT_LT(relative_error(row, alone), 2e-3) << "sequence " << i;
   }
 }
 

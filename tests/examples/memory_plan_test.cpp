@@ -54,7 +54,9 @@ class NeedyOperations final : public CpuOperations {
                       std::uint32_t /*context*/, Bytes /*budget*/) const override {
     return scratch(needs_, size);
   }
-  void use_scratch(const DeviceBuffer& scratch) override { given_.push_back(scratch.size()); }
+  void begin_passes(const PassSize& /*size*/, const DeviceBuffer& scratch) override {
+    given_.push_back(scratch.size());
+  }
 
   static Bytes scratch(const Needs& needs, const PassSize& size) {
     return {needs.base + needs.token * size.tokens + needs.ubatch * size.ubatch +

@@ -45,7 +45,7 @@ cudaStream_t cuda(StreamRef stream) {
   return static_cast<cudaStream_t>(stream.handle);
 }
 
-// Activations of several tokens: halves, then a factor for each row.
+// Activations of many tokens: halves, then a factor for each row.
 std::size_t halves_bytes(std::size_t rows, std::size_t cols) {
   return aligned(rows * kernels::cuda::operand_stride(cols) * sizeof(kernels::cuda::Operand));
 }
@@ -61,18 +61,32 @@ kernels::cuda::OperandView with_factors(const ActivationView& a) {
   return view;
 }
 
-// Queries of several tokens, once they are halves.
+// Queries of many tokens, once they are halves.
 kernels::cuda::HalfMatrixView halves_within(const kernels::ConstMatrixView& q) {
   return {reinterpret_cast<__half*>(const_cast<float*>(q.data)), q.rows, q.cols, 2 * q.stride};
 }
 
-// Activations of one token: what products take are digits; what they leave for swiglu, and what
+// Activations of few tokens: what products take are digits; what they leave for swiglu, and what
 // attention leaves at first, are floats in the same places.
 kernels::cuda::DigitsView digits(const ActivationView& a) {
   return {a.data, a.rows, a.cols};
 }
 kernels::MatrixView floats(const ActivationView& a) {
   return {reinterpret_cast<float*>(a.data), a.rows, a.cols, kernels::cuda::digits_stride(a.cols)};
+}
+kernels::MatrixView columns(const kernels::MatrixView& m, std::size_t first, std::size_t count) {
+  return {m.data + first, m.rows, count, m.stride};
+}
+ActivationView rows_of_digits(const ActivationView& a, std::size_t first, std::size_t count) {
+  return {a.data + first * kernels::cuda::digits_stride(a.cols) * sizeof(float), count, a.cols};
+}
+
+std::size_t digits_bytes(std::size_t rows, std::size_t cols) {
+  return aligned(rows * kernels::cuda::digits_stride(cols) * sizeof(float));
+}
+
+bool is_few(const PassSize& size) {
+  return size.ubatch <= kernels::cuda::kMostFewTokens;
 }
 
 }  // namespace
@@ -256,9 +270,17 @@ StreamRef CudaOperations::stream() const {
   return {stream_->handle()};
 }
 
+// In either form: a few tokens may be what is left over of a long pass. More rows never take less.
 Bytes CudaOperations::activation_bytes(std::size_t rows, std::size_t cols) const {
-  if (rows == 1) return {aligned(kernels::cuda::digits_stride(cols) * sizeof(float))};
-  return {halves_bytes(rows, cols) + aligned(rows * sizeof(float))};
+  const std::size_t few = std::min(rows, kernels::cuda::kMostFewTokens);
+  const std::size_t halves = halves_bytes(rows, cols) + aligned(rows * sizeof(float));
+  return {std::max(digits_bytes(few, cols), halves)};
+}
+
+// That a pass decides, and not an ubatch, keeps the bits of a prompt's last tokens those of others,
+// however it is cut. (A single token left over has no other kernel.)
+bool CudaOperations::are_digits(std::size_t rows) const {
+  return few_tokens_ || rows == 1;
 }
 
 Bytes CudaOperations::scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
@@ -266,7 +288,7 @@ Bytes CudaOperations::scratch_bytes(const loaders::ModelConfig& config, const Pa
   const std::size_t embedding = config.embedding_length;
   const std::size_t rounded = std::max<std::size_t>(kRoundedWeights, budget.count / kRoundedShare);
   const auto product = [&](std::size_t rows, std::size_t cols) -> std::size_t {
-    if (size.ubatch == 1 || cols == 0) return 0;
+    if (is_few(size) || cols == 0) return 0;
     const std::size_t fit = std::max<std::size_t>(rounded / (2 * cols), 64);
     return kernels::cuda::Products::operand_scratch_bytes(std::min(rows, fit), cols);
   };
@@ -296,7 +318,8 @@ void CudaOperations::end_rehearsal() {
   products_.rehearse(false);
 }
 
-void CudaOperations::use_scratch(const DeviceBuffer& scratch) {
+void CudaOperations::begin_passes(const PassSize& size, const DeviceBuffer& scratch) {
+  few_tokens_ = is_few(size);
   memory_ = {scratch.data(), scratch.size().count};
   scratch_ = {};
   rope_table_ = {};
@@ -335,7 +358,7 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
                             const kernels::MatrixView& y, const MatmulOptions& options) {
   const kernels::cuda::MatmulOptions cuda_options{.bias = options.bias,
                                                   .accumulate = options.accumulate};
-  if (x.rows == 1) {
+  if (are_digits(x.rows)) {
     const kernels::cuda::FewTokensProduct product{w, y, options.bias, options.accumulate};
     products_.matmul({&product, 1}, digits(x), cuda(stream()));
   } else {
@@ -346,8 +369,8 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
 
 void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
                             const ActivationView& y, std::size_t first_col, const float* bias) {
-  if (x.rows == 1) {
-    const kernels::cuda::FewTokensProduct product{w, {floats(y).data + first_col, 1, w.rows}, bias};
+  if (are_digits(x.rows)) {
+    const kernels::cuda::FewTokensProduct product{w, columns(floats(y), first_col, w.rows), bias};
     products_.matmul({&product, 1}, digits(x), cuda(stream()));
     return;
   }
@@ -359,7 +382,7 @@ void CudaOperations::matmul(const kernels::Weights& w, const ActivationView& x,
 }
 
 void CudaOperations::matmul(std::span<const Projection> products, const ActivationView& x) {
-  if (x.rows != 1) return Operations::matmul(products, x);
+  if (!are_digits(x.rows)) return Operations::matmul(products, x);
   std::vector<kernels::cuda::FewTokensProduct> together;
   for (const Projection& product : products) {
     together.push_back({product.w, product.y, product.bias});
@@ -368,11 +391,11 @@ void CudaOperations::matmul(std::span<const Projection> products, const Activati
 }
 
 void CudaOperations::matmul(std::span<const GatedProjection> products, const ActivationView& x) {
-  if (x.rows != 1) return Operations::matmul(products, x);
+  if (!are_digits(x.rows)) return Operations::matmul(products, x);
   std::vector<kernels::cuda::FewTokensProduct> together;
   for (const GatedProjection& product : products) {
     together.push_back(
-        {product.w, {floats(product.y).data + product.first_col, 1, product.w.rows}, product.bias});
+        {product.w, columns(floats(product.y), product.first_col, product.w.rows), product.bias});
   }
   products_.matmul(together, digits(x), cuda(stream()));
 }
@@ -384,7 +407,7 @@ void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* we
 
 void CudaOperations::rms_norm(const kernels::ConstMatrixView& x, const float* weight,
                               const NormOptions& options, const ActivationView& out) {
-  if (out.rows == 1) {
+  if (are_digits(out.rows)) {
     kernels::cuda::rms_norm(x, weight, options.epsilon, digits(out), cuda(stream()),
                             noting(options));
   } else {
@@ -399,17 +422,17 @@ kernels::cuda::NotFinite CudaOperations::noting(const NormOptions& options) cons
 }
 
 void CudaOperations::convert(const kernels::ConstMatrixView& x, const ActivationView& out) {
-  if (out.rows > 1) {
+  if (are_digits(out.rows)) {
+    kernels::cuda::split_digits(x, digits(out), cuda(stream()));
+  } else {
     kernels::cuda::round_rows(x, operand(out), cuda(stream()));
-    return;
   }
-  kernels::cuda::split_digits(x, digits(out), cuda(stream()));
 }
 
-// Queries of several tokens become halves, at the beginning of their rows.
+// Queries of many tokens become halves, at the beginning of their rows.
 void CudaOperations::rope_queries(const kernels::MatrixView& q, std::size_t heads,
                                   std::size_t first_token) {
-  if (q.rows == 1) {
+  if (are_digits(q.rows)) {
     kernels::cuda::rope(q, heads, first_token, rope_table_, cuda(stream()));
   } else {
     kernels::cuda::rope_to_half(q, heads, first_token, rope_table_, halves_within(q),
@@ -439,9 +462,11 @@ void CudaOperations::store(const kernels::MatrixView& keys, const kernels::Const
 void CudaOperations::attention(const kernels::AttentionShape& shape,
                                const kernels::ConstMatrixView& q, std::size_t first_row,
                                const kernels::KvCacheView& cache, const ActivationView& out) {
-  if (out.rows == 1) {
-    kernels::cuda::attention(shape, q, cache, floats(out), scratch_, cuda(stream()));
-    kernels::cuda::split_digits(floats(out), digits(out), cuda(stream()));
+  if (are_digits(out.rows)) {
+    const ActivationView result = rows_of_digits(out, first_row, shape.tokens);
+    const kernels::ConstMatrixView queries{q.row(first_row), shape.tokens, q.cols, q.stride};
+    kernels::cuda::attention(shape, queries, cache, floats(result), scratch_, cuda(stream()));
+    kernels::cuda::split_digits(floats(result), digits(result), cuda(stream()));
     return;
   }
   const kernels::cuda::HalfMatrixView queries = halves_within(q);
@@ -463,7 +488,7 @@ void CudaOperations::copy(const std::byte* from, std::byte* to, Bytes size) {
 
 void CudaOperations::swiglu(const ActivationView& gate, const ActivationView& up,
                             const ActivationView& out) {
-  if (out.rows == 1) {
+  if (are_digits(out.rows)) {
     kernels::cuda::swiglu(floats(gate), floats(up), digits(out), cuda(stream()));
   } else {
     kernels::cuda::swiglu(operand(gate), operand(up), with_factors(out), cuda(stream()));

@@ -36,7 +36,7 @@ constexpr double kGpuMemoryShare = 0.6;
 constexpr double kGpuStep = 10e-6;
 constexpr double kHandover = 60e-6;
 
-// What a sample of several tokens is multiplied with, divided by them, and at least.
+// Of a sample that several tokens are multiplied with.
 constexpr std::size_t kFewestRows = 256;
 
 bool is_feed_forward(const loaders::Step& step) {
@@ -54,6 +54,30 @@ std::map<TensorType, std::uint64_t> types_of(const Model& model, const loaders::
     }
   }
   return bytes;
+}
+
+// Bytes of an average weight of the feed-forward parts.
+double bytes_per_weight(const Model& model, const loaders::Graph& graph) {
+  double bytes = 0;
+  double weights = 0;
+  for (const loaders::Step& step : graph.steps) {
+    if (!is_feed_forward(step)) continue;
+    for (const loaders::WeightSlice& slice : step.weights) {
+      bytes += static_cast<double>(slice.bytes.size.count);
+      weights += static_cast<double>(slice.rows) *
+                 static_cast<double>(model.gguf.tensors()[slice.tensor].ne[0]);
+    }
+  }
+  return weights > 0 ? bytes / weights : 1;
+}
+
+// At which a GPU's kernels get through weights. For more than a few tokens they become halves
+// first, which are written and read.
+double gpu_weights(double memory, double bytes_per_weight, std::uint32_t sequences) {
+  constexpr std::uint32_t kFewTokens = 8;  // kernels::cuda::kMostFewTokens
+  constexpr double kHalves = 4;
+  if (sequences <= kFewTokens) return kGpuMemoryShare * memory;
+  return memory * bytes_per_weight / (bytes_per_weight + kHalves);
 }
 
 /// Rows of the model's own matrices of one type, over and over, since made-up scales would be
@@ -216,12 +240,14 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
                                                 const BackingStore& store, HostThreads& threads,
                                                 const RatesRequest& request) {
   const auto& [device, gpu, sequences] = request;
-  loaders::PlacementRates rates{.link = {device.link, device.link},
-                                .cpu = {},
-                                .gpu_memory = device.memory * (gpu ? kGpuMemoryShare : 1),
-                                .gpu_arithmetic = device.arithmetic,
-                                .gpu_step = gpu ? kGpuStep : 0,
-                                .handover = gpu ? kHandover : 0};
+  loaders::PlacementRates rates{
+      .link = {device.link, device.link},
+      .cpu = {},
+      .gpu_memory = gpu ? gpu_weights(device.memory, bytes_per_weight(model, graph), sequences)
+                        : device.memory,
+      .gpu_arithmetic = device.arithmetic,
+      .gpu_step = gpu ? kGpuStep : 0,
+      .handover = gpu ? kHandover : 0};
   if (!gpu) {
     const auto nothing = [] {
       std::this_thread::sleep_for(std::chrono::duration<double>(kMeasured));

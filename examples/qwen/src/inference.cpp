@@ -156,7 +156,7 @@ void Inference::begin_phase(Phase phase, const PassSize& size) {
   };
   activations_.emplace(model_.config, size, activation_bytes, pager_.device());
   scratch_ = pager_.device().allocate(generation ? plan_.decode_scratch : plan_.scratch);
-  operations_->use_scratch(scratch_);
+  operations_->begin_passes(size, scratch_);
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
                 *activations_, generation ? "generation" : "prefill", places_of_phase());

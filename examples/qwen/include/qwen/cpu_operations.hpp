@@ -24,7 +24,7 @@ class CpuOperations : public Operations {
   }
   bool begin_rehearsal() override { return false; }
   void end_rehearsal() override {}
-  void use_scratch(const DeviceBuffer& /*scratch*/) override {}
+  void begin_passes(const PassSize& /*size*/, const DeviceBuffer& /*scratch*/) override {}
   void begin_watch() override { not_finite_.reset(); }
   std::optional<std::uint32_t> first_not_finite() const override { return not_finite_; }
 

@@ -14,7 +14,8 @@
 namespace tensor_pager::qwen {
 
 /// Operations on an NVIDIA GPU, in a stream of their own; for the CUDA device. Keys and values are
-/// halves, and so are activations, unless they are those of one token, which are digits. Only
+/// halves, and so are activations, unless they are those of few tokens, which are digits: of a pass
+/// whose ubatches have at most kernels::cuda::kMostFewTokens, or of a single one. Only
 /// download and lend wait for the stream's work; upload waits at most for earlier uploads, in
 /// order to reuse their staging memory.
 ///
@@ -32,7 +33,7 @@ class CudaOperations final : public Operations {
                       std::uint32_t context, Bytes budget) const override;
   bool begin_rehearsal() override;
   void end_rehearsal() override;
-  void use_scratch(const DeviceBuffer& scratch) override;
+  void begin_passes(const PassSize& size, const DeviceBuffer& scratch) override;
 
   void begin_watch() override;
   std::optional<std::uint32_t> first_not_finite() const override { return not_finite_; }
@@ -75,6 +76,7 @@ class CudaOperations final : public Operations {
   class Staging;
   class WatchedWord;
 
+  bool are_digits(std::size_t rows) const;
   kernels::cuda::NotFinite noting(const NormOptions& options) const;
   void upload(const RowReader& read, std::size_t bytes, std::byte* device);
 
@@ -87,6 +89,7 @@ class CudaOperations final : public Operations {
   std::optional<std::uint32_t> not_finite_;  // of it, when the host last waited
   std::size_t next_upload_ = 0;
   std::uint64_t host_waits_ = 0;
+  bool few_tokens_ = false;  // in the ubatches of these passes
   kernels::cuda::Products products_;
   kernels::cuda::Scratch memory_;            // all of it: the table of positions, then the scratch
   kernels::cuda::Scratch scratch_;           // of products and attention

@@ -73,15 +73,16 @@ class Operations {
   virtual Bytes activation_bytes(std::size_t rows, std::size_t cols) const = 0;
   /// Device memory that the operations of a pass use between themselves; more of it makes larger
   /// products, and `budget`, all the memory of the run, says how much is reasonable. The caller
-  /// provides it, so that it counts as part of the run's memory, through use_scratch.
+  /// provides it, so that it counts as part of the run's memory, through begin_passes.
   virtual Bytes scratch_bytes(const loaders::ModelConfig& config, const PassSize& size,
                               std::uint32_t context, Bytes budget) const = 0;
   /// Begins a rehearsal (ForwardPass::rehearse) if first uses take time that it saves, and says
   /// so. Until it ends, operations leave results of no use, also in what they otherwise only read.
   virtual bool begin_rehearsal() = 0;
   virtual void end_rehearsal() = 0;
-  /// Valid until the next call. Without it, no operation may be called.
-  virtual void use_scratch(const DeviceBuffer& scratch) = 0;
+  /// Passes of this size come next, with this scratch memory: until the next call. Without it, no
+  /// operation may be called.
+  virtual void begin_passes(const PassSize& size, const DeviceBuffer& scratch) = 0;
 
   /// Forgets what norms have noted so far. Queued: it is the beginning of a pass.
   virtual void begin_watch() = 0;
