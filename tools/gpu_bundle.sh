@@ -32,7 +32,7 @@ for target in "${targets[@]}"; do
   program=$(find "$repository/build/release" -path '*/consumer' -prune -o -type f -perm -u+x -name "$target" -print)
   strip -o "$folder/$target" "$program"
   # By name: those of the compiler and the C library are the other machine's.
-  ldd "$program" | awk '$1 ~ /^lib(tbb|hwloc|fmt|pcre2-8|utf8proc|gtest|gmock|benchmark)\.so/ { print $1, $3 }' |
+  ldd "$program" | awk '$1 ~ /^lib(tbb|hwloc|fmt|pcre2-8|utf8proc|xxhash|gtest|gmock|benchmark)\.so/ { print $1, $3 }' |
     while read -r name path; do cp -L "$path" "$folder/lib/$name"; done
 done
 du -sh "$folder"

@@ -46,17 +46,25 @@ void Generation::run() {
 // The prompt is prefilled once, and its keys and values are copied for every further text.
 void Generation::begin_from_one() {
   const qwen::SequenceId sequence = with_.inference.begin();
+  if (with_.session != nullptr) with_.session->load(with_.inference, sequence);
   if (logits_file_) {
     prefill(sequence, prompts_.front(), *logits_file_);
     logits_file_->close();
   } else {
     prefill(sequence, prompts_.front(), first_logits_);
   }
+  if (with_.session_file != nullptr) save(sequence);
   begun_ = texts_.count();
   if (with_.options.predict == 0U) return;
   for (std::size_t i = 0; i < texts_.count(); ++i) {
     begin(i, i == 0 ? sequence : with_.inference.fork(sequence), first_logits_.values());
   }
+}
+
+// Before anything is generated: what took so long is kept, however the run ends.
+void Generation::save(qwen::SequenceId sequence) {
+  qwen::save_session(with_.inference, sequence, *with_.session_file);
+  with_.session_file->commit();
 }
 
 // As many as there is room for.

@@ -16,6 +16,7 @@
 #include "qwen/logits_sink.hpp"
 #include "qwen/model.hpp"
 #include "qwen/sampler.hpp"
+#include "qwen/saved_session.hpp"
 #include "report.hpp"
 #include "token_text.hpp"
 #include "watched_store.hpp"
@@ -31,6 +32,8 @@ struct GenerationResources {
   qwen::Inference& inference;
   RunReport& report;
   std::FILE* text;
+  qwen::SavedSession* session = nullptr;            ///< that the prompt goes on from
+  output::ReplacementFile* session_file = nullptr;  ///< that the prompt's session is written to
 };
 
 /// Prefills prompts and continues them, as many at a time as the inference has sequences: all of
@@ -60,6 +63,7 @@ class Generation {
   };
 
   void begin_from_one();
+  void save(qwen::SequenceId sequence);
   void begin_more();
   bool has_room() const;
   void prefill(qwen::SequenceId sequence, std::span<const loaders::TokenId> prompt,

@@ -51,6 +51,12 @@ void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
                  "Text file with a prompt in each line, which are continued together; - is "
                  "standard input")
       ->type_name("FILE|-");
+  app.add_option("--load-session", options.load_session,
+                 "Session that the prompt goes on from, with what it consists of prefilled")
+      ->type_name("FILE");
+  app.add_option("--save-session", options.save_session,
+                 "Keep what the prompt was prefilled to, for --load-session")
+      ->type_name("FILE");
   app.add_option("-n,--predict", typed.predict,
                  "Most tokens to generate after the prompt; -1: until the model ends its text, or "
                  "--ctx is full")
@@ -172,6 +178,34 @@ PromptSource prompt_source(const Typed& typed) {
   return PromptLines{*typed.lines};
 }
 
+void require_sessions_of_one(const Options& options, bool lines) {
+  if (!options.load_session && !options.save_session) return;
+  if (lines) {
+    throw UsageError(
+        "--load-session and --save-session are of one prompt; give it with --prompt or --file");
+  }
+  if (options.perplexity) {
+    throw UsageError(
+        "--perplexity goes on from nothing; leave --load-session and --save-session "
+        "out");
+  }
+}
+
+// A session that is read may be replaced by what became of it.
+void require_files(const Options& options, const Typed& typed) {
+  using command_line::FileOfOption;
+  const std::vector<FileOfOption> outputs{{"--stats", options.stats},
+                                          {"--trace", options.trace},
+                                          {"--logits", options.logits},
+                                          {"--save-session", options.save_session}};
+  command_line::require_files_of_their_own(outputs, {{"--model", options.model},
+                                                     {"--file", typed.file},
+                                                     {"--tokens", typed.tokens},
+                                                     {"--prompts", typed.lines}});
+  command_line::require_files_of_their_own({outputs.begin(), outputs.end() - 1},
+                                           {{"--load-session", options.load_session}});
+}
+
 Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
   if (typed.predict < 0) options.predict.reset();
@@ -198,12 +232,8 @@ Options complete(Options options, const Typed& typed) {
   if (options.parallel && options.perplexity) {
     throw UsageError("--perplexity generates nothing; leave --parallel out");
   }
-  command_line::require_files_of_their_own(
-      {{"--stats", options.stats}, {"--trace", options.trace}, {"--logits", options.logits}},
-      {{"--model", options.model},
-       {"--file", typed.file},
-       {"--tokens", typed.tokens},
-       {"--prompts", typed.lines}});
+  require_sessions_of_one(options, lines);
+  require_files(options, typed);
   return options;
 }
 
@@ -221,6 +251,8 @@ Options parse_options(int argc, const char* const* argv) {
                    "-m model.gguf -f prompt.txt -n 512 --temp 0.7 --top-k 20 --top-p 0.8 --seed 7",
                    "-m model.gguf -f prompt.txt --vram 8GiB --stats stats.json --trace trace.json",
                    "-m model.gguf -p \"A poem:\" -n 200 --temp 0.9 --parallel 4",
+                   "-m model.gguf -f book.txt -n 0 --save-session book.session",
+                   "-m model.gguf --load-session book.session -p \"In short:\" -n 100",
                    "-m model.gguf -f book.txt --rope-scaling yarn --rope-scale 4",
                    "-m model.gguf -f text.txt --perplexity -c 512 -q"},
   });

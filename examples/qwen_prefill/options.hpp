@@ -36,7 +36,9 @@ struct Options : command_line::ModelOptions {
   std::filesystem::path model;
   PromptSource prompt;
   std::optional<std::uint32_t> predict = 32;  ///< nothing: until the model ends, or the context
-  std::optional<std::uint32_t> parallel;      ///< sequences at a time; nothing: 1, or all lines
+  std::optional<std::filesystem::path> load_session;  ///< what comes before the prompt
+  std::optional<std::filesystem::path> save_session;  ///< what the prompt was prefilled to
+  std::optional<std::uint32_t> parallel;  ///< sequences at a time; nothing: 1, or all lines
   SamplingWishes sampling;
   std::optional<std::uint64_t> seed = 0;  ///< nothing: another one each time
   bool pin_files = true;

@@ -27,6 +27,7 @@
 #include "prompt.hpp"
 #include "qwen/inference.hpp"
 #include "qwen/perplexity.hpp"
+#include "qwen/saved_session.hpp"
 #include "report.hpp"
 #include "sampling.hpp"
 #include "watched_store.hpp"
@@ -102,10 +103,12 @@ std::uint32_t choose_sequences(const Options& options, std::size_t prompts) {
   return std::min(options.parallel.value_or(lines), lines);
 }
 
+// `before` them there are so many tokens.
 qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options,
-                             const std::vector<Tokens>& prompts, const qwen::Backend& backend) {
+                             const std::vector<Tokens>& prompts, std::size_t before,
+                             const qwen::Backend& backend) {
   const std::size_t prompt = std::ranges::max(prompts, {}, &Tokens::size).size();
-  const std::uint32_t context = choose_context(model, options, prompt);
+  const std::uint32_t context = choose_context(model, options, before + prompt);
   qwen::MemoryRequest request;
   request.vram_given = options.vram.has_value();
   request.vram = options.vram.value_or(Bytes{});
@@ -130,6 +133,11 @@ OutputFile output_file(const std::optional<std::filesystem::path>& path) {
   return OutputFile(std::in_place, *path);
 }
 
+std::optional<qwen::SavedSession> saved_session(const std::optional<std::filesystem::path>& path) {
+  if (!path) return std::nullopt;
+  return qwen::SavedSession(*path);
+}
+
 // What the run says; where stdout is a file of its own, beside it.
 std::FILE* text_stream(const Options& options) {
   for (const auto& path : {options.stats, options.trace, options.logits}) {
@@ -149,6 +157,8 @@ class Run {
  public:
   explicit Run(const Options& options)
       : options_(options),
+        session_(saved_session(options.load_session)),
+        session_file_(output_file(options.save_session)),
         stats_(output_file(options.stats)),
         trace_file_(output_file(options.trace)),
         text_(text_stream(options)),
@@ -156,10 +166,10 @@ class Run {
         model_((require_device(options), qwen::open_model(options.model, options.rope))),
         sampling_(choose_sampling(options.sampling, model_.gguf.metadata(),
                                   options.seed ? *options.seed : random_seed())),
-        prompts_(read_prompts(model_, options.prompt)),
+        prompts_(read_prompts(model_, options.prompt, session_.has_value())),
         backend_(make_backend(options, model_, trace_.get())),
         store_(watch_store(backend_)),
-        plan_(plan_memory(model_, options, prompts_, backend_)),
+        plan_(plan_memory(model_, options, prompts_, session_ ? session_->tokens() : 0, backend_)),
         places_(choose_places(model_, options, plan_, *store_,
                               {.name = backend_.device->info().name, .gpu = gpu_of(options)})),
         store_description_(backend_.store_description),
@@ -189,6 +199,8 @@ class Run {
   }
 
   const Options& options_;
+  std::optional<qwen::SavedSession> session_;
+  OutputFile session_file_;
   OutputFile stats_;
   OutputFile trace_file_;
   std::FILE* text_;
@@ -221,8 +233,10 @@ void Run::prefill_chunk(const Tokens& tokens, qwen::LogitsSink& sink,
 
 void Run::generate() {
   const std::size_t texts = is_of_lines(options_) ? prompts_.size() : plan_.sequences;
-  Generation generation({options_, model_, sampling_.options, *store_, inference_, report_, text_},
-                        prompts_, texts);
+  Generation generation(
+      {options_, model_, sampling_.options, *store_, inference_, report_, text_,
+       session_ ? &*session_ : nullptr, session_file_ ? &*session_file_ : nullptr},
+      prompts_, texts);
   note(banner(model_, plan_, report_));
   if (options_.predict != 0U) note(fmt::format("sampling {}\n", sampling_.description));
   warn_about_prompts();

@@ -68,11 +68,11 @@ std::string read_file(const std::filesystem::path& path) {
 }
 
 std::vector<loaders::TokenId> encode(const qwen::Model& model, const std::string& text,
-                                     const std::string& where) {
+                                     const std::string& where, bool goes_on = false) {
   if (!model.tokenizer) throw qwen::Error(model.no_tokenizer);
   if (text.empty()) throw qwen::Error(where + " is empty; give at least one character");
   try {
-    return model.tokenizer->encode(text);
+    return model.tokenizer->encode(text, {.add_bos = !goes_on});
   } catch (const loaders::TokenizerError& error) {
     throw qwen::Error(fmt::format("{}: {}", where, error.what()));
   }
@@ -103,14 +103,15 @@ std::vector<loaders::TokenId> read_tokens(const qwen::Model& model,
 }
 
 // One that has at least one token.
-std::vector<loaders::TokenId> read_prompt(const qwen::Model& model, const PromptSource& source) {
+std::vector<loaders::TokenId> read_prompt(const qwen::Model& model, const PromptSource& source,
+                                          bool goes_on) {
   std::vector<loaders::TokenId> tokens;
   std::string where = "the prompt";
   if (const auto* text = std::get_if<PromptText>(&source)) {
-    tokens = encode(model, text->text, where);
+    tokens = encode(model, text->text, where, goes_on);
   } else if (const auto* file = std::get_if<PromptFile>(&source)) {
     where = name_of(file->path);
-    tokens = encode(model, read_file(file->path), where);
+    tokens = encode(model, read_file(file->path), where, goes_on);
   } else {
     const auto& path = std::get<TokensFile>(source).path;
     where = name_of(path);
@@ -138,9 +139,9 @@ std::vector<std::vector<loaders::TokenId>> read_lines(const qwen::Model& model,
 }  // namespace
 
 std::vector<std::vector<loaders::TokenId>> read_prompts(const qwen::Model& model,
-                                                        const PromptSource& source) {
+                                                        const PromptSource& source, bool goes_on) {
   if (const auto* lines = std::get_if<PromptLines>(&source)) return read_lines(model, lines->path);
-  return {read_prompt(model, source)};
+  return {read_prompt(model, source, goes_on)};
 }
 
 bool begins_twice(const qwen::Model& model, std::span<const loaders::TokenId> prompt) {

@@ -20,6 +20,7 @@
 #include "model_run.hpp"
 #include "qwen/error.hpp"
 #include "qwen/generation_placement.hpp"
+#include "qwen/saved_session.hpp"
 #include "random_model.hpp"
 #include "random_weights.hpp"
 
@@ -369,6 +370,38 @@ TEST_F(CudaPaging, SequencesAnswerTogetherAsTheyDoAlone) {
     EXPECT_TRUE(logits.values == first);
     EXPECT_LE(together.statistics().memory.peak, GiB(1));
   }
+}
+
+TEST_F(CudaPaging, GoesOnFromASavedSession) {
+  constexpr std::size_t kPrompt = 70;
+  const tests::TemporaryDirectory directory;
+  const auto inference = [&] {
+    Backend backend = cuda_backend(*model_, {});
+    const MemoryRequest request =
+        generation_request(kPrompt, tokens_.size(), {.vram = GiB(1), .arena = Percent{40}});
+    MemoryPlan plan = plan_memory(*model_, request_for(backend, *model_, request));
+    return Inference(*model_, std::move(plan), std::move(backend), {});
+  };
+  const auto go_on = [&](Inference& from, SequenceId sequence) {
+    AllLogits logits(1, model_->config.vocab_size);
+    from.extend(sequence, std::span(tokens_).subspan(kPrompt, 10), logits);
+    return logits.values;
+  };
+  std::vector<float> expected;
+  {
+    Inference first = inference();
+    const SequenceId sequence = first.begin();
+    NoLogits nowhere;
+    first.extend(sequence, std::span(tokens_).first(kPrompt), nowhere);
+    output::ReplacementFile file(directory / "session");
+    save_session(first, sequence, file);
+    file.commit();
+    expected = go_on(first, sequence);
+  }
+  Inference second = inference();
+  const SequenceId sequence = second.begin();
+  SavedSession(directory / "session").load(second, sequence);
+  EXPECT_TRUE(go_on(second, sequence) == expected);
 }
 
 // More than the kernels for few tokens take go through those of prompts.

@@ -106,6 +106,14 @@ void CpuOperations::copy(const std::byte* from, std::byte* to, Bytes size) {
   std::copy_n(from, size.count, to);
 }
 
+void CpuOperations::to_host(const std::byte* device, std::span<std::byte> host) {
+  std::copy_n(device, host.size(), host.data());
+}
+
+void CpuOperations::to_device(std::span<const std::byte> host, std::byte* device) {
+  std::ranges::copy(host, device);
+}
+
 void CpuOperations::swiglu(const ActivationView& gate, const ActivationView& up,
                            const ActivationView& out) {
   kernels::cpu::swiglu(floats(gate), floats(up), floats(out));

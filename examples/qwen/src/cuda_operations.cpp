@@ -486,6 +486,18 @@ void CudaOperations::copy(const std::byte* from, std::byte* to, Bytes size) {
         "cudaMemcpyAsync within the device", size.count);
 }
 
+void CudaOperations::to_host(const std::byte* device, std::span<std::byte> host) {
+  check(cudaMemcpyAsync(host.data(), device, host.size(), cudaMemcpyDeviceToHost, cuda(stream())),
+        "cudaMemcpyAsync to the host", host.size());
+  ++host_waits_;
+  check(cudaStreamSynchronize(cuda(stream())), "work on the GPU, before a copy", host.size());
+}
+
+void CudaOperations::to_device(std::span<const std::byte> host, std::byte* device) {
+  upload([&](std::span<std::byte> staged) { std::ranges::copy(host, staged.begin()); }, host.size(),
+         device);
+}
+
 void CudaOperations::swiglu(const ActivationView& gate, const ActivationView& up,
                             const ActivationView& out) {
   if (are_digits(out.rows)) {

@@ -123,6 +123,48 @@ void Inference::advance(std::span<const NextToken> next, LogitsSink& sink) {
   for (const NextToken& one : next) sequences_.append(one.sequence, {&one.token, 1});
 }
 
+namespace {
+
+constexpr std::size_t kStaged = std::size_t{4} << 20;
+
+// In parts that a buffer holds.
+void for_parts(std::span<std::byte> piece, const std::function<void(std::span<std::byte>)>& run) {
+  for (std::size_t at = 0; at < piece.size(); at += kStaged) {
+    run(piece.subspan(at, std::min(kStaged, piece.size() - at)));
+  }
+}
+
+}  // namespace
+
+void Inference::read_cache(SequenceId sequence,
+                           const std::function<void(std::span<const std::byte>)>& take) {
+  std::vector<std::byte> buffer(kStaged);
+  for (const auto piece : cache_.pieces(sequence.place, tokens(sequence).size())) {
+    for_parts(piece, [&](std::span<std::byte> part) {
+      const std::span<std::byte> staged = std::span(buffer).first(part.size());
+      operations_->to_host(part.data(), staged);
+      take(staged);
+    });
+  }
+}
+
+void Inference::restore(SequenceId sequence, std::span<const loaders::TokenId> tokens,
+                        const std::function<void(std::span<std::byte>)>& fill) {
+  if (!this->tokens(sequence).empty()) {
+    throw std::invalid_argument("a sequence is restored before it is extended");
+  }
+  sequences_.require_room(sequence, tokens.size());
+  std::vector<std::byte> buffer(kStaged);
+  for (const auto piece : cache_.pieces(sequence.place, tokens.size())) {
+    for_parts(piece, [&](std::span<std::byte> part) {
+      const std::span<std::byte> staged = std::span(buffer).first(part.size());
+      fill(staged);
+      operations_->to_device(staged, part.data());
+    });
+  }
+  sequences_.append(sequence, tokens);
+}
+
 void Inference::prefill(std::span<const loaders::TokenId> tokens, LogitsSink& sink,
                         const PassProgress& progress) {
   if (!only_) only_ = begin();

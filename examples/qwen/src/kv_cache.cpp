@@ -36,16 +36,24 @@ kernels::KvCacheView KvCache::view(std::uint32_t place, std::uint32_t layer) con
           base + kernels::row_bytes(type_, l.values), l.width};
 }
 
+std::vector<std::span<std::byte>> KvCache::pieces(std::uint32_t place,
+                                                  std::size_t positions) const {
+  std::byte* const base = buffer_.data() + place * kernels::row_bytes(type_, elements_);
+  std::vector<std::span<std::byte>> all;
+  for (const Layer& layer : layers_) {
+    const std::size_t size = kernels::row_bytes(type_, positions * layer.width);
+    all.emplace_back(base + kernels::row_bytes(type_, layer.keys), size);
+    all.emplace_back(base + kernels::row_bytes(type_, layer.values), size);
+  }
+  return all;
+}
+
 void KvCache::copy(std::uint32_t from, std::uint32_t to, std::size_t positions,
                    Operations& operations) const {
   if (positions == 0 || from == to) return;
-  const std::size_t distance = kernels::row_bytes(type_, elements_);
-  for (const Layer& layer : layers_) {
-    const Bytes size{kernels::row_bytes(type_, positions * layer.width)};
-    for (const std::size_t first : {layer.keys, layer.values}) {
-      std::byte* const base = buffer_.data() + kernels::row_bytes(type_, first);
-      operations.copy(base + from * distance, base + to * distance, size);
-    }
+  const auto targets = pieces(to, positions);
+  for (std::size_t i = 0; const std::span<std::byte> piece : pieces(from, positions)) {
+    operations.copy(piece.data(), targets[i++].data(), Bytes{piece.size()});
   }
 }
 

@@ -60,6 +60,8 @@ class CudaOperations final : public Operations {
                  std::size_t first_row, const kernels::KvCacheView& cache,
                  const ActivationView& out) override;
   void copy(const std::byte* from, std::byte* to, Bytes size) override;
+  void to_host(const std::byte* device, std::span<std::byte> host) override;
+  void to_device(std::span<const std::byte> host, std::byte* device) override;
   void swiglu(const ActivationView& gate, const ActivationView& up,
               const ActivationView& out) override;
   void dequantize(kernels::WeightType type, const std::byte* data, float* out,

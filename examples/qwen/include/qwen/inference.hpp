@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -88,6 +89,15 @@ class Inference {
   /// context is full, and what ForwardPass::run throws.
   void advance(std::span<const NextToken> next, LogitsSink& sink);
 
+  /// Keys and values of a sequence: what the device has of them, in pieces, in an order that
+  /// depends on the model and the number of tokens alone.
+  void read_cache(SequenceId sequence, const std::function<void(std::span<const std::byte>)>& take);
+  /// Makes an empty sequence one of these tokens, with keys and values that `fill` gives piece by
+  /// piece as read_cache has them. If it throws, the sequence stays empty. Throws Error if the
+  /// context has no room.
+  void restore(SequenceId sequence, std::span<const loaders::TokenId> tokens,
+               const std::function<void(std::span<std::byte>)>& fill);
+
   /// For a program with one sequence: begins it anew and extends it.
   void prefill(std::span<const loaders::TokenId> tokens, LogitsSink& sink,
                const PassProgress& progress = {});
@@ -96,6 +106,8 @@ class Inference {
   /// Its length.
   std::uint32_t position() const;
 
+  const Model& model() const { return model_; }
+  const BackingStore& store() const { return *store_; }
   std::uint32_t context() const { return plan_.context; }
   const MemoryPlan& plan() const { return plan_; }
   Statistics statistics() const { return pager_.statistics(); }

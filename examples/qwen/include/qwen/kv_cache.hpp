@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/attention.hpp"
@@ -30,8 +31,12 @@ class KvCache {
                      kernels::WeightType type);
 
   const KvCacheSize& size() const { return size_; }
+  kernels::WeightType type() const { return type_; }
   /// Of the sequence in that place.
   kernels::KvCacheView view(std::uint32_t place, std::uint32_t layer) const;
+  /// Memory of the device that holds the first `positions` positions of a sequence: keys and values
+  /// of each layer in turn.
+  std::vector<std::span<std::byte>> pieces(std::uint32_t place, std::size_t positions) const;
   /// Queued: the first `positions` positions of one sequence become those of another.
   void copy(std::uint32_t from, std::uint32_t to, std::size_t positions,
             Operations& operations) const;

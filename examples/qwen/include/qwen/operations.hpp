@@ -127,6 +127,10 @@ class Operations {
   /// Queued: memory of the device that operations work on, from one place to another. They do not
   /// overlap.
   virtual void copy(const std::byte* from, std::byte* to, Bytes size) = 0;
+  /// Memory of the device in host memory, once all work queued so far is done.
+  virtual void to_host(const std::byte* device, std::span<std::byte> host) = 0;
+  /// Host memory, which the caller may change afterwards, in memory of the device: queued.
+  virtual void to_device(std::span<const std::byte> host, std::byte* device) = 0;
   /// `out` may be `gate`.
   virtual void swiglu(const ActivationView& gate, const ActivationView& up,
                       const ActivationView& out) = 0;
