@@ -7,13 +7,16 @@ source "$repository/tools/build_setup.sh"
 
 usage() {
   cat <<'END'
-usage: tools/test.sh [--preset release|debug|asan|tsan] [-- CTEST_ARGUMENT...]
+usage: tools/test.sh [--preset release|debug|asan|tsan] [--only pager] [-- CTEST_ARGUMENT...]
   --preset NAME   the build to test, in build/NAME (default release)
+  --only pager    builds and runs the tests of the pager and of what pages with it alone
   -- ...          passed to ctest, for example: -- -R pager
 END
 }
 
 preset=release
+targets=()
+only=()
 while (($# > 0)); do
   case $1 in
     --preset)
@@ -24,6 +27,12 @@ while (($# > 0)); do
     --preset=*)
       preset=${1#*=}
       shift
+      ;;
+    --only)
+      [[ ${2-} == pager ]] || fail "--only is for the tests of one part: pager"
+      targets=(pager_checks)
+      only=(-L '^pager$')
+      shift 2
       ;;
     -h | --help)
       usage
@@ -50,7 +59,7 @@ esac
 
 install_packages "${build_packages[@]}"
 configure "$preset"
-build "$preset"
+build "$preset" "${targets[@]}"
 announce "testing ($preset)"
 cd "$repository"
-exec ctest --preset "$preset" -j "$(nproc)" "$@"
+exec ctest --preset "$preset" -j "$(nproc)" "${only[@]}" "$@"
