@@ -65,6 +65,32 @@ SplitName require_split_name(const std::filesystem::path& path, const Metadata& 
   return *name;
 }
 
+void require_count(const Metadata& metadata, std::uint32_t count) {
+  const auto its_count = metadata.get<std::uint16_t>(kSplitCount);
+  if (its_count == count) return;
+  throw metadata.error(
+      kSplitCount,
+      fmt::format("the first file says {}, this one says {}; get all files of one version", count,
+                  its_count));
+}
+
+// People count files from 1, as their names do; keys count from 0.
+void require_number(const Metadata& metadata, const SplitName& name, std::uint32_t number) {
+  const std::uint32_t held = metadata.get<std::uint16_t>(kSplitNumber) + 1U;
+  if (held == number) return;
+  if (held > name.count) {
+    throw metadata.error(
+        kSplitNumber,
+        fmt::format(
+            "what is in this file is number {} of only {} files; get all files of one version",
+            held, name.count));
+  }
+  throw metadata.error(
+      kSplitNumber,
+      fmt::format("{} has what belongs to {}: were files renamed? Give both their own names",
+                  name.piece(number), name.piece(held)));
+}
+
 }  // namespace
 
 struct GgufModel::Piece {
@@ -93,25 +119,25 @@ void GgufModel::open_pieces(const std::filesystem::path& first) {
   if (count <= 1) return append(std::move(piece));
 
   const SplitName name = require_split_name(first, metadata_, count);
-  const auto number = metadata_.get<std::uint16_t>(kSplitNumber);
-  if (number != 0) {
+  require_number(metadata_, name, name.number);
+  if (name.number != 1) {
     throw metadata_.error(kSplitNumber,
                           fmt::format("this is file {} of {} of a split model; open {} instead",
-                                      number + 1, count, name.piece(1)));
+                                      name.number, count, name.piece(1)));
   }
-  check_piece(piece, 0, count);
   append(std::move(piece));
-  for (std::uint32_t i = 1; i < count; ++i) {
-    const std::filesystem::path path = first.parent_path() / name.piece(i + 1);
+  for (std::uint32_t number = 2; number <= count; ++number) {
+    const std::filesystem::path path = first.parent_path() / name.piece(number);
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) {
       throw GgufError(
           path, "", std::nullopt,
           fmt::format("file {} of {} of the split model is missing; put it beside the others",
-                      i + 1, count));
+                      number, count));
     }
     Piece next{path, parse_gguf_file(path)};
-    check_piece(next, i, count);
+    require_count(next.file.metadata, count);
+    require_number(next.file.metadata, name, number);
     append(std::move(next));
   }
   const auto expected = metadata_.get<std::uint64_t>(kSplitTensors);
@@ -119,24 +145,6 @@ void GgufModel::open_pieces(const std::filesystem::path& first) {
     throw metadata_.error(kSplitTensors, fmt::format("the model should have {} tensors, but its "
                                                      "files have {}; get all files of one version",
                                                      expected, tensors_.size()));
-  }
-}
-
-void GgufModel::check_piece(const Piece& piece, std::uint32_t index, std::uint32_t count) const {
-  const Metadata& metadata = piece.file.metadata;
-  const auto number = metadata.get<std::uint16_t>(kSplitNumber);
-  if (number != index) {
-    throw metadata.error(
-        kSplitNumber,
-        fmt::format("the file's name says {}, but the key says {}; give it its own name", index,
-                    number));
-  }
-  const auto its_count = metadata.get<std::uint16_t>(kSplitCount);
-  if (its_count != count) {
-    throw metadata.error(
-        kSplitCount,
-        fmt::format("the first file says {}, this one says {}; get all files of one version", count,
-                    its_count));
   }
 }
 

@@ -19,6 +19,7 @@ namespace {
 using make_gguf::GgufHeader;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 using tests::TemporaryDirectory;
 
 std::string read_range(const GgufModel& model, const TensorInfo& tensor) {
@@ -108,10 +109,30 @@ TEST_F(SplitModelTest, AMissingFileIsNamed) {
   EXPECT_THAT(error_of(name(1, 3)), AllOf(HasSubstr(name(2, 3)), HasSubstr("missing")));
 }
 
-TEST_F(SplitModelTest, FilesInTheWrongOrderAreRefused) {
+// Files that have one another's names; people count them from 1.
+TEST_F(SplitModelTest, FilesThatWereSwappedAreBothNamed) {
   write_three();
-  write_piece(2, 3, 2, 3, 3, "b");
-  EXPECT_THAT(error_of(name(1, 3)), AllOf(HasSubstr(name(2, 3)), HasSubstr("split.no")));
+  write_piece(2, 3, 2, 3, 3, "c");
+  write_piece(3, 3, 1, 3, 3, "b");
+  const std::string second = name(2, 3) + " has what belongs to " + name(3, 3);
+  const std::string third = name(3, 3) + " has what belongs to " + name(2, 3);
+  EXPECT_THAT(error_of(name(1, 3)), AllOf(HasSubstr("split.no"), HasSubstr(second)));
+  EXPECT_THAT(error_of(name(2, 3)), HasSubstr(second));
+  EXPECT_THAT(error_of(name(3, 3)), HasSubstr(third));
+}
+
+TEST_F(SplitModelTest, AFirstFileThatWasSwappedIsNotSaidToBeTheOneToOpen) {
+  write_three();
+  write_piece(1, 3, 1, 3, 3, "b");
+  write_piece(2, 3, 0, 3, 3, "a");
+  const std::string first = name(1, 3) + " has what belongs to " + name(2, 3);
+  EXPECT_THAT(error_of(name(1, 3)), AllOf(HasSubstr(first), Not(HasSubstr("instead"))));
+}
+
+TEST_F(SplitModelTest, AFileBeyondTheirNumberIsRefused) {
+  write_three();
+  write_piece(2, 3, 6, 3, 3, "b");
+  EXPECT_THAT(error_of(name(1, 3)), AllOf(HasSubstr(name(2, 3)), HasSubstr("number 7 of only 3")));
 }
 
 TEST_F(SplitModelTest, CountsMustAgree) {

@@ -93,7 +93,6 @@ class TENSOR_PAGER_EXPORT GgufModel {
   struct Piece;
 
   void open_pieces(const std::filesystem::path& first);
-  void check_piece(const Piece& piece, std::uint32_t index, std::uint32_t count) const;
   void append(Piece piece);
 
   Metadata metadata_;
