@@ -83,8 +83,9 @@ const ArchitectureTraits& find_architecture(const Metadata& metadata) {
   const auto name = metadata.get<std::string>(kKey);
   const auto found = std::ranges::find(kArchitectures, name, &ArchitectureTraits::name);
   if (found != kArchitectures.end()) return *found;
-  std::string supported;
+  std::string supported;  // those with experts can be planned, but nothing runs them yet
   for (const ArchitectureTraits& known : kArchitectures) {
+    if (known.experts) continue;
     supported += fmt::format("{}{}", supported.empty() ? "" : ", ", known.name);
   }
   throw metadata.error(

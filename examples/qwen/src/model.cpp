@@ -46,12 +46,12 @@ std::string most_common_type(const loaders::GgufModel& model) {
   return most == bytes.end() ? "unknown" : std::string(to_string(most->first));
 }
 
-void require_dense(const loaders::ModelConfig& config) {
+void require_dense(const loaders::GgufModel& gguf, const loaders::ModelConfig& config) {
   const loaders::ArchitectureTraits& architecture = loaders::traits(config.architecture);
   if (!architecture.experts) return;
-  throw Error(
-      fmt::format("architecture {} is not supported yet: it has experts; use a qwen2 or qwen3 "
-                  "model",
+  throw gguf.metadata().error(
+      "general.architecture",
+      fmt::format("{} models have experts, which are not run yet; use a qwen2 or qwen3 model",
                   architecture.name));
 }
 
@@ -150,7 +150,7 @@ kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::T
 Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides& rope) {
   Model model{.gguf = loaders::GgufModel::open(path), .config = {}};
   model.config = loaders::read_model_config(model.gguf);
-  require_dense(model.config);
+  require_dense(model.gguf, model.config);
   require_attention_shape(model.gguf, model.config);
   const loaders::Graph graph = loaders::build_graph(model.gguf);
   require_kernels(model.gguf, graph);
