@@ -31,6 +31,11 @@ CLI::Validator not_negative() {
   return check([](double number) { return number >= 0; }, " is less than 0");
 }
 
+CLI::Validator not_negative_or_minus_one(const std::string& meaning) {
+  return check([](double number) { return number >= 0 || number == -1; },
+               fmt::format(" is less than 0, where only -1 has a meaning: {}", meaning));
+}
+
 CLI::Validator finite() {
   return check([](double number) { return std::isfinite(number); }, " is not a finite number");
 }

@@ -60,13 +60,14 @@ void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
   app.add_option("-n,--predict", typed.predict,
                  "Most tokens to generate after the prompt; -1: until the model ends its text, or "
                  "--ctx is full")
-      ->check(command_line::in_range(-2, std::numeric_limits<std::uint32_t>::max()))
+      ->check(command_line::not_negative_or_minus_one("until the model ends its text"))
+      ->check(command_line::in_range(-1, std::numeric_limits<std::uint32_t>::max()))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--parallel", options.parallel,
                  "Texts that are generated together, each weight being read once for all: so many "
                  "continuations of the prompt, or lines of --prompts at a time")
-      ->check(CLI::Range(std::uint32_t{1}, kMostParallel))
+      ->check(command_line::in_range(1, kMostParallel))
       ->default_str("1, or all lines of --prompts")
       ->type_name("N");
   parser.add_alias("-np", "--parallel");
@@ -92,12 +93,14 @@ void add_penalties(CLI::App& app, SamplingWishes& wishes) {
       ->type_name("R");
   app.add_option("--repeat-last-n", wishes.repeat_last_n,
                  "Lately: among so many last tokens, prompt included; -1: all")
+      ->check(command_line::not_negative_or_minus_one("all tokens"))
       ->default_str("the file's advice, else 64")
       ->type_name("N");
 }
 
 void add_filters(CLI::App& app, SamplingWishes& wishes) {
-  app.add_option("--top-k", wishes.top_k, "Choose from the K most likely tokens; 0: all")
+  app.add_option("--top-k", wishes.top_k, "Choose from the K most likely tokens; 0 or -1: all")
+      ->check(command_line::not_negative_or_minus_one("all tokens"))
       ->default_str("the file's advice, else 40")
       ->type_name("K");
   app.add_option("--top-p", wishes.top_p,

@@ -93,7 +93,8 @@ TEST_F(BadInput, ModelFiles) {
 }
 
 TEST_F(BadInput, ModelsThatCannotBeRun) {
-  expect_bad_model(patched("qwen2", "llama"), {"general.architecture", "llama", "qwen3"});
+  expect_bad_model(patched("qwen2", "llama"),
+                   {"general.architecture", "llama", "one that is: qwen2, qwen3\n"});
   expect_bad_model(patched("blk.0.ffn_down.weight", "blk.0.ffn_dowX.weight"),
                    {"blk.0.ffn_down.weight", "missing"});
   expect_bad_model(patched_entry(4, std::uint64_t{512}),
@@ -108,7 +109,8 @@ TEST_F(BadInput, ExpertsAreNotSupportedYet) {
   for (const std::string architecture : {"qwen2moe", "qwen3moe"}) {
     const std::filesystem::path path = directory_ / (architecture + ".gguf");
     make_gguf::write_random_model(path, {.architecture = architecture, .type = "q4_k_m"});
-    expect_bad_model(path, {architecture, "not supported yet"});
+    expect_bad_model(path, {"general.architecture",
+                            architecture + " models have experts, which are not run yet"});
   }
 }
 
@@ -332,6 +334,7 @@ TEST_F(BadInput, Numbers) {
   const std::vector<Arguments> nonsense = {{"--predict", "abc"},
                                            {"--predict", "1.5"},
                                            {"--predict", "-3"},
+                                           {"--parallel", "0"},
                                            {"--predict", "1e99"},
                                            {"--temp", "-1"},
                                            {"--temp", "nan"},
@@ -378,6 +381,21 @@ TEST_F(BadInput, Numbers) {
     expect_failure_with(2, {"-p", "x", option[0] + "=" + option[1]}, {option[0]});
   }
   expect_failure_with(1, {"-p", "x", "--page", "1000"}, {"--page", "multiple"});
+}
+
+// Where -1 stands for something, other numbers below 0 are slips, and no other words for it.
+TEST_F(BadInput, NumbersBelowMinusOneHaveNoMeaning) {
+  const std::vector<std::pair<std::string, std::string>> meanings = {
+      {"--predict", "until the model ends its text"},
+      {"--repeat-last-n", "all tokens"},
+      {"--top-k", "all tokens"}};
+  for (const auto& [option, meaning] : meanings) {
+    for (const std::string value : {"-2", "-7"}) {
+      expect_failure_with(
+          2, {"-p", "x", option + "=" + value},
+          {option + ": " + value + " is less than 0, where only -1 has a meaning: " + meaning});
+    }
+  }
 }
 
 }  // namespace

@@ -317,7 +317,7 @@ Options parse_options(int argc, const char* const* argv) {
   CLI::App& app = parser.group("Options");
   app.add_option("--gpu", options.gpus, "GPUs, by CUDA ordinal, at the same time")
       ->delimiter(',')
-      ->check(CLI::NonNegativeNumber)
+      ->check(command_line::not_negative())
       ->capture_default_str()
       ->type_name("N,...");
   app.add_option("--arena", options.arenas, "Arenas, in percent of the file")
