@@ -16,6 +16,8 @@
 #include <system_error>
 #include <utility>
 
+#include "pager/system_error.hpp"
+
 namespace tensor_pager::output {
 namespace {
 
@@ -198,8 +200,8 @@ void ReplacementFile::commit() {
 }
 
 void ReplacementFile::fail(int error) const {
-  throw OutputError(fmt::format("{}: cannot write: {}; choose another file", path_.string(),
-                                std::generic_category().message(error)));
+  throw OutputError(
+      fmt::format("{}: cannot write: {}; choose another file", path_.string(), cause_of(error)));
 }
 
 bool is_stdout(const std::filesystem::path& path) {

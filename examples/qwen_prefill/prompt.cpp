@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "loaders/printable.hpp"
+#include "pager/system_error.hpp"
 #include "pager/types.hpp"
 #include "qwen/error.hpp"
 
@@ -32,8 +33,8 @@ std::string without_byte_order_mark(std::string text) {
 }
 
 [[noreturn]] void cannot_read(const std::string& where, int cause) {
-  throw qwen::Error(fmt::format("{}: cannot read the prompt: {}; give another file", where,
-                                std::generic_category().message(cause)));
+  throw qwen::Error(
+      fmt::format("{}: cannot read the prompt: {}; give another file", where, cause_of(cause)));
 }
 
 bool is_standard_input(const std::filesystem::path& path) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "loaders/gguf.hpp"
+#include "pager/system_error.hpp"
 
 namespace tensor_pager::loaders {
 namespace {
@@ -24,9 +25,8 @@ HeaderReader::HeaderReader(std::filesystem::path path) : path_(std::move(path)) 
   // Opening a pipe would wait for somebody who writes to it.
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (descriptor_ < 0) {
-    throw GgufError(
-        path_, "", std::nullopt,
-        fmt::format("cannot open: {}; give a file that can be read", std::strerror(errno)));
+    throw GgufError(path_, "", std::nullopt,
+                    fmt::format("cannot open: {}; give a file that can be read", cause_of(errno)));
   }
   struct stat status {};
   const bool known = ::fstat(descriptor_, &status) == 0;
@@ -72,7 +72,7 @@ void HeaderReader::refill() {
   } while (got < 0 && errno == EINTR);
   if (got < 0) {
     throw error_at(position_, "",
-                   fmt::format("cannot read: {}; is its disk in order?", std::strerror(errno)));
+                   fmt::format("cannot read: {}; is its disk in order?", cause_of(errno)));
   }
   if (got == 0)
     throw error_at(position_, "",

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cerrno>
-#include <cstring>
 #include <string>
+
+#include "pager/system_error.hpp"
 
 namespace tensor_pager {
 
@@ -11,7 +12,7 @@ inline constexpr const char* kAddressesRemedy = "; raise the limit of addresses 
 
 /// "mmap of 4096 bytes failed: Cannot allocate memory", for the error that errno holds.
 inline std::string failed_call(const std::string& call) {
-  return call + " failed: " + std::strerror(errno);
+  return call + " failed: " + cause_of(errno);
 }
 
 }  // namespace tensor_pager

@@ -309,6 +309,30 @@ TEST_F(BadInput, OutputsThatCannotBeWritten) {
   }
 }
 
+// However few files may be open, what runs is right, and what does not says why.
+TEST_F(BadInput, FewOpenFiles) {
+  const std::string prompt = directory_.write("prompt.txt", "In the beginning");
+  const Arguments run = {
+      "-m",      good_model(),         "-f",     prompt, "-n",      "1",   "-q",
+      "--trace", directory_ / "trace", "--page", "4096", "--arena", "60%", "--device",
+      "host"};
+  int refused = 0;
+  for (int files = 4; files < 12; ++files) {
+    SCOPED_TRACE(files);
+    Arguments limited = {"-c", "ulimit -n " + std::to_string(files) + " && exec \"$0\" \"$@\"",
+                         QWEN_PREFILL};
+    limited.insert(limited.end(), run.begin(), run.end());
+    const tests::ProcessResult result = tests::run_process("/bin/sh", limited);
+    if (result.status == 0 || result.status == 127) continue;  // 127: not even loaded
+    ++refused;
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(std::ranges::count(result.err, '\n'), 1) << result.err;
+    EXPECT_THAT(result.err,
+                testing::HasSubstr("Too many open files (raise their limit: ulimit -n)"));
+  }
+  EXPECT_GE(refused, 1);
+}
+
 TEST_F(BadInput, Devices) {
   if (qwen::gpu_count() == 0) {
     expect_failure_with(1, {"-p", "x", "--device", "cuda"}, {"no GPU was found", "--device host"});

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 
+#include "pager/system_error.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::pager_sim {
@@ -23,7 +23,7 @@ std::string content(const std::filesystem::path& path) {
   const bool folder = std::filesystem::is_directory(path);
   if (!in || folder) {
     throw qwen::Error(fmt::format("cannot open {}: {}; give what pager_bench -o jsonl wrote",
-                                  path.string(), std::strerror(folder ? EISDIR : errno)));
+                                  path.string(), cause_of(folder ? EISDIR : errno)));
   }
   std::ostringstream out;
   out << in.rdbuf();

@@ -6,8 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <fstream>
+
+#include "pager/system_error.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {
@@ -23,7 +24,7 @@ Json parse(const std::filesystem::path& path) {
   const bool folder = std::filesystem::is_directory(path);
   if (!in || folder) {
     throw StatsError(fmt::format("cannot open {}: {}; give what qwen_prefill --stats FILE wrote",
-                                 path.string(), std::strerror(folder ? EISDIR : errno)));
+                                 path.string(), cause_of(folder ? EISDIR : errno)));
   }
   Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded() || !json.is_object()) {

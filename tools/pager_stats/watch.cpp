@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <span>
 #include <string>
@@ -18,6 +17,7 @@
 #include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
 #include "pager/errors.hpp"
+#include "pager/system_error.hpp"
 #include "prometheus.hpp"
 #include "units.hpp"
 #include "views.hpp"
@@ -35,7 +35,7 @@ class Process {
           fmt::format("there is no process {}; pgrep qwen_prefill tells its number", number));
     }
     if (file_ < 0) {
-      throw Error(fmt::format("opening process {} failed: {}", number, std::strerror(errno)));
+      throw Error(fmt::format("opening process {} failed: {}", number, cause_of(errno)));
     }
     std::ifstream("/proc/" + std::to_string(number) + "/comm") >> name_;
   }

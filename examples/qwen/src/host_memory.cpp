@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qwen/host_memory.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -9,12 +12,15 @@
 #include <sstream>
 #include <string>
 
+#include "pager/system_error.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kMemory = "/proc/meminfo";
 
 // The number in a file that holds nothing else; nothing for "max" or a file that is not there.
 std::optional<std::uint64_t> number_in(const fs::path& file) {
@@ -84,7 +90,11 @@ std::uint64_t left_by_control_groups() {
 }  // namespace
 
 Bytes available_host_memory() {
-  const auto available = value_of("/proc/meminfo", "MemAvailable:");
+  if (!std::ifstream(kMemory)) {
+    throw Error(fmt::format("{}: cannot open: {}; give the memory to use with --vram", kMemory,
+                            cause_of(errno)));
+  }
+  const auto available = value_of(kMemory, "MemAvailable:");
   if (!available) {
     throw Error("/proc/meminfo has no MemAvailable: give the memory to use with --vram");
   }

@@ -5,11 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+
+#include "pager/system_error.hpp"
 
 namespace tensor_pager::pager_stats {
 namespace {
@@ -183,7 +184,7 @@ Json parse(const std::filesystem::path& path) {
   const bool folder = std::filesystem::is_directory(path);
   if (!in || folder) {
     throw TraceError(fmt::format("cannot open {}: {}; give what qwen_prefill --trace FILE wrote",
-                                 path.string(), std::strerror(folder ? EISDIR : errno)));
+                                 path.string(), cause_of(folder ? EISDIR : errno)));
   }
   Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) {
