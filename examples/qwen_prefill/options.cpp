@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -13,6 +12,7 @@
 #include "command_line/checks.hpp"
 #include "command_line/file_roles.hpp"
 #include "command_line/parser.hpp"
+#include "command_line/sampling_options.hpp"
 
 namespace tensor_pager::qwen_prefill {
 namespace {
@@ -27,7 +27,7 @@ struct Typed {
   std::optional<std::string> tokens;
   std::optional<std::string> lines;
   std::int64_t predict = 32;
-  std::string seed = "0";
+  command_line::SamplingArguments sampling;
   command_line::ModelArguments model;
   std::string vram = "auto";
   std::optional<std::string> arena;
@@ -71,59 +71,6 @@ void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
       ->default_str("1, or all lines of --prompts")
       ->type_name("N");
   parser.add_alias("-np", "--parallel");
-}
-
-void add_penalties(CLI::App& app, SamplingWishes& wishes) {
-  app.add_option("--repeat-penalty", wishes.repeat_penalty,
-                 "Divides logits above 0 of tokens that came lately, multiplies others; at "
-                 "temperature 0, too; 1: nothing")
-      ->check(command_line::positive())
-      ->check(command_line::finite())
-      ->default_str("the file's advice, else 1")
-      ->type_name("R");
-  app.add_option("--presence-penalty", wishes.presence_penalty,
-                 "Taken from the logit of a token that came lately")
-      ->check(command_line::finite())
-      ->default_str("0")
-      ->type_name("R");
-  app.add_option("--frequency-penalty", wishes.frequency_penalty,
-                 "Taken from it for each time that it came")
-      ->check(command_line::finite())
-      ->default_str("0")
-      ->type_name("R");
-  app.add_option("--repeat-last-n", wishes.repeat_last_n,
-                 "Lately: among so many last tokens, prompt included; -1: all")
-      ->check(command_line::not_negative_or_minus_one("all tokens"))
-      ->default_str("the file's advice, else 64")
-      ->type_name("N");
-}
-
-void add_filters(CLI::App& app, SamplingWishes& wishes) {
-  app.add_option("--top-k", wishes.top_k, "Choose from the K most likely tokens; 0 or -1: all")
-      ->check(command_line::not_negative_or_minus_one("all tokens"))
-      ->default_str("the file's advice, else 40")
-      ->type_name("K");
-  app.add_option("--top-p", wishes.top_p,
-                 "Of them, from the most likely that together have this probability; 1: all")
-      ->check(command_line::in_range(0, 1))
-      ->default_str("the file's advice, else 0.95")
-      ->type_name("P");
-  app.add_option("--min-p", wishes.min_p,
-                 "Of them, from those this many times as likely as the most likely; 0: all")
-      ->check(command_line::in_range(0, 1))
-      ->default_str("the file's advice, else 0.05")
-      ->type_name("P");
-}
-
-void add_draw(CLI::App& app, SamplingWishes& wishes, Typed& typed) {
-  app.add_option("--temp", wishes.temperature, "Temperature; 0 takes the most likely token")
-      ->default_str("the file's advice; else 0.8 with --top-k, --top-p or --min-p, 0 without")
-      ->type_name("T");
-  app.add_option(
-         "-s,--seed", typed.seed,
-         "Seed of the sampler: equal seeds, equal text; -1: another each time, which is said")
-      ->capture_default_str()
-      ->type_name("S");
 }
 
 void add_weights(CLI::App& app, Typed& typed) {
@@ -213,16 +160,13 @@ Options complete(Options options, const Typed& typed) {
   options.prompt = prompt_source(typed);
   if (typed.predict < 0) options.predict.reset();
   if (typed.predict >= 0) options.predict = static_cast<std::uint32_t>(typed.predict);
-  options.seed = command_line::parse_seed(typed.seed);
+  options.sampling = typed.sampling.wishes();
+  options.seed = typed.sampling.seed();
   options.pin_files = !typed.no_pin_file;
   options.publish = !typed.no_publish;
   if (typed.vram != "auto") options.vram = command_line::parse_size("--vram", typed.vram);
   if (typed.arena) options.arena = command_line::parse_arena(*typed.arena);
   static_cast<command_line::ModelOptions&>(options) = typed.model.options();
-  const float temperature = options.sampling.temperature.value_or(0);
-  if (!std::isfinite(temperature) || temperature < 0) {
-    throw UsageError("--temp must be 0 or more");
-  }
   if (options.context == 0U) throw UsageError("--ctx must be at least 1");
   if (options.logits && options.perplexity) {
     throw UsageError("--logits and --perplexity exclude one another");
@@ -260,9 +204,7 @@ Options parse_options(int argc, const char* const* argv) {
                    "-m model.gguf -f text.txt --perplexity -c 512 -q"},
   });
   add_input(parser, options, typed);
-  add_penalties(parser.group("Sampling, in this order"), options.sampling);
-  add_filters(parser.group("Sampling, in this order"), options.sampling);
-  add_draw(parser.group("Sampling, in this order"), options.sampling, typed);
+  typed.sampling.add(parser.group("Sampling, in this order"));
   add_memory(parser, options, typed);
   typed.model.add_positions(parser.group("Long contexts"));
   add_output(parser.group("Output"), options, typed);

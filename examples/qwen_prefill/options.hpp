@@ -8,9 +8,9 @@
 #include <variant>
 
 #include "command_line/model_options.hpp"
+#include "command_line/sampling.hpp"
 #include "pager/types.hpp"
 #include "qwen/memory_plan.hpp"
-#include "sampling.hpp"
 
 namespace tensor_pager::qwen_prefill {
 
@@ -39,7 +39,7 @@ struct Options : command_line::ModelOptions {
   std::optional<std::filesystem::path> load_session;  ///< what comes before the prompt
   std::optional<std::filesystem::path> save_session;  ///< what the prompt was prefilled to
   std::optional<std::uint32_t> parallel;  ///< sequences at a time; nothing: 1, or all lines
-  SamplingWishes sampling;
+  command_line::SamplingWishes sampling;
   std::optional<std::uint64_t> seed = 0;  ///< nothing: another one each time
   bool pin_files = true;
   std::optional<Bytes> vram;  ///< nothing: auto

@@ -17,6 +17,7 @@
 #include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
 #include "command_line/note.hpp"
+#include "command_line/sampling.hpp"
 #include "generation.hpp"
 #include "output/replacement_file.hpp"
 #include "pager/trace.hpp"
@@ -29,7 +30,6 @@
 #include "qwen/perplexity.hpp"
 #include "qwen/saved_session.hpp"
 #include "report.hpp"
-#include "sampling.hpp"
 #include "watched_store.hpp"
 
 namespace tensor_pager::qwen_prefill {
@@ -164,8 +164,9 @@ class Run {
         text_(text_stream(options)),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
         model_((require_device(options), qwen::open_model(options.model, options.rope))),
-        sampling_(choose_sampling(options.sampling, model_.gguf.metadata(),
-                                  options.seed ? *options.seed : random_seed())),
+        sampling_(command_line::choose_sampling(
+            options.sampling, model_.gguf.metadata(),
+            options.seed ? *options.seed : command_line::random_seed())),
         prompts_(read_prompts(model_, options.prompt, session_.has_value())),
         backend_(make_backend(options, model_, trace_.get())),
         store_(watch_store(backend_)),
@@ -206,7 +207,7 @@ class Run {
   std::FILE* text_;
   std::unique_ptr<Trace> trace_;
   qwen::Model model_;
-  Sampling sampling_;
+  command_line::Sampling sampling_;
   std::vector<Tokens> prompts_;
   qwen::Backend backend_;  // until the inference has it
   std::shared_ptr<const WatchedStore> store_;

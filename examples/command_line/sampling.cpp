@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sampling.hpp"
+#include "command_line/sampling.hpp"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace tensor_pager::qwen_prefill {
+namespace tensor_pager::command_line {
 namespace {
 
 // llama.cpp's.
@@ -124,4 +124,4 @@ std::uint64_t random_seed() {
   return std::uint64_t{device()} << 32 | device();
 }
 
-}  // namespace tensor_pager::qwen_prefill
+}  // namespace tensor_pager::command_line

@@ -8,7 +8,7 @@
 #include "loaders/metadata.hpp"
 #include "qwen/sampler.hpp"
 
-namespace tensor_pager::qwen_prefill {
+namespace tensor_pager::command_line {
 
 /// What a user, or a model's file, wants of the sampler; nothing: it is left to others. Numbers
 /// mean what they do in llama.cpp.
@@ -41,4 +41,4 @@ Sampling choose_sampling(const SamplingWishes& user, const loaders::Metadata& me
 /// Another one each time.
 std::uint64_t random_seed();
 
-}  // namespace tensor_pager::qwen_prefill
+}  // namespace tensor_pager::command_line
