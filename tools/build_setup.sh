@@ -4,7 +4,8 @@
 # The sourcing script sets -euo pipefail and `repository`, the root of the working tree.
 
 build_packages=(g++ cmake ninja-build pkg-config libtbb-dev libhwloc-dev libgtest-dev libgmock-dev libpcre2-dev
-  libutf8proc-dev libbenchmark-dev nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev)
+  libutf8proc-dev libbenchmark-dev nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev
+  libedit-dev)
 
 fail() {
   printf '%s: %s\n' "${0##*/}" "$1" >&2

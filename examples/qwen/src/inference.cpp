@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qwen/inference.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 #include <stdexcept>
@@ -202,6 +204,24 @@ void Inference::begin_phase(Phase phase, const PassSize& size) {
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
                 *activations_, generation ? "generation" : "prefill", places_of_phase());
+}
+
+// A phase that places steps on processors has fewer steps, so the whole graph's are looked at.
+void Inference::resize_arena(Bytes arena) {
+  const AccessPlan all = loaders::access_plan(plan_.graph, {.ubatches = 1, .ubatch_tokens = 1},
+                                              loaders::Places(plan_.graph.steps.size()));
+  const Bytes least = tensor_pager::minimum_arena(plan_.layout, all);
+  if (arena < least) {
+    throw BudgetError(fmt::format("the arena of {} cannot hold the largest step; give it at least "
+                                  "{} bytes",
+                                  to_string(arena), least.count),
+                      least);
+  }
+  const Bytes whole{std::min(arena / plan_.layout.page, std::uint64_t{plan_.layout.page_count()}) *
+                    plan_.layout.page.count};
+  pager_.set_arena(whole);
+  plan_.arena = whole;
+  plan_.decode_arena = whole;
 }
 
 std::optional<PassPlaces> Inference::places_of_phase() {

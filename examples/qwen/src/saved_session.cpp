@@ -134,6 +134,28 @@ SavedSession::SavedSession(std::filesystem::path path)
   if (!agrees) fail(fmt::format("is cut off or damaged: it has {} bytes", size));
 }
 
+void SavedSession::verify(const Inference& inference) {
+  require_belongs_to(inference);
+  Checksum sum;
+  sum.add_value(header_);
+  std::vector<std::byte> buffer(std::size_t{1} << 20);
+  for (std::uint64_t left = header_.tokens * sizeof(loaders::TokenId) + header_.cache_bytes;
+       left > 0;) {
+    const auto part = std::span(buffer).first(std::min<std::uint64_t>(left, buffer.size()));
+    read(part);
+    sum.add(part);
+    left -= part.size();
+  }
+  require_total(sum.value());
+  std::fseek(file_.get(), sizeof(Header), SEEK_SET);
+}
+
+void SavedSession::require_total(std::uint64_t sum) const {
+  std::uint64_t total = 0;
+  read(std::as_writable_bytes(std::span(&total, 1)));
+  if (total != sum) fail("is damaged");
+}
+
 void SavedSession::load(Inference& inference, SequenceId sequence) {
   require_belongs_to(inference);
   Checksum sum;
@@ -146,10 +168,7 @@ void SavedSession::load(Inference& inference, SequenceId sequence) {
     read(part);
     sum.add(part);
     left -= part.size();
-    if (left > 0) return;
-    std::uint64_t total = 0;
-    read(std::as_writable_bytes(std::span(&total, 1)));
-    if (total != sum.value()) fail("is damaged");
+    if (left == 0) require_total(sum.value());
   });
 }
 

@@ -119,6 +119,9 @@ class Inference {
   /// Pager::set_arena, until the next phase begins with the plan's own. Any thread may call it
   /// while another is in extend or advance.
   void set_arena(Bytes arena) { pager_.set_arena(arena); }
+  /// The same for all phases to come, by whole pages. Throws BudgetError, with the least that will
+  /// do, if a step of any of them does not fit; not while another thread is in a call.
+  void resize_arena(Bytes arena);
   /// Threads that compute the processors' share of generation; 0 if there is none.
   unsigned host_threads() const { return threads_ ? threads_->count() : 0; }
   Bytes minimum_arena() const { return pager_.minimum_arena(); }

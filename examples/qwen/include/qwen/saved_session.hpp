@@ -32,8 +32,11 @@ class SavedSession {
 
   std::size_t tokens() const { return static_cast<std::size_t>(header_.tokens); }
 
-  /// Makes an empty sequence the one that was saved. Throws Error if the file belongs to another
-  /// model or other settings, does not fit the context or is damaged; the sequence is empty then.
+  /// Reads all of it once. Throws Error if the file belongs to another model or other settings,
+  /// does not fit the context or is damaged.
+  void verify(const Inference& inference);
+  /// Makes an empty sequence the one that was saved. Throws what verify throws; the sequence is
+  /// empty then.
   void load(Inference& inference, SequenceId sequence);
 
  private:
@@ -50,6 +53,7 @@ class SavedSession {
   [[noreturn]] void fail(const std::string& problem) const;
   void read(std::span<std::byte> bytes) const;
   void require_belongs_to(const Inference& inference) const;
+  void require_total(std::uint64_t sum) const;
 
   std::filesystem::path path_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;

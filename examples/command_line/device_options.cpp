@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command_line/device_options.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include "command_line/checks.hpp"
+
+namespace tensor_pager::command_line {
+
+void DeviceArguments::add(CLI::App& app) {
+  app.add_option("--device", device_, "Where the model runs; auto: on a GPU if there is one")
+      ->check(CLI::IsMember({"auto", "cuda", "host"}))
+      ->capture_default_str()
+      ->type_name("KIND");
+  app.add_option("--gpu", gpu_, "Which GPU")
+      ->check(not_negative())
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--vram", vram_,
+                 "All device memory the program may take: 8GiB, say; auto is 90% of what is free")
+      ->capture_default_str()
+      ->type_name("SIZE|auto");
+  app.add_option("--arena", arena_,
+                 "Memory for weights, instead of what --vram leaves: 2GiB, or 25% of them")
+      ->type_name("SIZE|PCT");
+}
+
+DeviceOptions DeviceArguments::options() const {
+  DeviceOptions options{.device = parse_device(device_), .gpu = gpu_};
+  if (vram_ != "auto") options.vram = parse_size("--vram", vram_);
+  if (arena_) options.arena = parse_arena(*arena_);
+  return options;
+}
+
+}  // namespace tensor_pager::command_line

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "command_line/parser.hpp"
+#include "command_line/values.hpp"
+#include "pager/types.hpp"
+
+namespace tensor_pager::command_line {
+
+/// Where a program for people runs a model, and in how much memory.
+struct DeviceOptions {
+  DeviceKind device = DeviceKind::automatic;
+  int gpu = 0;
+  std::optional<Bytes> vram{};  ///< nothing: 90% of what is free
+  std::optional<std::variant<Bytes, qwen::Percent>> arena{};
+};
+
+/// Their declarations, and what was typed for them.
+class DeviceArguments {
+ public:
+  void add(CLI::App& app);
+
+  /// Once they are parsed. Throws UsageError.
+  DeviceOptions options() const;
+
+ private:
+  std::string device_ = "auto";
+  int gpu_ = 0;
+  std::string vram_ = "auto";
+  std::optional<std::string> arena_;
+};
+
+}  // namespace tensor_pager::command_line

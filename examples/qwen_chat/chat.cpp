@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "chat.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <stdexcept>
+#include <system_error>
+
+#include "command_line/interrupt.hpp"
+#include "command_line/note.hpp"
+#include "command_line/values.hpp"
+#include "pager/types.hpp"
+#include "qwen/error.hpp"
+
+namespace tensor_pager::qwen_chat {
+namespace {
+
+using command_line::Interrupted;
+
+constexpr Bytes kLongestFile = MiB(16);
+
+double ratio(double a, double b) {
+  return b > 0 ? a / b : 0;
+}
+
+std::string read_file(const std::string& path) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(path.c_str(), "rb"),
+                                                           std::fclose);
+  std::string content;
+  std::array<char, 65'536> piece{};
+  while (in != nullptr && content.size() <= kLongestFile.count) {
+    const std::size_t size = std::fread(piece.data(), 1, piece.size(), in.get());
+    if (size == 0) break;
+    content.append(piece.data(), size);
+  }
+  if (in == nullptr || std::ferror(in.get()) != 0) {
+    throw qwen::Error(fmt::format("{}: cannot read the file: {}; give another one", path,
+                                  std::generic_category().message(errno)));
+  }
+  if (content.size() > kLongestFile.count) {
+    throw qwen::Error(fmt::format("{}: the file is longer than {}; give a shorter one", path,
+                                  to_string(kLongestFile)));
+  }
+  return content;
+}
+
+Bytes size_of(const std::string& text) {
+  try {
+    return command_line::parse_size("/budget", text);
+  } catch (const command_line::UsageError& error) {
+    throw qwen::Error(error.what());  // not of the command line
+  }
+}
+
+}  // namespace
+
+Chat::Chat(const Options& options, qwen::Inference& inference, Conversation& conversation,
+           Console& console)
+    : options_(options), inference_(inference), conversation_(conversation), console_(console) {}
+
+const std::vector<Chat::Command>& Chat::commands() {
+  static const std::vector<Command> all = {
+      {"/system", "TEXT", "begins anew, with TEXT as what the model is told first", &Chat::system},
+      {"/clear", "", "begins anew", &Chat::clear},
+      {"/drop", "", "leaves out the oldest question and its answer", &Chat::drop},
+      {"/file", "PATH", "puts a text file before the next question", &Chat::file},
+      {"/save", "PATH", "keeps the conversation, with what was prefilled", &Chat::save},
+      {"/load", "PATH", "goes on from one that was kept", &Chat::load},
+      {"/budget", "SIZE", "changes the memory for weights: 6GiB, say", &Chat::budget},
+      {"/help", "", "lists these", &Chat::help},
+      {"/quit", "", "ends the program, as Ctrl-D does", &Chat::quit},
+  };
+  return all;
+}
+
+void Chat::run() {
+  while (!done_) {
+    const std::optional<std::string> line = console_.read_line();
+    if (!line) return;
+    try {
+      take(*line);
+    } catch (const Interrupted& interrupted) {
+      if (interrupted.signal() != SIGINT) throw;
+      console_.note("interrupted before the answer began; ask again");
+    } catch (const std::runtime_error& error) {
+      if (!console_.is_terminal()) throw;
+      console_.note(error.what());
+    }
+  }
+}
+
+// "//" is how a question begins with "/".
+void Chat::take(const std::string& line) {
+  const std::size_t first = line.find_first_not_of(" \t");
+  if (first == std::string::npos) return;
+  if (line[first] != '/') return ask(line);
+  if (line.compare(first, 2, "//") == 0) return ask(line.substr(first + 1));
+  command(line.substr(first));
+}
+
+void Chat::command(const std::string& line) {
+  const std::size_t blank = line.find_first_of(" \t");
+  const std::string name = line.substr(0, blank);
+  const std::size_t begin = line.find_first_not_of(" \t", blank);
+  std::string argument = begin == std::string::npos ? "" : line.substr(begin);
+  argument.erase(argument.find_last_not_of(" \t") + 1);
+  const auto found = std::ranges::find(commands(), name, &Command::name);
+  if (found == commands().end()) {
+    throw qwen::Error(
+        fmt::format("{} is no command; /help lists them, and a question that begins "
+                    "with / begins with //",
+                    name));
+  }
+  if (argument.empty() != found->argument.empty()) {
+    throw qwen::Error(found->argument.empty()
+                          ? fmt::format("{} takes nothing", name)
+                          : fmt::format("{} needs its {}", name, found->argument));
+  }
+  (this->*found->run)(argument);
+}
+
+void Chat::ask(const std::string& question) {
+  const command_line::InterruptGuard guard;
+  const std::string whole = attached_.empty() ? question : attached_ + "\n\n" + question;
+  const Statistics before = inference_.statistics();
+  bool spoken = false;  // something, so that an answer does not begin with an empty line
+  const Answer answer = conversation_.ask(whole, [&](std::string_view text, bool thought) {
+    if (thought) {
+      if (options_.thinking == Thinking::dim) console_.think(text);
+      return;
+    }
+    if (!spoken) text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
+    spoken = spoken || !text.empty();
+    console_.say(text);
+  });
+  console_.say("\n");
+  attached_.clear();
+  note_answer(answer, before);
+  const int signal = command_line::InterruptGuard::pending();
+  if (signal != 0 && signal != SIGINT) throw Interrupted(signal);
+}
+
+void Chat::note_answer(const Answer& answer, const Statistics& before) const {
+  if (answer.end == End::context_full) {
+    console_.note(
+        fmt::format("the context of {} tokens is full: /drop leaves out the oldest "
+                    "question, /clear begins anew, --ctx gives more",
+                    inference_.context()));
+  }
+  if (options_.quiet) return;
+  const Statistics now = inference_.statistics();
+  const auto accesses = static_cast<double>(now.core.accesses - before.core.accesses);
+  const auto hits = static_cast<double>(now.core.hits - before.core.hits);
+  console_.note(fmt::format(
+      "[{}{} tokens, {:.1f} tokens/s; {} new of {} read at {:.1f} tokens/s; {:.0f}% of accesses "
+      "hit; {} in use of {}]",
+      answer.end == End::interrupted ? "interrupted: " : "", answer.generated,
+      ratio(static_cast<double>(answer.generated), answer.seconds), answer.prefilled,
+      answer.reused + answer.prefilled,
+      ratio(static_cast<double>(answer.prefilled), answer.prefill_seconds),
+      100 * ratio(hits, accesses), conversation_.tokens(), inference_.context()));
+}
+
+void Chat::help(const std::string& /*argument*/) {
+  for (const Command& command : commands()) {
+    console_.note(fmt::format("{:<16}{}", fmt::format("{} {}", command.name, command.argument),
+                              command.help));
+  }
+  console_.note("Ctrl-C ends an answer; what else begins with / begins with //");
+}
+
+void Chat::system(const std::string& text) {
+  conversation_.restart(text);
+}
+
+void Chat::clear(const std::string& /*argument*/) {
+  conversation_.restart(conversation_.system());
+}
+
+void Chat::drop(const std::string& /*argument*/) {
+  if (!conversation_.drop_oldest())
+    throw qwen::Error("there is no older question; /clear begins anew");
+}
+
+void Chat::file(const std::string& path) {
+  const std::string content = read_file(path);
+  attached_ += (attached_.empty() ? "" : "\n\n") + content;
+  if (!options_.quiet)
+    console_.note(fmt::format("{} bytes before the next question", content.size()));
+}
+
+void Chat::save(const std::string& path) {
+  conversation_.save(path);
+}
+
+void Chat::load(const std::string& path) {
+  conversation_.load(path);
+  if (!options_.quiet) console_.note(fmt::format("{} tokens", conversation_.tokens()));
+}
+
+void Chat::budget(const std::string& size) {
+  inference_.resize_arena(size_of(size));
+  if (!options_.quiet) {
+    console_.note(fmt::format("{} for weights", to_string(inference_.plan().arena)));
+  }
+}
+
+void Chat::quit(const std::string& /*argument*/) {
+  done_ = true;
+}
+
+}  // namespace tensor_pager::qwen_chat

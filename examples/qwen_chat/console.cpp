@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "console.hpp"
+
+#include <fmt/format.h>
+#include <histedit.h>
+#include <unistd.h>
+
+#include <clocale>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+
+#include "command_line/note.hpp"
+
+namespace tensor_pager::qwen_chat {
+namespace {
+
+constexpr int kHistory = 1000;  // lines
+constexpr const char* kDim = "\x1b[2m";
+constexpr const char* kPlain = "\x1b[0m";
+
+char* prompt(EditLine* /*editor*/) {
+  static char text[] = "> ";
+  return text;
+}
+
+// Whether the line was given up; the editor has no other way to say so.
+bool was_interrupted = false;
+
+unsigned char interrupt(EditLine* /*editor*/, int /*key*/) {
+  was_interrupted = true;
+  return CC_NEWLINE;
+}
+
+unsigned char suspend(EditLine* /*editor*/, int /*key*/) {
+  ::raise(SIGTSTP);
+  return CC_REDISPLAY;
+}
+
+}  // namespace
+
+class Console::Editor {
+ public:
+  Editor() : history_(::history_init()), editor_(::el_init("qwen_chat", stdin, stderr, stderr)) {
+    HistEvent event{};
+    ::history(history_, &event, H_SETSIZE, kHistory);
+    ::history(history_, &event, H_SETUNIQUE, 1);
+    ::el_set(editor_, EL_HIST, ::history, history_);
+    ::el_set(editor_, EL_PROMPT, prompt);
+    ::el_set(editor_, EL_EDITOR, "emacs");
+    ::el_set(editor_, EL_SIGNAL, 1);  // the terminal as it was, whatever ends the program
+    ::el_set(editor_, EL_BIND, "^R", "em-inc-search-prev", nullptr);
+    // While a line is edited Ctrl-C is a key, which gives it up; so Ctrl-Z is one, too.
+    ::el_set(editor_, EL_SETTY, "-d", "-isig", nullptr);
+    ::el_set(editor_, EL_ADDFN, "give-up", "Gives the line up", interrupt);
+    ::el_set(editor_, EL_BIND, "^C", "give-up", nullptr);
+    ::el_set(editor_, EL_ADDFN, "suspend", "Stops the program", suspend);
+    ::el_set(editor_, EL_BIND, "^Z", "suspend", nullptr);
+  }
+  ~Editor() {
+    ::el_end(editor_);
+    ::history_end(history_);
+  }
+  Editor(const Editor&) = delete;
+  Editor& operator=(const Editor&) = delete;
+
+  std::optional<std::string> read_line() {
+    for (;;) {
+      was_interrupted = false;
+      // Before the prompt is written: what is typed as soon as it is seen is a key already.
+      ::el_set(editor_, EL_PREP_TERM, 1);
+      int size = 0;
+      const char* const line = ::el_gets(editor_, &size);
+      if (was_interrupted) {
+        std::fputs("\n", stderr);
+        continue;
+      }
+      if (line == nullptr || size <= 0) {
+        std::fputs("\n", stderr);
+        return std::nullopt;
+      }
+      std::string text(line, static_cast<std::size_t>(size));
+      while (text.ends_with('\n')) text.pop_back();
+      HistEvent event{};
+      if (!text.empty()) ::history(history_, &event, H_ENTER, text.c_str());
+      return text;
+    }
+  }
+
+ private:
+  History* history_;
+  EditLine* editor_;
+};
+
+Console::Console() {
+  std::setlocale(LC_CTYPE, "");  // in whose characters lines are edited
+  if (::isatty(STDIN_FILENO) == 1) editor_ = std::make_unique<Editor>();
+}
+
+Console::~Console() {
+  write("", false);
+}
+
+std::optional<std::string> Console::read_line() {
+  if (editor_) return editor_->read_line();
+  std::string line;
+  if (!std::getline(std::cin, line)) return std::nullopt;
+  if (line.ends_with('\r')) line.pop_back();
+  return line;
+}
+
+void Console::say(std::string_view text) {
+  write(text, false);
+}
+
+void Console::think(std::string_view text) {
+  write(text, true);
+}
+
+void Console::write(std::string_view text, bool dim) {
+  if (dim != dim_ && ::isatty(STDOUT_FILENO) == 1) std::fputs(dim ? kDim : kPlain, stdout);
+  dim_ = dim;
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+void Console::note(std::string_view text) const {
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  command_line::note(fmt::format("{}{}{}\n", terminal ? kDim : "", text, terminal ? kPlain : ""));
+}
+
+}  // namespace tensor_pager::qwen_chat

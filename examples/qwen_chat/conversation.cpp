@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "conversation.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "command_line/interrupt.hpp"
+#include "output/replacement_file.hpp"
+#include "qwen/error.hpp"
+#include "qwen/logits_sink.hpp"
+#include "qwen/saved_session.hpp"
+
+namespace tensor_pager::qwen_chat {
+namespace {
+
+using command_line::InterruptGuard;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+void append(std::vector<loaders::TokenId>& tokens, const std::vector<loaders::TokenId>& more) {
+  tokens.insert(tokens.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
+Conversation::Conversation(const qwen::Model& model, const qwen::ChatFormat& format,
+                           qwen::Inference& inference, ConversationOptions options)
+    : model_(model),
+      format_(format),
+      inference_(inference),
+      options_(std::move(options)),
+      sequence_(inference.begin()) {
+  restart(options_.system);
+}
+
+void Conversation::restart(std::string system) {
+  options_.system = std::move(system);
+  inference_.rewind(sequence_, 0);
+  last_answer_.reset();
+  pending_ = options_.system.empty() ? Tokens{} : format_.message("system", options_.system);
+}
+
+Conversation::Tokens Conversation::turn(std::string_view question) const {
+  Tokens tokens = pending_;
+  append(tokens, format_.message("user", question));
+  append(tokens, format_.answer_begin(options_.think));
+  return tokens;
+}
+
+// A model has been trained on conversations in which earlier answers are what was said alone.
+void Conversation::forget_thoughts() {
+  if (!last_answer_) return;
+  const std::span<const loaders::TokenId> all = inference_.tokens(sequence_);
+  const std::span<const loaders::TokenId> answer = all.subspan(*last_answer_);
+  Tokens kept = format_.answer_kept(answer);
+  if (!std::ranges::equal(kept, answer)) {
+    inference_.rewind(sequence_, *last_answer_);
+    append(kept, pending_);
+    pending_ = std::move(kept);
+  }
+  last_answer_.reset();
+}
+
+void Conversation::require_room(std::size_t tokens) const {
+  const std::size_t before = inference_.tokens(sequence_).size();
+  if (before + tokens < inference_.context()) return;
+  throw qwen::Error(
+      fmt::format("the context of {} tokens has no room for this: {} are in use, and it has {}; "
+                  "/drop leaves out the oldest question, /clear begins anew, --ctx gives more",
+                  inference_.context(), before, tokens));
+}
+
+Answer Conversation::ask(std::string_view question, const Show& show) {
+  forget_thoughts();
+  const Tokens tokens = turn(question);
+  require_room(tokens.size());
+  Answer answer{.reused = inference_.tokens(sequence_).size(), .prefilled = tokens.size()};
+  qwen::LastLogits logits(1, model_.vocabulary);
+  const auto begin = Clock::now();
+  inference_.extend(sequence_, tokens, logits,
+                    [](std::size_t, std::size_t) { InterruptGuard::check(); });
+  answer.prefill_seconds = seconds_since(begin);
+  pending_.clear();
+  last_answer_ = inference_.tokens(sequence_).size();
+  generate(logits.values(), show, answer);
+  return answer;
+}
+
+void Conversation::generate(std::span<const float> first, const Show& show, Answer& answer) {
+  qwen::Sampler sampler(options_.sampling, model_.vocabulary);
+  ++options_.sampling.seed;
+  sampler.accept(inference_.tokens(sequence_));
+  loaders::StreamDecoder decoder(*model_.tokenizer);
+  qwen::LastLogits logits(1, model_.vocabulary);
+  std::span<const float> values = first;
+  bool thought = false;
+  const auto begin = Clock::now();
+  for (;;) {
+    const loaders::TokenId token = sampler.choose(values);
+    if (std::ranges::binary_search(model_.ends, token)) break;
+    ++answer.generated;
+    const bool mark = format_.begins_thought(token) || format_.ends_thought(token);
+    if (mark) thought = format_.begins_thought(token);
+    if (!mark) show(decoder.push(token), thought);
+    pending_ = {token};
+    if (answer.generated == options_.most) answer.end = End::long_enough;
+    if (tokens() >= inference_.context()) answer.end = End::context_full;
+    if (InterruptGuard::pending() != 0) answer.end = End::interrupted;
+    if (answer.end != End::ended) break;
+    const qwen::NextToken next{sequence_, token};
+    inference_.advance({&next, 1}, logits);
+    pending_.clear();
+    values = logits.values();
+  }
+  show(decoder.finish(), thought);
+  answer.seconds = seconds_since(begin);
+  append(pending_, format_.answer_end());
+}
+
+bool Conversation::drop_oldest() {
+  forget_thoughts();
+  const std::vector<std::size_t> questions = format_.questions(inference_.tokens(sequence_));
+  if (questions.size() < 2) return false;
+  const std::span<const loaders::TokenId> all = inference_.tokens(sequence_);
+  const std::span<const loaders::TokenId> rest = all.subspan(questions[1]);
+  Tokens left(rest.begin(), rest.end());
+  append(left, pending_);
+  inference_.rewind(sequence_, questions[0]);
+  pending_ = std::move(left);
+  return true;
+}
+
+// The file ends where a question may follow.
+void Conversation::save(const std::filesystem::path& path) {
+  output::ReplacementFile file(path);
+  forget_thoughts();
+  if (!pending_.empty()) {
+    qwen::NoLogits nowhere;
+    inference_.extend(sequence_, pending_, nowhere);
+    pending_.clear();
+  }
+  if (inference_.tokens(sequence_).empty()) {
+    throw qwen::Error("there is nothing to save yet; ask something first");
+  }
+  qwen::save_session(inference_, sequence_, file);
+  file.commit();
+}
+
+// Looked at as a whole first: one that is refused leaves the conversation as it was.
+void Conversation::load(const std::filesystem::path& path) {
+  qwen::SavedSession session(path);
+  session.verify(inference_);
+  pending_.clear();
+  last_answer_.reset();
+  inference_.rewind(sequence_, 0);
+  session.load(inference_, sequence_);
+}
+
+}  // namespace tensor_pager::qwen_chat

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// qwen_chat as people use it: on a terminal, and in a pipe.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "child_process.hpp"
+#include "terminal.hpp"
+
+namespace tensor_pager::tests {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+const std::string kModel = TEST_DATA_DIR "/models/tiny-qwen2-q4_k_m.gguf";
+
+constexpr const char* kControlC = "\x03";
+constexpr const char* kControlD = "\x04";
+constexpr const char* kUp = "\x1b[A";
+
+std::vector<std::string> arguments(const std::vector<std::string>& more) {
+  std::vector<std::string> all{"-m", kModel, "--device", "host"};
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+class Chat : public testing::Test {
+ protected:
+  // Questions in, answers out.
+  ProcessResult pipe(const std::string& lines, const std::vector<std::string>& more) const {
+    const std::string in = directory_.write("lines", lines);
+    std::string command = std::string("exec \"$0\" \"$@\" < ") + in;
+    std::vector<std::string> all{"-c", command, QWEN_CHAT};
+    const std::vector<std::string> own = arguments(more);
+    all.insert(all.end(), own.begin(), own.end());
+    return run_process("/bin/sh", all);
+  }
+
+  TemporaryDirectory directory_;
+};
+
+std::vector<std::string> lines(const std::string& text) {
+  std::vector<std::string> all;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) all.push_back(line);
+  return all;
+}
+
+TEST_F(Chat, APipeGetsAnswersAlone) {
+  const ProcessResult both = pipe("Who art thou?\n\nAnd who else?\n", {"-n", "6", "--temp", "0"});
+  EXPECT_EQ(both.status, 0) << both.err;
+  ASSERT_EQ(lines(both.out).size(), 2U) << both.out;
+  const ProcessResult quiet = pipe("Who art thou?\n", {"-n", "6", "--temp", "0", "-q"});
+  EXPECT_EQ(lines(quiet.out)[0], lines(both.out)[0]);
+  EXPECT_EQ(quiet.err, "");
+  EXPECT_THAT(both.err, HasSubstr("6 tokens, "));
+  EXPECT_EQ(pipe("", {}).out, "");
+}
+
+// Of the second question nothing is read that was read before; budgets change no answer.
+TEST_F(Chat, ASecondQuestionReadsWhatIsNew) {
+  const std::string questions = "Who art thou?\nAnd who else?\n";
+  const ProcessResult plain = pipe(questions, {"-n", "8", "--temp", "0"});
+  EXPECT_THAT(plain.err, testing::ContainsRegex("16 new of 16 read"));
+  // The first turn, its answer but for the last token, and the second turn.
+  EXPECT_THAT(plain.err, testing::ContainsRegex("new of 4[0-9] read"));
+  EXPECT_THAT(plain.err, Not(testing::ContainsRegex("4[0-9] new of")));
+  for (const char* arena : {"30%", "60%", "100%"}) {
+    EXPECT_EQ(pipe(questions, {"-n", "8", "--temp", "0", "--arena", arena}).out, plain.out);
+  }
+  EXPECT_EQ(pipe("Who art thou?\n/budget 1MiB\nAnd who else?\n", {"-n", "8", "--temp", "0"}).out,
+            plain.out);
+}
+
+TEST_F(Chat, SeedsDecideAnswers) {
+  const auto answer = [&](const char* seed) {
+    return pipe("Who?\n", {"-n", "12", "--temp", "1", "--seed", seed}).out;
+  };
+  EXPECT_EQ(answer("3"), answer("3"));
+  EXPECT_NE(answer("3"), answer("4"));
+}
+
+TEST_F(Chat, WhatGoesWrongInAPipeEndsIt) {
+  const auto error = [&](const std::string& line, const std::vector<std::string>& more = {}) {
+    const ProcessResult result = pipe(line + "\nWho?\n", more);
+    EXPECT_EQ(result.status, 1) << line;
+    EXPECT_EQ(result.out, "") << line;
+    EXPECT_EQ(lines(result.err).back().find("qwen_chat: "), 0U) << result.err;
+    return lines(result.err).back();
+  };
+  EXPECT_THAT(error("/nothing"), HasSubstr("/nothing is no command; /help lists them"));
+  EXPECT_THAT(error("/save"), HasSubstr("/save needs its PATH"));
+  EXPECT_THAT(error("/clear it"), HasSubstr("/clear takes nothing"));
+  EXPECT_THAT(error("/budget 1KiB"), HasSubstr("give it at least"));
+  EXPECT_THAT(error("/budget much"), HasSubstr("/budget \"much\" is not a size"));
+  EXPECT_THAT(error("/file /nonexistent"), HasSubstr("cannot read the file"));
+  EXPECT_THAT(error("/load /nonexistent"), HasSubstr("cannot read the session"));
+  EXPECT_THAT(error("/save " + directory_.write("x", "").string()), HasSubstr("nothing to save"));
+  EXPECT_THAT(error("/drop"), HasSubstr("no older question"));
+  EXPECT_THAT(error("Who art thou?", {"-c", "10"}), HasSubstr("has no room for this"));
+}
+
+TEST_F(Chat, AFullContextIsSaid) {
+  const ProcessResult result = pipe("Who?\n", {"-c", "24", "--temp", "0"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("the context of 24 tokens is full: /drop leaves out"));
+}
+
+// With the oldest question left out there is room, and the rest is read again.
+TEST_F(Chat, TheOldestQuestionCanBeLeftOut) {
+  const std::vector<std::string> small{"-c", "56", "-n", "4", "--temp", "0", "--system", "Speak."};
+  EXPECT_EQ(pipe("One?\nTwo?\nThree?\n", small).status, 1);
+  const ProcessResult dropped = pipe("One?\nTwo?\n/drop\nThree?\n", small);
+  EXPECT_EQ(dropped.status, 0) << dropped.err;
+  EXPECT_EQ(lines(dropped.out).size(), 3U);
+}
+
+TEST_F(Chat, AFileIsPutBeforeTheQuestion) {
+  const std::string file = directory_.write("psalm", "The LORD is my shepherd");
+  const std::vector<std::string> greedy{"-n", "8", "--temp", "0", "-q"};
+  const std::string answer = pipe("/file " + file + "\nWho?\n", greedy).out;
+  EXPECT_NE(answer, pipe("Who?\n", greedy).out);
+  EXPECT_EQ(lines(answer).size(), 1U);
+}
+
+TEST_F(Chat, ConversationsAreKeptAndGoOn) {
+  const std::string file = directory_ / "kept";
+  const std::vector<std::string> greedy{"-n", "8", "--temp", "0", "-q"};
+  const std::string whole = pipe("Who art thou?\nAnd who else?\n", greedy).out;
+  const std::string first = pipe("Who art thou?\n/save " + file + "\n", greedy).out;
+  const std::string second = pipe("/load " + file + "\nAnd who else?\n", greedy).out;
+  EXPECT_EQ(first + second, whole);
+  std::vector<std::string> from_option = greedy;
+  from_option.insert(from_option.end(), {"--load-session", file});
+  EXPECT_EQ(pipe("And who else?\n", from_option).out, second);
+  // One that is no session leaves the conversation as it was.
+  const std::string other = directory_.write("other", "no session");
+  EXPECT_EQ(pipe("/load " + other + "\n", greedy).status, 1);
+}
+
+TEST_F(Chat, TwoTurnsOnATerminal) {
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "8", "--temp", "0"}));
+  terminal.until("/help lists");
+  terminal.until("> ");
+  terminal.type("Who art thou?\n");
+  terminal.until("16 new of 16 read");
+  terminal.until("> ");
+  terminal.type("And who else?\n");
+  EXPECT_THAT(terminal.until("tokens/s; "), HasSubstr("[8 tokens"));
+  terminal.until("> ");
+  terminal.type(kControlD);
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, ControlCEndsTheAnswerAndNotTheSession) {
+  Terminal terminal(QWEN_CHAT, arguments({"--temp", "1", "--seed", "5"}));
+  terminal.until("> ");
+  terminal.type("Who art thou?\n");
+  terminal.until("\r\n");
+  terminal.until(" ");  // of the answer
+  terminal.type(kControlC);
+  terminal.until("[");
+  terminal.until("> ");
+  // At the prompt it gives up what was typed.
+  terminal.type("never asked");
+  terminal.until("never asked");
+  terminal.type(kControlC);
+  terminal.until("> ");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, EarlierLinesComeBack) {
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "3", "--temp", "0"}));
+  terminal.until("> ");
+  terminal.type("Who art thou?\n");
+  terminal.until("in use of");
+  terminal.until("> ");
+  terminal.type(std::string(kUp) + "\n");
+  EXPECT_THAT(terminal.until("in use of"), HasSubstr("Who art thou?"));
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, BudgetsChangeInAConversation) {
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "5", "--temp", "0", "--arena", "60%"}));
+  terminal.until("> ");
+  for (const char* size : {"1MiB", "2MiB", "1GiB"}) {
+    terminal.type(std::string("/budget ") + size + "\n");
+    terminal.until("for weights");
+    terminal.type("Who art thou?\n");
+    terminal.until("in use of");
+  }
+  terminal.type("/budget 1KiB\n");
+  terminal.until("give it at least");
+  terminal.type("Who art thou?\n");
+  terminal.until("in use of");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, MistakesAreSaidAndForgiven) {
+  Terminal terminal(QWEN_CHAT, arguments({}));
+  terminal.until("> ");
+  terminal.type("/nothing\n");
+  terminal.until("is no command");
+  terminal.type("/help\n");
+  terminal.until("/budget SIZE");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, AModelThatIsNotThereIsOneLine) {
+  const ProcessResult result = run_process(QWEN_CHAT, {"-m", "/nonexistent"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(lines(result.err).size(), 1U);
+}
+
+}  // namespace
+}  // namespace tensor_pager::tests
