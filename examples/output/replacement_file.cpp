@@ -9,12 +9,14 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <optional>
 #include <ostream>
 #include <streambuf>
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "pager/system_error.hpp"
 
@@ -37,6 +39,19 @@ std::optional<int> named_descriptor(const std::filesystem::path& path) {
     if (error == std::errc{} && end == name.data() + name.size()) return number;
   }
   return std::nullopt;
+}
+
+// 0, or the error that errno held.
+int write_all(int file, std::span<const std::byte> bytes, off_t offset) {
+  while (!bytes.empty()) {
+    const ssize_t written = offset == kAppend ? ::write(file, bytes.data(), bytes.size())
+                                              : ::pwrite(file, bytes.data(), bytes.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    if (offset != kAppend) offset += written;
+  }
+  return 0;
 }
 
 /// Hands on what is written to a stream in large pieces.
@@ -78,6 +93,7 @@ ReplacementFile::ReplacementFile(std::filesystem::path path) : path_(std::move(p
 
 ReplacementFile::~ReplacementFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
+  if (spool_ >= 0) ::close(spool_);
   if (!beside_.empty()) ::unlink(beside_.c_str());
 }
 
@@ -161,11 +177,15 @@ int ReplacementFile::descriptor() {
 }
 
 void ReplacementFile::write(std::span<const std::byte> bytes) {
-  write_through(bytes, kAppend);
+  if (const int error = write_all(descriptor(), bytes, kAppend); error != 0) fail(error);
 }
 
+// A FIFO has no offsets, and those of a file that others write to, too, are not ours.
 void ReplacementFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
-  write_through(bytes, static_cast<off_t>(offset));
+  const bool waits = place_ == Place::open;
+  const int error = write_all(waits ? spool() : descriptor(), bytes, static_cast<off_t>(offset));
+  if (error == 0) return;
+  waits ? fail_spool(error) : fail(error);
 }
 
 void ReplacementFile::write(const std::function<void(std::ostream&)>& content) {
@@ -176,19 +196,30 @@ void ReplacementFile::write(const std::function<void(std::ostream&)>& content) {
   buffer.hand_on();
 }
 
-void ReplacementFile::write_through(std::span<const std::byte> bytes, off_t offset) {
-  const int file = descriptor();
-  while (!bytes.empty()) {
-    const ssize_t written = offset == kAppend ? ::write(file, bytes.data(), bytes.size())
-                                              : ::pwrite(file, bytes.data(), bytes.size(), offset);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail(errno);
-    bytes = bytes.subspan(static_cast<std::size_t>(written));
-    if (offset != kAppend) offset += written;
+int ReplacementFile::spool() {
+  if (spool_ >= 0) return spool_;
+  std::error_code none;
+  std::string name = (std::filesystem::temp_directory_path(none) / "tensor-pager-XXXXXX").string();
+  spool_ = ::mkostemp(name.data(), O_CLOEXEC);
+  if (spool_ < 0) fail_spool(errno);
+  ::unlink(name.c_str());
+  return spool_;
+}
+
+void ReplacementFile::hand_on_spool() {
+  std::vector<std::byte> piece(std::size_t{1} << 20);
+  for (off_t done = 0;;) {
+    const ssize_t count = ::pread(spool_, piece.data(), piece.size(), done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_spool(errno);
+    if (count == 0) return;
+    write(std::span(piece).first(static_cast<std::size_t>(count)));
+    done += count;
   }
 }
 
 void ReplacementFile::commit() {
+  if (spool_ >= 0) hand_on_spool();
   const int file = descriptor();
   if (place_ == Place::beside && beside_.empty()) name_beside(file);
   // Some file systems report a full disk only here.
@@ -202,6 +233,13 @@ void ReplacementFile::commit() {
 void ReplacementFile::fail(int error) const {
   throw OutputError(
       fmt::format("{}: cannot write: {}; choose another file", path_.string(), cause_of(error)));
+}
+
+void ReplacementFile::fail_spool(int error) const {
+  throw OutputError(
+      fmt::format("{}: cannot write: what is to be written there waits in a temporary file: {}; "
+                  "set TMPDIR to a folder with room",
+                  path_.string(), cause_of(error)));
 }
 
 bool is_stdout(const std::filesystem::path& path) {

@@ -28,7 +28,8 @@ class OutputError : public std::runtime_error {
 ///
 /// What no file can take the place of is written to directly: devices and FIFOs (opened at once, so
 /// a FIFO waits for its reader), descriptors (/dev/stdout, /dev/fd/N), and files in folders where
-/// nothing new can be made. A link is followed: what it points to is replaced.
+/// nothing new can be made. What is written at offsets waits for devices, FIFOs and descriptors in
+/// a temporary file until it is complete. A link is followed: what it points to is replaced.
 ///
 /// Not thread-safe.
 class ReplacementFile {
@@ -43,7 +44,8 @@ class ReplacementFile {
 
   /// Appends. Throws OutputError.
   void write(std::span<const std::byte> bytes);
-  /// Writes at a byte offset of the file, which cannot be done to a FIFO. Throws OutputError.
+  /// Writes at a byte offset of what this object writes. Throws OutputError. A file that is written
+  /// at offsets is not appended to as well.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
   /// Appends what `content` writes to its stream. Throws OutputError.
   void write(const std::function<void(std::ostream&)>& content);
@@ -64,7 +66,9 @@ class ReplacementFile {
   void name_beside(int file);
   int name_with(const std::function<int(const char*)>& make);
   int descriptor();
-  void write_through(std::span<const std::byte> bytes, off_t offset);
+  int spool();
+  void hand_on_spool();
+  [[noreturn]] void fail_spool(int error) const;
   [[noreturn]] void fail(int error) const;
 
   std::filesystem::path path_;    // as it was given, for messages
@@ -72,6 +76,7 @@ class ReplacementFile {
   std::filesystem::path beside_;  // while there is a file of that name
   Place place_ = Place::beside;
   int descriptor_ = -1;
+  int spool_ = -1;  // of what is written at offsets, where it is written directly
 };
 
 /// Whether a name means this process's stdout: "-", /dev/stdout, /dev/fd/1, /proc/self/fd/1.

@@ -101,9 +101,11 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
 }
 
 void add_output(CLI::App& app, Options& options, Typed& typed) {
-  app.add_option("--logits", options.logits,
-                 "Write the prompt's logits: float32, [tokens, vocabulary]")
-      ->type_name("FILE");
+  app.add_option(
+         "--logits", options.logits,
+         "Write the prompt's logits: float32, [tokens, vocabulary]; - is stdout, and then the "
+         "text goes to stderr")
+      ->type_name("FILE|-");
   app.add_flag("--perplexity", options.perplexity,
                "Perplexity of the text in chunks of --ctx tokens (then 512 by default)");
   app.add_option("--stats", options.stats,

@@ -291,6 +291,15 @@ TEST_F(ProgramTest, WritesTheLogitsOfThePrompt) {
   const std::vector<float> written = read_floats(directory_ / "logits");
   ASSERT_EQ(written.size(), prompt.size() * model.config.vocab_size);
   EXPECT_TRUE(written == prompt_logits(model, prompt));
+
+  // Through a pipe, too, where they cannot be written in the order in which they come.
+  for (const std::string name : {"-", "/dev/stdout"}) {
+    const auto piped = tests::run_process(
+        "/bin/sh", {"-c", "\"$0\" \"$@\" | cat >'" + path("piped") + "'", QWEN_PREFILL, "-m",
+                    test_data("models/tiny-qwen2-q4_k_m.gguf"), "-p", "In the beginning God", "-n",
+                    "2", "-q", "--arena", "30%", "--logits", name});
+    EXPECT_TRUE(read_floats(directory_ / "piped") == written) << piped.err;
+  }
 }
 
 TEST_F(ProgramTest, ReadsThePromptFromFiles) {

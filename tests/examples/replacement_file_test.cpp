@@ -13,6 +13,7 @@
 #include <future>
 #include <iterator>
 #include <ostream>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -126,6 +127,32 @@ TEST_F(ReplacementFileTest, GoesOnWhereADescriptorIs) {
   file.commit();
   ::close(shared);
   EXPECT_EQ(content(path), "text\n{}\n");
+}
+
+// A pipe has no offsets, and a descriptor that others write to has not ours.
+TEST_F(ReplacementFileTest, OffsetsAreThoseOfWhatIsWritten) {
+  const auto bytes = [](const std::string& text) { return std::as_bytes(std::span(text)); };
+  const auto write_backwards = [&](const std::string& path) {
+    ReplacementFile file(path);
+    file.write_at(3, bytes("def"));
+    file.write_at(0, bytes("abc"));
+    file.commit();
+  };
+  const std::string fifo = directory_ / "fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  auto reader = std::async(std::launch::async, [&] { return content(fifo); });
+  write_backwards(fifo);
+  EXPECT_EQ(reader.get(), "abcdef");
+
+  const std::string path = directory_ / "shared";
+  const int shared = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  ASSERT_EQ(::write(shared, "text\n", 5), 5);
+  write_backwards("/dev/fd/" + std::to_string(shared));
+  ::close(shared);
+  EXPECT_EQ(content(path), "text\nabcdef");
+
+  write_backwards(directory_ / "file");
+  EXPECT_EQ(content(directory_ / "file"), "abcdef");
 }
 
 TEST_F(ReplacementFileTest, FailsBeforeAnythingIsWritten) {
