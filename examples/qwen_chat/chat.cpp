@@ -15,6 +15,7 @@
 #include "command_line/interrupt.hpp"
 #include "command_line/note.hpp"
 #include "command_line/values.hpp"
+#include "output/replacement_file.hpp"
 #include "pager/types.hpp"
 #include "qwen/error.hpp"
 
@@ -196,6 +197,10 @@ void Chat::file(const std::string& path) {
 }
 
 void Chat::save(const std::string& path) {
+  for (const std::filesystem::path& file : inference_.model().gguf.paths()) {
+    if (!output::is_same_file(path, file)) continue;
+    throw qwen::Error(fmt::format("/save {} would replace the model; give another file", path));
+  }
   conversation_.save(path);
 }
 

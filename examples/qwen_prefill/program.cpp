@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "command_line/file_roles.hpp"
 #include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
 #include "command_line/note.hpp"
@@ -138,6 +139,19 @@ std::optional<qwen::SavedSession> saved_session(const std::optional<std::filesys
   return qwen::SavedSession(*path);
 }
 
+// The files of a split model are known once its first is read; nothing was written until then.
+qwen::Model open_model(const Options& options) {
+  qwen::Model model = qwen::open_model(options.model, options.rope);
+  for (const std::filesystem::path& file : model.gguf.paths()) {
+    command_line::require_files_of_their_own({{"--stats", options.stats},
+                                              {"--trace", options.trace},
+                                              {"--logits", options.logits},
+                                              {"--save-session", options.save_session}},
+                                             {{"--model", file}});
+  }
+  return model;
+}
+
 // What the run says; where stdout is a file of its own, beside it.
 std::FILE* text_stream(const Options& options) {
   for (const auto& path : {options.stats, options.trace, options.logits}) {
@@ -163,7 +177,7 @@ class Run {
         trace_file_(output_file(options.trace)),
         text_(text_stream(options)),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
-        model_((require_device(options), qwen::open_model(options.model, options.rope))),
+        model_((require_device(options), open_model(options))),
         sampling_(command_line::choose_sampling(
             options.sampling, model_.gguf.metadata(),
             options.seed ? *options.seed : command_line::random_seed())),

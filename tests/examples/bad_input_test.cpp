@@ -229,7 +229,7 @@ TEST_F(BadInput, PredictionBlocksAreMentioned) {
   const std::string path = model.write(directory_ / "next.gguf");
   const auto result = tests::run_process(QWEN_PREFILL, {"-m", path, "-p", "x", "-n", "1"});
   EXPECT_EQ(result.status, 0) << result.err;
-  EXPECT_THAT(result.err, testing::HasSubstr("unused   4 KiB in 1 tensors"));
+  EXPECT_THAT(result.err, testing::HasSubstr("unused   4 KiB in 1 tensor: "));
 }
 
 TEST_F(BadInput, Prompts) {
@@ -278,6 +278,39 @@ TEST_F(BadInput, OutputsReplaceNoInputs) {
     expect_failure(2, {"-m", model, "--tokens", prompt, option, prompt}, {"which --tokens reads"});
   }
   EXPECT_EQ(std::filesystem::file_size(model), good_model_bytes().size());
+}
+
+TEST_F(BadInput, OutputsReplaceNoFileOfASplitModel) {
+  const auto files =
+      make_gguf::write_random_model(directory_ / "model.gguf", {.type = "q4_0", .pieces = 3}).files;
+  const std::string ids = directory_.write("ids.txt", "1 2 3");
+  for (const std::string option : {"--stats", "--trace", "--logits"}) {
+    for (const std::filesystem::path& file : files) {
+      expect_failure(2, {"-m", files.front(), "--tokens", ids, option, file},
+                     {option + " would replace " + file.string() + ", which --model reads"});
+    }
+  }
+  for (const std::filesystem::path& file : files)
+    EXPECT_GT(std::filesystem::file_size(file), 4096U);
+}
+
+TEST_F(BadInput, AModelIsNotWrittenOverItsVocabulary) {
+  const make_gguf::RandomModelOptions options = {
+      .type = "q4_0", .pieces = 2, .vocabulary = "bytes"};
+  const auto files = make_gguf::write_random_model(directory_ / "model.gguf", options).files;
+  const auto write = [&](const Arguments& more) {
+    Arguments all = {"qwen2", "q4_0", "-q", "--vocabulary", files.front()};
+    all.insert(all.end(), more.begin(), more.end());
+    return tests::run_process(MAKE_GGUF, all);
+  };
+  const std::string complaint = "make_gguf: OUT would replace ";
+  const tests::ProcessResult whole = write({files.back()});
+  EXPECT_EQ(whole.status, 2);
+  EXPECT_THAT(whole.err, testing::HasSubstr(complaint + files.back().string()));
+  const tests::ProcessResult split = write({directory_ / "model.gguf", "--split", "2"});
+  EXPECT_EQ(split.status, 2);
+  EXPECT_THAT(split.err, testing::HasSubstr(complaint + files.front().string()));
+  EXPECT_EQ(write({directory_ / "model.gguf", "--split", "3"}).status, 0);
 }
 
 TEST_F(BadInput, OutputsDoNotReplaceOneAnother) {

@@ -100,6 +100,7 @@ TEST_F(Chat, WhatGoesWrongInAPipeEndsIt) {
   EXPECT_THAT(error("/file /nonexistent"), HasSubstr("cannot read the file"));
   EXPECT_THAT(error("/load /nonexistent"), HasSubstr("cannot read the session"));
   EXPECT_THAT(error("/save " + directory_.write("x", "").string()), HasSubstr("nothing to save"));
+  EXPECT_THAT(error("/save " + kModel), HasSubstr("would replace the model"));
   EXPECT_THAT(error("/drop"), HasSubstr("no older question"));
   EXPECT_THAT(error("Who art thou?", {"-c", "10"}), HasSubstr("has no room for this"));
 }

@@ -178,7 +178,7 @@ TEST_F(ConversationTest, ThoughtsDoNotStayInIt) {
   const ChatFormat format(model);
   qwen::Inference own = inference(model);
   // An answer that begins with a thought, as the file's template would have it.
-  Conversation conversation(model, format, own, {.think = false, .most = 5});
+  Conversation conversation(model, format, own, {.system = "", .think = false, .most = 5});
   const auto nowhere = [](std::string_view /*text*/, bool /*thought*/) {};
   conversation.ask("Who?", nowhere);
   const Answer second = conversation.ask("And?", nowhere);
@@ -205,7 +205,7 @@ TEST_F(ConversationTest, TheOldestQuestionLeaves) {
 TEST_F(ConversationTest, AQuestionWithoutRoomLeavesItAsItWas) {
   const ChatFormat format(plain_);
   qwen::Inference own = inference(plain_);
-  Conversation conversation(plain_, format, own, {.most = 4});
+  Conversation conversation(plain_, format, own, {.system = "", .most = 4});
   const auto nowhere = [](std::string_view /*text*/, bool /*thought*/) {};
   conversation.ask("Who art thou?", nowhere);
   const std::size_t before = conversation.tokens();

@@ -6,6 +6,8 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "command_line/checks.hpp"
 #include "command_line/file_roles.hpp"
@@ -13,6 +15,7 @@
 #include "command_line/parser.hpp"
 #include "command_line/progress_bar.hpp"
 #include "command_line/run_program.hpp"
+#include "loaders/gguf.hpp"
 #include "random_model.hpp"
 
 namespace {
@@ -25,6 +28,20 @@ struct CommandLine {
   std::filesystem::path out;
   bool quiet = false;
 };
+
+// A model whose vocabulary is taken must stay as it is, each of its files.
+void require_vocabulary_kept(const CommandLine& line) {
+  const std::string& vocabulary = line.model.vocabulary;
+  if (vocabulary.empty() || vocabulary == "bytes") return;
+  std::vector<command_line::FileOfOption> inputs;
+  for (const std::filesystem::path& file : loaders::GgufModel::open(vocabulary).paths()) {
+    inputs.push_back({"--vocabulary", file});
+  }
+  for (std::uint32_t piece = 0; piece < line.model.pieces; ++piece) {
+    command_line::require_files_of_their_own(
+        {{"OUT", piece_path(line.out, piece, line.model.pieces)}}, inputs);
+  }
+}
 
 CommandLine parse(int argc, const char* const* argv) {
   CommandLine line;
@@ -69,11 +86,7 @@ CommandLine parse(int argc, const char* const* argv) {
       ->type_name("N");
   options.add_flag("-q,--quiet", line.quiet, "No progress bar");
   parser.parse(argc, argv);
-  // The files of a split model have other names.
-  if (line.model.pieces == 1 && line.model.vocabulary != "bytes") {
-    command_line::require_files_of_their_own({{"OUT", line.out}},
-                                             {{"--vocabulary", line.model.vocabulary}});
-  }
+  require_vocabulary_kept(line);
   return line;
 }
 

@@ -410,15 +410,6 @@ std::vector<PieceRange> cut(const std::vector<RandomTensor>& tensors, std::uint3
   return out;
 }
 
-std::filesystem::path piece_path(const std::filesystem::path& path, std::uint32_t piece,
-                                 std::uint32_t pieces) {
-  if (pieces == 1) return path;
-  std::filesystem::path name = path.filename();
-  if (name.extension() == ".gguf") name = name.stem();
-  return path.parent_path() /
-         fmt::format("{}-{:05}-of-{:05}.gguf", name.string(), piece + 1, pieces);
-}
-
 class ModelWriter {
  public:
   ModelWriter(const RandomModelOptions& options, const WriteProgress& progress)
@@ -529,6 +520,15 @@ std::vector<RandomTensor> random_model_tensors(const RandomModelOptions& options
   std::vector<RandomTensor> tensors = TensorList(design).build();
   check_rows(tensors);
   return tensors;
+}
+
+std::filesystem::path piece_path(const std::filesystem::path& path, std::uint32_t piece,
+                                 std::uint32_t pieces) {
+  if (pieces == 1) return path;
+  std::filesystem::path name = path.filename();
+  if (name.extension() == ".gguf") name = name.stem();
+  return path.parent_path() /
+         fmt::format("{}-{:05}-of-{:05}.gguf", name.string(), piece + 1, pieces);
 }
 
 WrittenModel write_random_model(const std::filesystem::path& path,

@@ -56,6 +56,10 @@ struct WrittenModel {
 /// Called now and then with the bytes written so far and the bytes there will be.
 using WriteProgress = std::function<void(Bytes done, Bytes total)>;
 
+/// The file of a model's piece, counted from 0, of so many. One piece is `path` itself.
+std::filesystem::path piece_path(const std::filesystem::path& path, std::uint32_t piece,
+                                 std::uint32_t pieces);
+
 /// Writes a valid model with random weights: standard deviation near 1/sqrt(inputs), a tokenizer if
 /// asked for. The bytes depend on the options only. Large matrices repeat 32768 blocks in random
 /// order, since making every block would take minutes. With `pieces` > 1 and `path` DIR/NAME.gguf
