@@ -7,6 +7,8 @@
 
 #include "loaders/tensor_type.hpp"
 #include "pager/mapped_file_store.hpp"
+#include "qwen/backend.hpp"
+#include "qwen/error.hpp"
 #include "qwen/generation_placement.hpp"
 #include "qwen/rates.hpp"
 
@@ -53,6 +55,11 @@ Machine h200() {
 }
 
 Machine this_machine(bool host) {
+  if (!host && qwen::gpu_count() == 0) {
+    throw qwen::Error(
+        "--machine this: no GPU was found; use --device host for the processors here, or give "
+        "--machine a file that pager_bench wrote where there is a GPU");
+  }
   const qwen::MachineRates rates = host ? qwen::measure_host_rates() : qwen::measure_cuda_rates(0);
   return {.name = host ? "the processors here, measured now" : "the GPU here, measured now",
           .link = rates.link,

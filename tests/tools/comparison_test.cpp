@@ -11,6 +11,7 @@
 
 #include "../examples/child_process.hpp"
 #include "../temporary_directory.hpp"
+#include "qwen/backend.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::pager_sim {
@@ -110,12 +111,21 @@ TEST_F(ComparisonTest, NothingToPredictIsAnError) {
                              .out;
   const tests::ProcessResult run = against(file, "10");
   EXPECT_EQ(run.status, 1);
-  EXPECT_THAT(run.err, HasSubstr("all 1 rows"));
-  EXPECT_THAT(run.err, HasSubstr("had everything resident, so there is nothing to predict"));
+  EXPECT_THAT(run.err, HasSubstr("has 1 row, "));
+  EXPECT_THAT(run.err, HasSubstr("everything resident in each, so there is nothing to predict"));
   // But the machine is known from it.
   const tests::ProcessResult machine = predict({"--machine", file});
   EXPECT_EQ(machine.status, 0) << machine.err;
   EXPECT_THAT(machine.out, HasSubstr("machine: fitted to the resident prefills in " + file));
+}
+
+TEST_F(ComparisonTest, WithoutAGpuThereIsNoneToMeasure) {
+  if (qwen::gpu_count() > 0) GTEST_SKIP() << "there is a GPU";
+  const tests::ProcessResult run = tests::run_process(
+      PAGER_SIM, {"-m", kModel, "-p", "64", "--arena", "100%", "--machine", "this"});
+  EXPECT_EQ(run.status, 1);
+  EXPECT_THAT(run.err, HasSubstr("--machine this: no GPU was found; use --device host"));
+  EXPECT_EQ(run.err.find("cuda"), std::string::npos) << run.err;
 }
 
 TEST_F(ComparisonTest, PredictionsSayForWhichMachine) {
