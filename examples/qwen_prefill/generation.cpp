@@ -10,6 +10,7 @@
 
 #include "command_line/interrupt.hpp"
 #include "command_line/note.hpp"
+#include "pager/counted.hpp"
 #include "phase_meter.hpp"
 #include "prefill_progress.hpp"
 #include "process_age.hpp"
@@ -192,8 +193,10 @@ std::uint64_t Generation::generated() const {
 
 void Generation::note_interrupt() {
   const std::optional<std::uint32_t> each = with_.options.predict;
-  const std::string of = each ? fmt::format(" of {}", *each * texts_.count()) : "";
-  with_.report.interrupted = fmt::format("in generation, after {}{} tokens", generated(), of);
+  with_.report.interrupted =
+      "in generation, after " +
+      (each ? fmt::format("{} of {}", generated(), counted(*each * texts_.count(), "token"))
+            : counted(generated(), "token"));
 }
 
 void Generation::say_that_context_is_full(const Continuation& continuation) const {
@@ -201,9 +204,12 @@ void Generation::say_that_context_is_full(const Continuation& continuation) cons
   const std::uint32_t context = with_.inference.context();
   command_line::note_line(
       "qwen_prefill",
-      fmt::format("{}the context of {} tokens is full after {}{} tokens{}",
+      fmt::format("{}the context of {} is full after {}{}",
                   texts_.count() == 1 ? "" : fmt::format("text {}: ", continuation.index + 1),
-                  context, continuation.generated, predict ? fmt::format(" of {}", *predict) : "",
+                  counted(context, "token"),
+                  predict
+                      ? fmt::format("{} of {}", continuation.generated, counted(*predict, "token"))
+                      : counted(continuation.generated, "token"),
                   context < with_.model.config.context_length ? "; give a larger --ctx" : ""));
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "pager/counted.hpp"
 #include "topology.hpp"
 
 namespace tensor_pager::qwen_prefill {
@@ -47,8 +48,8 @@ std::string peculiarities(const qwen::Model& model, const qwen::MemoryPlan& plan
     Bytes bytes;
     for (const std::uint32_t i : plan.graph.unused) bytes += model.gguf.tensors()[i].bytes.size;
     text += fmt::format(
-        "unused   {} in {} tensors that predict further tokens, or scale rounded inputs\n",
-        to_string(bytes), plan.graph.unused.size());
+        "unused   {} in {}: predictions of further tokens, or scales of rounded inputs\n",
+        to_string(bytes), counted(plan.graph.unused.size(), "tensor"));
   }
   return text;
 }
@@ -153,35 +154,39 @@ std::string banner(const qwen::Model& model, const qwen::MemoryPlan& plan,
   const std::string sequences =
       plan.sequences == 1 ? "" : fmt::format("{} sequences of ", plan.sequences);
   return fmt::format(
-      "model    {} ({} {}, {} layers), {} of weights in {} tensors\n"
+      "model    {} ({} {}, {}), {} of weights in {}\n"
       "{}"
       "device   {} ({}), {}; weights from a {}\n"
-      "arena    {} ({:.0f}% of the weights): {} frames of {}\n"
-      "memory   {} key-value cache for {}{} positions, ubatches of {}, budget {}\n"
+      "arena    {} ({:.0f}% of the weights): {} of {}\n"
+      "memory   {} key-value cache for {}{}, ubatches of {}, budget {}\n"
       "{}",
       qwen::display_name(model), architecture(model), qwen::file_type(model.gguf),
-      model.config.block_count(), to_string(model.gguf.weights_bytes()),
-      model.gguf.tensors().size(), tokens, report.device.kind, report.device.name,
-      describe_processor(), report.store, to_string(plan.arena), 100 * share,
-      plan.arena / plan.layout.page, to_string(plan.layout.page), to_string(plan.kv_cache),
-      sequences, plan.context, plan.prefill.ubatch, to_string(plan.budget),
-      peculiarities(model, plan));
+      counted(model.config.block_count(), "layer"), to_string(model.gguf.weights_bytes()),
+      counted(model.gguf.tensors().size(), "tensor"), tokens, report.device.kind,
+      report.device.name, describe_processor(), report.store, to_string(plan.arena), 100 * share,
+      counted(plan.arena / plan.layout.page, "frame"), to_string(plan.layout.page),
+      to_string(plan.kv_cache), sequences, counted(plan.context, "position"), plan.prefill.ubatch,
+      to_string(plan.budget), peculiarities(model, plan));
 }
 
 std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
   const Statistics& s = report.statistics;
   std::string text =
       report.interrupted.empty() ? "" : fmt::format("stopped  {}\n", report.interrupted);
-  text += fmt::format("prefill  {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.prefill.tokens,
-                      report.prefill.time.count(), report.prefill.tokens_per_second());
+  text += fmt::format("prefill  {} in {:.2f} s: {:.1f} tokens/s\n",
+                      counted(report.prefill.tokens, "token"), report.prefill.time.count(),
+                      report.prefill.tokens_per_second());
   if (report.decode.tokens > 0) {
-    text += fmt::format("decode   {} tokens in {:.2f} s: {:.1f} tokens/s\n", report.decode.tokens,
-                        report.decode.time.count(), report.decode.tokens_per_second());
+    text += fmt::format("decode   {} in {:.2f} s: {:.1f} tokens/s\n",
+                        counted(report.decode.tokens, "token"), report.decode.time.count(),
+                        report.decode.tokens_per_second());
   }
   if (report.places) {
     text += fmt::format(
-        "placed   {} of weights on {} threads of the CPU; {:.1f} tokens/s predicted\n",
-        to_string(report.places->predicted.on_cpu), report.places->places.threads.threads,
+        "placed   {} of weights on {} of the CPU; {:.1f} tokens/s predicted
+        ",
+        to_string(report.places->predicted.on_cpu),
+        counted(report.places->places.threads.threads, "thread"),
         ratio(plan.sequences, report.places->predicted.seconds));
   }
   text += fmt::format(

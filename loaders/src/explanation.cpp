@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "pager/counted.hpp"
 #include "pager/errors.hpp"
 #include "placement_model.hpp"
 
@@ -226,16 +227,16 @@ Explanation explain(std::string pass, const Graph& graph, std::span<const Tensor
 std::vector<std::string> lines(const Explanation& e) {
   const PlacementPrediction& p = e.placement.predicted;
   std::vector<std::string> out;
-  out.push_back(fmt::format("{}, {} token{} a pass: {} us predicted, {:.1f} tokens/s", e.pass,
-                            e.request.batch, e.request.batch == 1 ? "" : "s",
-                            microseconds(p.seconds), e.request.batch / p.seconds));
+  out.push_back(fmt::format("{}, {} a pass: {} us predicted, {:.1f} tokens/s", e.pass,
+                            counted(e.request.batch, "token"), microseconds(p.seconds),
+                            e.request.batch / p.seconds));
   out.push_back(row("part", "on", "layers", "weights", "stays", "copied", "us", "why"));
   for (const ExplainedPart& part : e.parts) add_part(part, out);
   out.push_back(fmt::format("time: GPU {} us, CPU {}, handovers {}, waiting for pages {}",
                             microseconds(p.gpu), microseconds(p.cpu), microseconds(p.handover),
                             microseconds(p.stalled)));
-  out.push_back(fmt::format("copies: {} us beside that; up to {} pages of {} ahead",
-                            microseconds(p.link), e.placement.prefetch_depth,
+  out.push_back(fmt::format("copies: {} us beside that; up to {} of {} ahead", microseconds(p.link),
+                            counted(e.placement.prefetch_depth, "page"),
                             tensor_pager::to_string(e.request.page)));
   for (const ExplainedAlternative& other : e.alternatives)
     out.push_back(fmt::format("instead: {} us with {}", microseconds(other.seconds), other.what));

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "layer_weights.hpp"
+#include "pager/counted.hpp"
 
 namespace tensor_pager::loaders {
 namespace {
@@ -286,11 +287,11 @@ void refuse_unused(const GgufModel& model, const Graph& graph) {
   }
   if (first == nullptr) return;
   throw model.error(
-      *first,
-      fmt::format("a {} model of {} layers has no use for it{}, and its answers would be wrong "
-                  "without; give a model that was converted without additions",
-                  to_string(graph.config.architecture), graph.config.block_count(),
-                  count == 1 ? "" : fmt::format(", the first of {} such tensors", count)));
+      *first, fmt::format("a {} model of {} has no use for it{}, and its answers would be wrong "
+                          "without; give a model that was converted without additions",
+                          to_string(graph.config.architecture),
+                          counted(graph.config.block_count(), "layer"),
+                          count == 1 ? "" : fmt::format(", the first of {} such tensors", count)));
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <utility>
 
+#include "pager/counted.hpp"
+
 namespace tensor_pager::loaders {
 namespace {
 
@@ -120,8 +122,8 @@ class Keys {
     if (!metadata_.is_array(full(key))) return std::vector(layers, required(key, range));
     auto values = metadata_.get<std::vector<std::uint32_t>>(full(key));
     if (values.size() != layers) {
-      throw error(key, fmt::format("has {} values for {} layers; convert the model again",
-                                   values.size(), layers));
+      throw error(key, fmt::format("has {} for {}; convert the model again",
+                                   counted(values.size(), "value"), counted(layers, "layer")));
     }
     for (const std::uint32_t value : values) in_range(key, value, range);
     return values;

@@ -315,7 +315,7 @@ TEST_P(ModelFeatures, TensorsWithoutAUseAreErrors) {
 TEST_P(ModelFeatures, ABlockCountSmallerThanTheFileIsAnError) {
   EditedModel model = random_model();
   model.set(GetParam() + ".block_count", std::uint32_t{1});
-  EXPECT_THAT(error(model), AllOf(HasSubstr("blk.1."), HasSubstr("1 layers")));
+  EXPECT_THAT(error(model), AllOf(HasSubstr("blk.1."), HasSubstr("1 layer has no use")));
 }
 
 // The last block predicts further tokens, and is no layer; a layer is not taken for one.

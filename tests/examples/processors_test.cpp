@@ -106,6 +106,7 @@ TEST(Processors, OfAHybridMachineWhereOnlyEfficiencyCoresMayBeUsed) {
 
 TEST(Processors, TheOnlyOne) {
   expect_golden("one", chosen(synthetic("pu:1"), {.near_gpu = Processors{0}}));
+  expect_golden("one-for-two", chosen(synthetic("pu:1"), {.threads = 2}));
 }
 
 TEST(Processors, OfASetOfTwo) {

@@ -186,13 +186,13 @@ TEST_F(TokensComparisonTest, WhatHasNoPredictionIsLeftOutAndSaid) {
   EXPECT_EQ(rows.left_out, 4U);
   const tests::ProcessResult shown = against(file, "1000000");
   EXPECT_EQ(shown.status, 0) << shown.err;
-  EXPECT_THAT(shown.err, HasSubstr("4 rows of generation behind a prompt"));
+  EXPECT_THAT(shown.err, HasSubstr("left out: 4 rows of generation behind a prompt"));
 }
 
 TEST_F(TokensComparisonTest, NothingToPredictIsAnError) {
   const tests::ProcessResult run = against(measure({{"-n", "2", "--arena", "100%"}}), "10");
   EXPECT_EQ(run.status, 1);
-  EXPECT_THAT(run.err, HasSubstr("all 1 rows"));
+  EXPECT_THAT(run.err, HasSubstr("has 1 row, "));
 }
 
 TEST_F(TokensComparisonTest, ListsMakeACrossProduct) {

@@ -19,6 +19,7 @@
 #include "comparison.hpp"
 #include "measured_tokens.hpp"
 #include "options.hpp"
+#include "pager/counted.hpp"
 #include "pager/errors.hpp"
 #include "prediction/machine.hpp"
 #include "prediction/prefill.hpp"
@@ -163,9 +164,9 @@ ProgressBar progress(const Options& options, std::size_t cases) {
 
 [[noreturn]] void throw_nothing_to_predict(const Options& options, std::size_t rows) {
   throw qwen::Error(
-      fmt::format("all {} rows in {} had everything resident, so there is nothing to predict: "
+      fmt::format("{} has {}, everything resident in each, so there is nothing to predict: "
                   "add rows of pager_bench with smaller arenas, --arena 25%,50% say",
-                  rows, options.against->string()));
+                  options.against->string(), counted(rows, "row")));
 }
 
 // How many are off by more than is tolerated, or otherwise.
@@ -207,9 +208,9 @@ void compare_with(const qwen::Model& model, const Options& options) {
   if (left_out > 0) {
     command_line::note_line(
         "pager_sim",
-        fmt::format("{} rows of generation behind a prompt are left out: how long attention takes "
+        fmt::format("left out: {} of generation behind a prompt; how long attention takes "
                     "is not predicted",
-                    left_out));
+                    counted(left_out, "row")));
   }
   std::size_t off = 0;
   std::size_t compared = 0;

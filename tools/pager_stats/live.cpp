@@ -8,6 +8,7 @@
 #include <functional>
 #include <utility>
 
+#include "pager/counted.hpp"
 #include "units.hpp"
 
 namespace tensor_pager::pager_stats {
@@ -75,15 +76,18 @@ double work_done(const PublishedState& state) {
   return (static_cast<double>(state.passes - 1) + last) * static_cast<double>(state.work);
 }
 
-// "generation, now 33.1 tokens/s; pass 17, of 1 tokens each"
+// "generation, now 33.1 tokens/s; pass 17, of 1 token each"
 std::string phase_text(const PublishedState& before, const PublishedState& now, double time) {
   const std::string name = now.plan.empty() ? "plan" : printable(now.plan);
   if (now.work == 0) return fmt::format("{}; pass {}", name, now.passes);
   // What was done under another plan is not known any more.
   const double past = before.plans == now.plans ? work_done(before) : 0;
-  const std::string unit = printable(now.unit);
-  return fmt::format("{}, now {:.1f} {}/s; pass {}, of {} {} each", name,
-                     (work_done(now) - past) / time, unit, now.passes, now.work, unit);
+  const std::string units = printable(now.unit);  // "tokens"
+  std::string unit = units;
+  if (unit.ends_with('s')) unit.pop_back();
+  return fmt::format(
+      "{}, now {:.1f} {}/s; pass {}, of {} each", name, (work_done(now) - past) / time, units,
+      now.passes, unit == units ? fmt::format("{} {}", now.work, units) : counted(now.work, unit));
 }
 
 std::string cut_lines(const std::string& text, std::size_t width) {
@@ -150,8 +154,9 @@ std::string live_table(const PublishedPager& pager, const Sample& before, const 
   row("model",
       fmt::format("{}, on {} ({}), for {:.1f} s", printable(pager.title()), pager.device_kind(),
                   printable(pager.device_name()), seconds(now.state.age)));
-  row("arena", fmt::format("{}: {} frames of {}; {} of {} pages resident", size(count(s.arena)),
-                           s.frames, size(count(s.page)), s.resident_pages, s.pages));
+  row("arena", fmt::format("{}: {} of {}; {} of {} resident", size(count(s.arena)),
+                           counted(s.frames, "frame"), size(count(s.page)), s.resident_pages,
+                           counted(s.pages, "page")));
   row("resident", resident_map(now.pages, view.width - std::min<std::size_t>(view.width, 11)));
   row("pages",
       fmt::format("{} accesses: {:.1f}% hits, {:.1f}% prefetched, {:.1f}% late; {} evictions",

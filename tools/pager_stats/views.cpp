@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "pager/counted.hpp"
 #include "units.hpp"
 
 namespace tensor_pager::pager_stats {
@@ -35,6 +36,9 @@ std::string table(const std::vector<Field>& fields) {
   const auto n = [&](const char* section, const char* name) {
     return number(fields, section, name);
   };
+  const auto of = [&](const char* section, const char* name, const char* noun) {
+    return counted(static_cast<std::uint64_t>(n(section, name)), noun);
+  };
   const auto t = [&](const char* section, const char* name) { return text(fields, section, name); };
   const double accesses = n("pages", "hits") + n("pages", "misses");
   const double prefill = n("time", "prefill_s");
@@ -42,15 +46,14 @@ std::string table(const std::vector<Field>& fields) {
   const auto row = [&](const char* name, const std::string& value) {
     out += fmt::format("{:<10} {}\n", name, value);
   };
-  row("model", fmt::format("{} ({} {}), {} of weights in {:.0f} tensors", t("model", "name"),
+  row("model", fmt::format("{} ({} {}), {} of weights in {}", t("model", "name"),
                            t("model", "architecture"), t("model", "file_type"),
-                           size(n("model", "weights_bytes")), n("model", "tensors")));
+                           size(n("model", "weights_bytes")), of("model", "tensors", "tensor")));
   row("device", fmt::format("{} ({}), weights from a {}", t("device", "kind"), t("device", "name"),
                             t("device", "store")));
-  row("arena",
-      fmt::format("{}: {:.0f} frames of {}, {:.0f}% of the weights", size(n("arena", "bytes")),
-                  n("arena", "frames"), size(n("arena", "page_bytes")),
-                  percent(n("arena", "bytes"), n("model", "weights_bytes"))));
+  row("arena", fmt::format("{}: {} of {}, {:.0f}% of the weights", size(n("arena", "bytes")),
+                           of("arena", "frames", "frame"), size(n("arena", "page_bytes")),
+                           percent(n("arena", "bytes"), n("model", "weights_bytes"))));
   row("memory", fmt::format("peak {} of {}", size(n("memory", "peak_bytes")),
                             size(n("memory", "budget_bytes"))));
   row("prefill",

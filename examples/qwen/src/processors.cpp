@@ -14,6 +14,7 @@
 #include <sstream>
 #include <tuple>
 
+#include "pager/counted.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::qwen {
@@ -118,16 +119,16 @@ class Chooser {
     if (request_.threads && *request_.threads > 0) {
       threads = std::min<std::size_t>(*request_.threads, candidates_.size());
       if (threads < *request_.threads) {
-        notes_.push_back(fmt::format("--threads {}: there are {} processors, so {} it is",
-                                     *request_.threads, candidates_.size(), threads));
+        notes_.push_back(fmt::format("--threads {}: {} may be used, so {} it is", *request_.threads,
+                                     counted(candidates_.size(), "processor"), threads));
       }
     }
     if (!request_.quota) return threads;
     const auto granted = static_cast<std::size_t>(std::max(1.0, std::floor(*request_.quota)));
     if (granted >= threads) return threads;
-    notes_.push_back(fmt::format(
-        "the control group has time for {:.2g} processors (cpu.max): {} thread{} instead of {}",
-        *request_.quota, granted, granted == 1 ? "" : "s", threads));
+    notes_.push_back(
+        fmt::format("the control group has time for {:.2g} processors (cpu.max): {} instead of {}",
+                    *request_.quota, counted(granted, "thread"), threads));
     return granted;
   }
 
@@ -138,7 +139,7 @@ class Chooser {
   }
 
   std::string describe(std::size_t threads) const {
-    std::string text = fmt::format("{} thread{}", threads, threads == 1 ? "" : "s");
+    std::string text = counted(threads, "thread");
     if (count(threads, &Candidate::second_thread) == 0)
       text += threads == 1 ? " on one core" : ", one a core";
     if (fastest_ && count(threads, &Candidate::slow_core) == 0)
@@ -152,7 +153,8 @@ class Chooser {
     const auto note = [&](bool Candidate::*what, const char* where, const char* cost) {
       const std::size_t number = count(threads, what);
       if (number == 0) return;
-      notes_.push_back(fmt::format("{} of {} threads {}: {}", number, threads, where, cost));
+      notes_.push_back(
+          fmt::format("{} of {} {}: {}", number, counted(threads, "thread"), where, cost));
     };
     note(&Candidate::far_from_gpu, "run away from the GPU's NUMA node",
          "what they read and hand over crosses sockets");

@@ -18,7 +18,7 @@ Context::Context(int gpu) : gpu_(gpu) {
   const int count = device_count();
   if (count == 0) throw DeviceError("no GPU was found: CUDA offers no device on this machine");
   if (gpu < 0 || gpu >= count) {
-    throw DeviceError("GPU " + std::to_string(gpu) + " does not exist: there are " +
+    throw DeviceError("GPU " + std::to_string(gpu) + " does not exist: CUDA has " +
                       std::to_string(count) + ", counted from 0");
   }
   const RelaxedCapture relaxed;
