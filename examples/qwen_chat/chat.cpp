@@ -16,6 +16,7 @@
 #include "command_line/note.hpp"
 #include "command_line/values.hpp"
 #include "output/replacement_file.hpp"
+#include "pager/counted.hpp"
 #include "pager/types.hpp"
 #include "qwen/error.hpp"
 
@@ -159,9 +160,9 @@ void Chat::note_answer(const Answer& answer, const Statistics& before) const {
   const auto accesses = static_cast<double>(now.core.accesses - before.core.accesses);
   const auto hits = static_cast<double>(now.core.hits - before.core.hits);
   console_.note(fmt::format(
-      "[{}{} tokens, {:.1f} tokens/s; {} new of {} read at {:.1f} tokens/s; {:.0f}% of accesses "
+      "[{}{}, {:.1f} tokens/s; {} new of {} read at {:.1f} tokens/s; {:.0f}% of accesses "
       "hit; {} in use of {}]",
-      answer.end == End::interrupted ? "interrupted: " : "", answer.generated,
+      answer.end == End::interrupted ? "interrupted: " : "", counted(answer.generated, "token"),
       ratio(static_cast<double>(answer.generated), answer.seconds), answer.prefilled,
       answer.reused + answer.prefilled,
       ratio(static_cast<double>(answer.prefilled), answer.prefill_seconds),
@@ -193,7 +194,7 @@ void Chat::file(const std::string& path) {
   const std::string content = read_file(path);
   attached_ += (attached_.empty() ? "" : "\n\n") + content;
   if (!options_.quiet)
-    console_.note(fmt::format("{} bytes before the next question", content.size()));
+    console_.note(fmt::format("{} before the next question", counted(content.size(), "byte")));
 }
 
 void Chat::save(const std::string& path) {
@@ -206,7 +207,7 @@ void Chat::save(const std::string& path) {
 
 void Chat::load(const std::string& path) {
   conversation_.load(path);
-  if (!options_.quiet) console_.note(fmt::format("{} tokens", conversation_.tokens()));
+  if (!options_.quiet) console_.note(counted(conversation_.tokens(), "token"));
 }
 
 void Chat::budget(const std::string& size) {

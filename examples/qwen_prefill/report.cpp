@@ -182,12 +182,10 @@ std::string summary(const qwen::MemoryPlan& plan, const RunReport& report) {
                         report.decode.tokens_per_second());
   }
   if (report.places) {
-    text += fmt::format(
-        "placed   {} of weights on {} of the CPU; {:.1f} tokens/s predicted
-        ",
-        to_string(report.places->predicted.on_cpu),
-        counted(report.places->places.threads.threads, "thread"),
-        ratio(plan.sequences, report.places->predicted.seconds));
+    text += fmt::format("placed   {} of weights on {} of the CPU; {:.1f} tokens/s predicted\n",
+                        to_string(report.places->predicted.on_cpu),
+                        counted(report.places->places.threads.threads, "thread"),
+                        ratio(plan.sequences, report.places->predicted.seconds));
   }
   text += fmt::format(
       "paging   {} accesses: {} hits, {} prefetched, {} late; {} evictions, {} remaps; {} of {} "
