@@ -186,11 +186,12 @@ template <class Format, std::size_t kTokens>
 TENSOR_PAGER_INLINE void dot_block(const std::uint8_t* block, const RoundedBlock* x,
                                    std::size_t x_stride, __m256 (&lanes)[kTokens]) {
   GroupSums sums[kTokens];
-  Format::unpack(block, [&](auto group, __m256i even, __m256i odd) TENSOR_PAGER_INLINE_LAMBDA {
+  for_each<kBlockGroups>([&](auto group) TENSOR_PAGER_INLINE_LAMBDA {
+    const Codes16 w = Format::codes(Row{block}, group);
 #pragma GCC unroll 4
     for (std::size_t t = 0; t < kTokens; ++t) {
       const auto* codes = x[t * x_stride].codes + group.value * kGroupInputs;
-      sums[t].add(group, dot_pairs(dot_pairs(even, load256(codes)), odd, load256(codes + 16)));
+      sums[t].add(group, dot_pairs(dot_pairs(w.even, load256(codes)), w.odd, load256(codes + 16)));
     }
   });
   const GroupScales scales = Format::scales(block);
@@ -285,6 +286,108 @@ void direct(const DirectProduct& p) {
 // codes, a pair for each row, in the order of the inputs' codes; then eight vectors, one a group,
 // of each kind of scale.
 
+// Transposes the pieces that a group's codes are in, as far as the group before did not need them.
+template <class Format, class Group>
+TENSOR_PAGER_INLINE void transpose_pieces(RowBlocks rows, Group /*group*/, __m256i* columns) {
+  constexpr std::size_t kGroup = Group::value;
+  constexpr std::size_t kFirst = kGroup == 0 ? 0 : Format::pieces(kGroup - 1);
+  for_each<Format::pieces(kGroup) - kFirst>([&](auto i) TENSOR_PAGER_INLINE_LAMBDA {
+    constexpr std::size_t kPiece = kFirst + decltype(i)::value;
+    transpose_piece(rows, Format::piece(kPiece), columns + 4 * kPiece);
+  });
+}
+
+// Scales and offsets of eight rows, one lane for each, by half and group.
+template <class Format>
+class TransposedScales {
+ public:
+  TENSOR_PAGER_INLINE explicit TransposedScales(RowBlocks rows) {
+    alignas(32) float scale[kParts][kRowLanes][kBlockGroups];
+    alignas(32) float offset[kParts][kRowLanes][kBlockGroups];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kRowLanes; ++r) {
+      const GroupScales scales = Format::scales(rows[r]);
+      for (std::size_t part = 0; part < kParts; ++part) {
+        _mm256_store_ps(scale[part][r], scales.scale[part]);
+        if constexpr (Format::kOffset) _mm256_store_ps(offset[part][r], scales.offset[part]);
+      }
+    }
+    for (std::size_t part = 0; part < kParts; ++part) {
+      transpose_square(scale[part][0], kBlockGroups, scale_[part][0], kRowLanes);
+      if constexpr (Format::kOffset) {
+        transpose_square(offset[part][0], kBlockGroups, offset_[part][0], kRowLanes);
+      }
+    }
+  }
+  template <std::size_t kPart, std::size_t kGroup>
+  [[nodiscard]] TENSOR_PAGER_INLINE __m256 scale() const {
+    return _mm256_load_ps(scale_[kPart][kGroup]);
+  }
+  template <std::size_t kPart, std::size_t kGroup>
+  [[nodiscard]] TENSOR_PAGER_INLINE __m256 offset() const {
+    return _mm256_load_ps(offset_[kPart][kGroup]);
+  }
+
+ private:
+  static constexpr std::size_t kParts = Format::kHalves ? 2 : 1;
+  alignas(32) float scale_[kParts][kBlockGroups][kRowLanes];
+  alignas(32) float offset_[kParts][kBlockGroups][kRowLanes];
+};
+
+template <class Format>
+struct RowScalesOf {
+  using Type = TransposedScales<Format>;
+};
+template <class Format>
+requires requires {
+  typename Format::RowScales;
+}
+struct RowScalesOf<Format> {
+  using Type = typename Format::RowScales;
+};
+template <class Format>
+using RowScales = typename RowScalesOf<Format>::Type;
+
+// The last block of eight rows, of which there are blocks of 32 that do not fill it: followed by
+// zeros.
+template <class Format>
+struct LastBlocks {
+  std::uint8_t bytes[kRowLanes][kFormatBlockBytes<Format>] = {};
+
+  LastBlocks(RowBlocks blocks, std::size_t elements) {
+    for (std::size_t r = 0; r < kRowLanes; ++r) {
+      std::memcpy(bytes[r], blocks[r], elements / Format::kElements * Format::kBytes);
+    }
+  }
+};
+
+// body(blocks) for block `b` of rows of `cols` weights.
+template <class Format, class Body>
+TENSOR_PAGER_INLINE void with_blocks(RowBlocks rows, std::size_t b, std::size_t cols, Body body) {
+  const std::uint8_t* blocks[kRowLanes];
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < kRowLanes; ++r) blocks[r] = rows[r] + b * kFormatBlockBytes<Format>;
+  const std::size_t elements = cols - b * kBlockInputs;
+  if (Format::kElements < kBlockInputs && elements < kBlockInputs) {
+    const LastBlocks<Format> last(blocks, elements);
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kRowLanes; ++r) blocks[r] = last.bytes[r];
+  }
+  body(blocks);
+}
+
+// Pointers to eight rows; in place of those that are not there, the last one.
+struct EightRows {
+  const std::uint8_t* at[kRowLanes];
+
+  EightRows(const std::byte* rows, std::size_t row_bytes, std::size_t count) {
+    const auto* first = reinterpret_cast<const std::uint8_t*>(rows);
+    for (std::size_t r = 0; r < kRowLanes; ++r) {
+      at[r] = first + (r < count ? r : count - 1) * row_bytes;
+    }
+  }
+};
+
 template <class Format>
 constexpr std::size_t kScaleKinds = (Format::kHalves ? 2U : 1U) * (Format::kOffset ? 2U : 1U);
 template <class Format>
@@ -292,83 +395,67 @@ constexpr std::size_t kUnpackedVectors = 2 * kBlockGroups + kScaleKinds<Format>;
 template <class Format>
 constexpr std::size_t kPanelBlockBytes = kUnpackedVectors<Format> * 8 * kPanelRows * 4;
 
-// One row's block: two vectors of codes a group, then the scales.
-template <class Format>
-TENSOR_PAGER_INLINE void unpack_row(const std::uint8_t* block, __m256i* out) {
+// Vector `i` of a panel block, of its first eight rows.
+TENSOR_PAGER_INLINE __m256i* panel_vector(std::byte* block, std::size_t i) {
+  return reinterpret_cast<__m256i*>(block + i * kPanelRows * 4);
+}
+
+template <class Format, std::size_t kHalf, class Group>
+TENSOR_PAGER_INLINE void unpack_half(const __m256i* columns, Group group, std::byte* out) {
   const __m256i bias = _mm256_set1_epi16(Format::kBias);
-  Format::unpack(block, [&](auto group, __m256i even, __m256i odd) TENSOR_PAGER_INLINE_LAMBDA {
-    out[2 * group.value] = _mm256_sub_epi16(even, bias);
-    out[2 * group.value + 1] = _mm256_sub_epi16(odd, bias);
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < 4; ++i) {
+    const Codes16 w = Format::codes(Column<Format, kHalf>{columns, i}, group);
+    const std::size_t vector = 16 * decltype(group)::value + 4 * kHalf + i;
+    _mm256_store_si256(panel_vector(out, vector), _mm256_sub_epi16(w.even, bias));
+    _mm256_store_si256(panel_vector(out, vector + 8), _mm256_sub_epi16(w.odd, bias));
+  }
+}
+
+// Eight rows' block.
+template <class Format>
+TENSOR_PAGER_INLINE void unpack_rows(RowBlocks blocks, std::byte* out) {
+  __m256i columns[4 * Format::kPieces];
+  const RowScales<Format> scales(blocks);
+  const auto store_scale = [&](std::size_t kind, std::size_t group,
+                               __m256 scale) TENSOR_PAGER_INLINE_LAMBDA {
+    _mm256_store_si256(panel_vector(out, (16 + kind) * kBlockGroups + group),
+                       _mm256_castps_si256(scale));
+  };
+  for_each<kBlockGroups>([&](auto group) TENSOR_PAGER_INLINE_LAMBDA {
+    constexpr std::size_t kGroup = decltype(group)::value;
+    constexpr std::size_t kParts = Format::kHalves ? 2 : 1;
+    transpose_pieces<Format>(blocks, group, columns);
+    unpack_half<Format, 0>(columns, group, out);
+    unpack_half<Format, 1>(columns, group, out);
+    for_each<kParts>([&](auto part) TENSOR_PAGER_INLINE_LAMBDA {
+      constexpr std::size_t kPart = decltype(part)::value;
+      store_scale(kPart, kGroup, scales.template scale<kPart, kGroup>());
+      if constexpr (Format::kOffset) {
+        store_scale(kParts + kPart, kGroup, scales.template offset<kPart, kGroup>());
+      }
+    });
   });
-  const GroupScales scales = Format::scales(block);
-  constexpr std::size_t kParts = Format::kHalves ? 2 : 1;
-  __m256i* kinds = out + 2 * kBlockGroups;
-  for (std::size_t i = 0; i < kParts; ++i) {
-    kinds[i] = _mm256_castps_si256(scales.scale[i]);
-    if (Format::kOffset) kinds[kParts + i] = _mm256_castps_si256(scales.offset[i]);
-  }
-}
-
-// out[i][r] = rows[r][i], 32-bit words; rows and outputs are `stride` vectors and bytes apart.
-TENSOR_PAGER_INLINE void transpose(const __m256i* rows, std::size_t row_stride, std::byte* out,
-                                   std::size_t out_bytes) {
-  __m256i a[8];
-  __m256i b[8];
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < 4; ++i) {
-    const __m256i even = rows[2 * i * row_stride];
-    const __m256i odd = rows[(2 * i + 1) * row_stride];
-    a[2 * i] = _mm256_unpacklo_epi32(even, odd);
-    a[2 * i + 1] = _mm256_unpackhi_epi32(even, odd);
-  }
-#pragma GCC unroll 2
-  for (std::size_t i = 0; i < 2; ++i) {
-#pragma GCC unroll 2
-    for (std::size_t j = 0; j < 2; ++j) {
-      b[4 * i + 2 * j] = _mm256_unpacklo_epi64(a[4 * i + j], a[4 * i + 2 + j]);
-      b[4 * i + 2 * j + 1] = _mm256_unpackhi_epi64(a[4 * i + j], a[4 * i + 2 + j]);
-    }
-  }
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < 4; ++i) {
-    auto* low = reinterpret_cast<__m256i*>(out + i * out_bytes);
-    auto* high = reinterpret_cast<__m256i*>(out + (i + 4) * out_bytes);
-    _mm256_store_si256(low, _mm256_permute2x128_si256(b[i], b[4 + i], 0x20));
-    _mm256_store_si256(high, _mm256_permute2x128_si256(b[i], b[4 + i], 0x31));
-  }
 }
 
 template <class Format>
-void unpack_panel_block(const PanelSource& s, std::size_t block, std::byte* out) {
-  constexpr std::size_t kVectors = kUnpackedVectors<Format>;
-  const std::size_t elements = s.cols - block * kBlockInputs;
-  __m256i rows[8 * kVectors];
-  for (std::size_t first = 0; first < kPanelRows; first += 8) {
-    for (std::size_t r = 0; r < 8; ++r) {
-      __m256i* unpacked = rows + r * kVectors;
-      if (first + r >= s.row_count) {
-        for (std::size_t i = 0; i < kVectors; ++i) unpacked[i] = _mm256_setzero_si256();
-        continue;
+void unpack_panel(const PanelSource& s, std::byte* panel) {
+  const auto* ahead = reinterpret_cast<const std::uint8_t*>(s.ahead);
+  for (std::size_t first = 0; first < kPanelRows; first += kRowLanes) {
+    // Rows that are not there repeat one that is: nobody reads their totals.
+    const std::size_t row = first < s.row_count ? first : s.row_count - 1;
+    const EightRows rows(s.rows + row * s.row_bytes, s.row_bytes, s.row_count - row);
+    for (std::size_t b = 0; b < s.block_count; ++b) {
+      if (ahead != nullptr) {
+        prefetch<kRowLanes * kFormatBlockBytes<Format>>(ahead);
+        ahead += kRowLanes * kFormatBlockBytes<Format>;
       }
-      const auto* from = reinterpret_cast<const std::uint8_t*>(s.rows) + (first + r) * s.row_bytes +
-                         block * kFormatBlockBytes<Format>;
-      if (Format::kElements < kBlockInputs && elements < kBlockInputs) {
-        unpack_row<Format>(LastBlock<Format>(from, elements).bytes, unpacked);
-      } else {
-        unpack_row<Format>(from, unpacked);
-      }
+      with_blocks<Format>(
+          rows.at, s.first_block + b, s.cols, [&](RowBlocks blocks) TENSOR_PAGER_INLINE_LAMBDA {
+            unpack_rows<Format>(blocks,
+                                panel + b * kPanelBlockBytes<Format> + first * sizeof(float));
+          });
     }
-    for (std::size_t i = 0; i < kVectors; ++i) {
-      transpose(rows + i, kVectors, out + (i * 8 * kPanelRows + first) * 4, kPanelRows * 4);
-    }
-  }
-}
-
-template <class Format>
-void unpack_panel(const PanelSource& source, std::byte* panel) {
-  for (std::size_t b = 0; b < source.block_count; ++b) {
-    unpack_panel_block<Format>(source, source.first_block + b,
-                               panel + b * kPanelBlockBytes<Format>);
   }
 }
 
@@ -380,10 +467,10 @@ struct Lanes {
   Vec sums[kBlockGroups][kPanelVectors][kTokens];
 };
 
-TENSOR_PAGER_INLINE std::int32_t pair_at(const std::int16_t* codes) {
+TENSOR_PAGER_INLINE IntVec broadcast_pair(const std::int16_t* codes) {
   std::int32_t pair;
   std::memcpy(&pair, codes, sizeof pair);
-  return pair;
+  return broadcast_integer(pair);
 }
 
 // sums += four pairs of weights * four pairs of inputs.
@@ -400,7 +487,7 @@ TENSOR_PAGER_INLINE void multiply_pairs(IntVec (&sums)[kPanelVectors][kTokens],
     }
 #pragma GCC unroll 8
     for (std::size_t t = 0; t < kTokens; ++t) {
-      const IntVec x = broadcast_integer(pair_at(codes + t * x_stride + 2 * i));
+      const IntVec x = broadcast_pair(codes + t * x_stride + 2 * i);
 #pragma GCC unroll 4
       for (std::size_t v = 0; v < kPanelVectors; ++v) sums[v][t] = dot_pairs(sums[v][t], w[v], x);
     }

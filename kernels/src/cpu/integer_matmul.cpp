@@ -96,16 +96,24 @@ void multiply_directly(const Product& p, RowRange rows) {
   }
 }
 
-// A chunk of kTaskRows rows as panels, one after another.
+// A chunk of some rows as panels, one after another.
 void unpack_chunk(const Product& p, RowRange rows, std::size_t first_block, std::size_t count,
                   std::byte* panels) {
+  // Only where all tokens take a panel at once are the rows that come next few enough to wait in
+  // the second-level cache.
+  const std::byte* const ahead =
+      p.y.rows <= kTokenBlock
+          ? p.w.data + (rows.first + rows.count) * p.row_bytes +
+                rows.count * row_bytes(p.w.type, std::min(first_block * kBlockInputs, p.w.cols))
+          : nullptr;
   for (std::size_t r = 0; r < rows.count; r += p.kernels.panel_rows) {
     p.format.unpack({.rows = p.w.data + (rows.first + r) * p.row_bytes,
                      .row_bytes = p.row_bytes,
                      .row_count = std::min(p.kernels.panel_rows, rows.count - r),
                      .first_block = first_block,
                      .block_count = count,
-                     .cols = p.w.cols},
+                     .cols = p.w.cols,
+                     .ahead = ahead},
                     panels);
     panels += count * p.format.panel_block_bytes;
   }
@@ -128,7 +136,7 @@ void multiply_chunk(const Product& p, RowRange rows, std::size_t first_block, st
   }
 }
 
-void multiply_panels(const Product& p, RowRange rows, Scratch& scratch) {
+void multiply_some_panels(const Product& p, RowRange rows, Scratch& scratch) {
   const std::size_t panels = kTaskRows / p.kernels.panel_rows;
   std::byte* panel =
       scratch.panel.at_least(panels * kChunkBlocks * p.format.panel_block_bytes / sizeof(Line))
@@ -142,6 +150,15 @@ void multiply_panels(const Product& p, RowRange rows, Scratch& scratch) {
     multiply_chunk(p, rows, b, blocks, panel, totals);
   }
   write_totals(p, rows, totals, kTaskRows);
+}
+
+void multiply_panels(const Product& p, RowRange rows, Scratch& scratch) {
+  // A single panel stays in the first-level cache, and rows are read from memory one after another;
+  // but with more tokens than the second-level cache holds, several panels share their inputs.
+  const std::size_t step = p.y.rows <= kTokenBlock ? p.kernels.panel_rows : kTaskRows;
+  for (std::size_t done = 0; done < rows.count; done += step) {
+    multiply_some_panels(p, {rows.first + done, std::min(step, rows.count - done)}, scratch);
+  }
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ inline constexpr std::size_t kChunkBlocks = 2;
 /// weights once for all is faster.
 inline constexpr std::size_t kDirectTokens = 4;
 
-/// Rows of weights times a few tokens, straight from their blocks.
+/// Rows of weights times a few tokens, straight from their blocks. Totals are written for a
+/// multiple of 8 rows; those past `row_count` mean nothing.
 struct DirectProduct {
   const std::byte* rows;
   std::size_t row_bytes;
@@ -30,7 +31,7 @@ struct DirectProduct {
 };
 
 /// Weights of some rows and up to kChunkBlocks blocks of columns to unpack. Rows are a multiple of
-/// IntegerKernels::panel_rows; those past `row_count` become zeros.
+/// IntegerKernels::panel_rows; those past `row_count` become anything.
 struct PanelSource {
   const std::byte* rows;
   std::size_t row_bytes;
@@ -38,6 +39,7 @@ struct PanelSource {
   std::size_t first_block;
   std::size_t block_count;
   std::size_t cols;
+  const std::byte* ahead;  ///< as many bytes to fetch from memory meanwhile; may be none
 };
 
 /// Products of one panel of panel_rows rows with some tokens.

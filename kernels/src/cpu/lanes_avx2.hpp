@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "cpu/codes_sse.hpp"
+#include "cpu/squares_avx.hpp"
 
 // AVX2, FMA and F16C. Same names as lanes_portable.hpp, which explains them.
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "cpu/codes_sse.hpp"
+#include "cpu/squares_avx.hpp"
 
 // AVX-512 F, BW, VL and DQ. Same names as lanes_portable.hpp, which explains them.
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -18,6 +19,15 @@ using Codes = std::uint8_t __attribute__((vector_size(16)));  // 16 small intege
 constexpr std::size_t kLanes = 4;
 constexpr std::size_t kTokenTile = 3;     // tokens in the register tile of dot_tile
 constexpr std::size_t kOuterVectors = 2;  // vectors in the register tile of attention
+
+// out[j][i] = in[i][j], for kSquare rows and columns.
+constexpr std::size_t kSquare = 4;
+inline void transpose_square(const float* in, std::size_t in_stride, float* out,
+                             std::size_t out_stride) {
+  for (std::size_t i = 0; i < kSquare; ++i) {
+    for (std::size_t j = 0; j < kSquare; ++j) out[j * out_stride + i] = in[i * in_stride + j];
+  }
+}
 
 inline Vec load(const float* p) {
   Vec v;
