@@ -17,6 +17,7 @@ namespace {
 // work, few enough that their accumulators stay in the second-level cache.
 constexpr std::size_t kTileQueries = 192;
 constexpr std::size_t kWidestPanel = 64;
+constexpr std::size_t kWidestSquare = 8;
 
 std::size_t padded(std::size_t n, std::size_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
@@ -26,8 +27,8 @@ std::size_t padded(std::size_t n, std::size_t multiple) {
 std::size_t attention_scratch_floats(std::size_t head_dim, std::size_t queries) {
   const std::size_t all_queries = padded(queries, kQueryGroup);
   const std::size_t value_dim = padded(head_dim, kWidestPanel);
-  return kKeyBlock * (head_dim + value_dim) + all_queries * (head_dim + value_dim + 2) + head_dim +
-         6 * 16;
+  return kKeyBlock * (head_dim + value_dim) + all_queries * (head_dim + value_dim + 2) +
+         kWidestSquare * head_dim + 6 * 16;
 }
 
 void require_valid(const AttentionShape& s, const KvCacheView& cache) {
@@ -68,6 +69,8 @@ void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheV
       std::min(std::max<std::size_t>(1, kTileQueries / group), std::max<std::size_t>(1, s.tokens));
   const std::size_t tiles = (s.tokens + tile_tokens - 1) / tile_tokens;
   const std::size_t element_bytes = block_bytes(cache.type);
+  const auto load =
+      cache.type == WeightType::f32 ? nullptr : format_kernels(table, cache.type).dequantize;
 
   tbb::enumerable_thread_specific<AlignedFloats> scratch(
       attention_scratch_floats(s.head_dim, tile_tokens * group));
@@ -75,7 +78,7 @@ void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheV
     const std::size_t kv_head = task % s.kv_heads;
     const std::size_t first = (tiles - 1 - task / s.kv_heads) * tile_tokens;  // longest ones first
     const std::size_t column = kv_head * group * s.head_dim;
-    table.attention_tile({.load = format_kernels(table, cache.type).dequantize,
+    table.attention_tile({.load = load,
                           .keys = cache.keys + kv_head * s.head_dim * element_bytes,
                           .values = cache.values + kv_head * s.head_dim * element_bytes,
                           .position_bytes = cache.position_stride * element_bytes,

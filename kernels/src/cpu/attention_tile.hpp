@@ -36,29 +36,36 @@ float max_of(Vec v) {
   return result;
 }
 
-// c [kQueryGroup, kPanelWidth] = keep[q] * c + a [kQueryGroup, depth] * panel [depth, kPanelWidth];
-// c is not read if keep is null. Every element is one chain of fused multiply-adds in order of
-// depth, whatever its neighbours are.
-template <bool kKeep>
-void outer_tile(const float* a, std::size_t a_stride, const float* panel, std::size_t depth,
-                float* c, std::size_t c_stride, const float* keep) {
-  Vec sums[kQueryGroup][kOuterVectors];
+// A panel is kPanelWidth columns.
+struct Panel {
+  const float* values;
+  std::size_t stride;  // from one row to the next
+  std::size_t depth;   // rows
+};
+
+// c [kQueries, kPanelWidth] = keep[q] * c + a [kQueries, depth] * panel; c is not read if it is not
+// kept. Every element is one chain of fused multiply-adds in order of depth, whatever its
+// neighbours are.
+template <bool kKeep, std::size_t kQueries>
+void outer_tile(const float* a, std::size_t a_stride, const Panel& panel, float* c,
+                std::size_t c_stride, const float* keep) {
+  Vec sums[kQueries][kOuterVectors];
 #pragma GCC unroll 8
-  for (std::size_t q = 0; q < kQueryGroup; ++q) {
+  for (std::size_t q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 4
     for (std::size_t v = 0; v < kOuterVectors; ++v) {
       sums[q][v] =
           kKeep ? mul(broadcast(keep[q]), load(c + q * c_stride + v * kLanes)) : broadcast(0.0F);
     }
   }
-  for (std::size_t k = 0; k < depth; ++k) {
+  for (std::size_t k = 0; k < panel.depth; ++k) {
     Vec columns[kOuterVectors];
 #pragma GCC unroll 4
     for (std::size_t v = 0; v < kOuterVectors; ++v) {
-      columns[v] = load(panel + k * kPanelWidth + v * kLanes);
+      columns[v] = load(panel.values + k * panel.stride + v * kLanes);
     }
 #pragma GCC unroll 8
-    for (std::size_t q = 0; q < kQueryGroup; ++q) {
+    for (std::size_t q = 0; q < kQueries; ++q) {
       const Vec factor = broadcast(a[q * a_stride + k]);
 #pragma GCC unroll 4
       for (std::size_t v = 0; v < kOuterVectors; ++v) {
@@ -67,7 +74,7 @@ void outer_tile(const float* a, std::size_t a_stride, const float* panel, std::s
     }
   }
 #pragma GCC unroll 8
-  for (std::size_t q = 0; q < kQueryGroup; ++q) {
+  for (std::size_t q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 4
     for (std::size_t v = 0; v < kOuterVectors; ++v) {
       store(c + q * c_stride + v * kLanes, sums[q][v]);
@@ -118,7 +125,7 @@ struct AttentionScratch {
   float* values;            // panels of [kKeyBlock, kPanelWidth]
   float* q;                 // [queries, head_dim]
   float* out;               // [queries, value_dim]
-  float* row;               // [head_dim]
+  float* row;               // [kSquare, head_dim]
   RunningSoftmax* softmax;  // [queries]
 
   explicit AttentionScratch(const AttentionTile& tile)
@@ -134,7 +141,7 @@ struct AttentionScratch {
     values = take(kKeyBlock * value_dim);
     q = take(queries * tile.head_dim);
     out = take(queries * value_dim);
-    row = take(tile.head_dim);
+    row = take(kSquare * tile.head_dim);
     softmax = reinterpret_cast<RunningSoftmax*>(take(2 * queries));
   }
 };
@@ -152,52 +159,119 @@ void load_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
   }
 }
 
-// Packs `count` positions from `start` on; the rest of the block are zeros.
-void load_block(const AttentionTile& tile, const AttentionScratch& scratch, std::size_t start,
-                std::size_t count) {
+// `elements` of the cache as floats: where they lie if they are that, else in `row`.
+const float* cached(const AttentionTile& tile, const std::byte* source, float* row) {
+  if (tile.load == nullptr) return reinterpret_cast<const float*>(source);
+  tile.load(source, row, tile.head_dim);
+  return row;
+}
+
+// Packs `count` positions of keys from `keys` on; the rest of the block are zeros.
+void load_keys(const AttentionTile& tile, const AttentionScratch& scratch, const std::byte* keys,
+               std::size_t count) {
   const std::size_t dim = tile.head_dim;
   if (count < kKeyBlock) std::memset(scratch.keys, 0, kKeyBlock * dim * sizeof(float));
-  std::memset(scratch.values, 0, kKeyBlock * scratch.value_dim * sizeof(float));
-  for (std::size_t p = 0; p < count; ++p) {
-    const std::size_t offset = (start + p) * tile.position_bytes;
-    tile.load(tile.keys + offset, scratch.row, dim);
+  std::size_t p = 0;
+  for (; p + kSquare <= count; p += kSquare) {
+    const float* rows = scratch.row;
+    std::size_t stride = dim;
+    if (tile.load == nullptr) {
+      rows = reinterpret_cast<const float*>(keys + p * tile.position_bytes);
+      stride = tile.position_bytes / sizeof(float);
+    } else {
+      for (std::size_t i = 0; i < kSquare; ++i) {
+        tile.load(keys + (p + i) * tile.position_bytes, scratch.row + i * dim, dim);
+      }
+    }
+    float* columns = scratch.keys + p / kPanelWidth * dim * kPanelWidth + p % kPanelWidth;
+    for (std::size_t d = 0; d < dim; d += kSquare) {
+      transpose_square(rows + d, stride, columns + d * kPanelWidth, kPanelWidth);
+    }
+  }
+  for (; p < count; ++p) {
+    const float* row = cached(tile, keys + p * tile.position_bytes, scratch.row);
     float* column = scratch.keys + p / kPanelWidth * dim * kPanelWidth + p % kPanelWidth;
-    for (std::size_t d = 0; d < dim; ++d) column[d * kPanelWidth] = scratch.row[d];
-    tile.load(tile.values + offset, scratch.row, dim);
+    for (std::size_t d = 0; d < dim; ++d) column[d * kPanelWidth] = row[d];
+  }
+}
+
+// The same for values.
+void load_values(const AttentionTile& tile, const AttentionScratch& scratch,
+                 const std::byte* values, std::size_t count) {
+  const std::size_t dim = tile.head_dim;
+  if (count < kKeyBlock || dim != scratch.value_dim) {
+    std::memset(scratch.values, 0, kKeyBlock * scratch.value_dim * sizeof(float));
+  }
+  for (std::size_t p = 0; p < count; ++p) {
+    const float* row = cached(tile, values + p * tile.position_bytes, scratch.row);
     for (std::size_t d = 0; d < dim; d += kPanelWidth) {
       const std::size_t width = dim - d < kPanelWidth ? dim - d : kPanelWidth;
-      std::memcpy(scratch.values + d * kKeyBlock + p * kPanelWidth, scratch.row + d,
-                  width * sizeof(float));
+      std::memcpy(scratch.values + d * kKeyBlock + p * kPanelWidth, row + d, width * sizeof(float));
     }
   }
 }
 
-// Positions that query i attends to. Queries that only fill up the last group do as the last real
-// one.
-std::size_t query_length(const AttentionTile& tile, std::size_t i) {
-  const std::size_t token = i / tile.group;
-  return tile.first_length + (token < tile.tokens ? token : tile.tokens - 1);
+// A block of keys and values, packed; panels of its values are value_step apart.
+struct KeyBlock {
+  std::size_t start;  // position
+  const float* values;
+  std::size_t value_stride;
+  std::size_t value_step;
+};
+
+// Values of a few queries are read where they lie: packing them would cost as much as their
+// products.
+KeyBlock load_block(const AttentionTile& tile, const AttentionScratch& scratch, std::size_t start,
+                    std::size_t count) {
+  const std::size_t offset = start * tile.position_bytes;
+  load_keys(tile, scratch, tile.keys + offset, count);
+  if (tile.load == nullptr && count == kKeyBlock && tile.head_dim == scratch.value_dim &&
+      scratch.queries <= 2 * kQueryGroup) {
+    return {start, reinterpret_cast<const float*>(tile.values + offset),
+            tile.position_bytes / sizeof(float), kPanelWidth};
+  }
+  load_values(tile, scratch, tile.values + offset, count);
+  return {start, scratch.values, kPanelWidth, kPanelWidth * kKeyBlock};
 }
 
-void attend_block(const AttentionTile& tile, const AttentionScratch& scratch, std::size_t start,
-                  std::size_t first_query) {
-  if (query_length(tile, first_query + kQueryGroup - 1) <= start) return;
-  alignas(64) float scores[kQueryGroup * kKeyBlock];
-  float keep[kQueryGroup];
+// Positions that query i attends to.
+std::size_t query_length(const AttentionTile& tile, std::size_t i) {
+  return tile.first_length + i / tile.group;
+}
+
+template <std::size_t kQueries>
+void attend_queries(const AttentionTile& tile, const AttentionScratch& scratch,
+                    const KeyBlock& block, std::size_t first_query) {
+  if (query_length(tile, first_query + kQueries - 1) <= block.start) return;
+  alignas(64) float scores[kQueries * kKeyBlock];
+  float keep[kQueries];
   const std::size_t dim = tile.head_dim;
   for (std::size_t key = 0; key < kKeyBlock; key += kPanelWidth) {
-    outer_tile<false>(scratch.q + first_query * dim, dim, scratch.keys + key * dim, dim,
-                      scores + key, kKeyBlock, nullptr);
+    outer_tile<false, kQueries>(scratch.q + first_query * dim, dim,
+                                {scratch.keys + key * dim, kPanelWidth, dim}, scores + key,
+                                kKeyBlock, nullptr);
   }
-  for (std::size_t i = 0; i < kQueryGroup; ++i) {
+  for (std::size_t i = 0; i < kQueries; ++i) {
     const std::size_t length = query_length(tile, first_query + i);
-    const std::size_t left = length > start ? length - start : 0;
+    const std::size_t left = length > block.start ? length - block.start : 0;
     keep[i] = update_softmax(scores + i * kKeyBlock, left < kKeyBlock ? left : kKeyBlock,
                              tile.scale, scratch.softmax[first_query + i]);
   }
-  for (std::size_t d = 0; d < scratch.value_dim; d += kPanelWidth) {
-    outer_tile<true>(scores, kKeyBlock, scratch.values + d * kKeyBlock, kKeyBlock,
-                     scratch.out + first_query * scratch.value_dim + d, scratch.value_dim, keep);
+  for (std::size_t panel = 0; panel < scratch.value_dim / kPanelWidth; ++panel) {
+    outer_tile<true, kQueries>(
+        scores, kKeyBlock, {block.values + panel * block.value_step, block.value_stride, kKeyBlock},
+        scratch.out + first_query * scratch.value_dim + panel * kPanelWidth, scratch.value_dim,
+        keep);
+  }
+}
+
+template <std::size_t kQueries = kQueryGroup>
+void attend_block(const AttentionTile& tile, const AttentionScratch& scratch, const KeyBlock& block,
+                  std::size_t first_query, std::size_t queries) {
+  if (queries >= kQueries) {
+    attend_queries<kQueries>(tile, scratch, block, first_query);
+  } else if constexpr (kQueries > 1) {
+    attend_block<kQueries - 1>(tile, scratch, block, first_query, queries);
   }
 }
 
@@ -216,10 +290,12 @@ void attention_tile(const AttentionTile& tile) {
   const AttentionScratch scratch(tile);
   load_queries(tile, scratch);
   const std::size_t length = tile.first_length + tile.tokens - 1;
+  const std::size_t queries = tile.tokens * tile.group;
   for (std::size_t start = 0; start < length; start += kKeyBlock) {
-    load_block(tile, scratch, start, length - start < kKeyBlock ? length - start : kKeyBlock);
-    for (std::size_t i = 0; i < scratch.queries; i += kQueryGroup) {
-      attend_block(tile, scratch, start, i);
+    const KeyBlock block =
+        load_block(tile, scratch, start, length - start < kKeyBlock ? length - start : kKeyBlock);
+    for (std::size_t i = 0; i < queries; i += kQueryGroup) {
+      attend_block(tile, scratch, block, i, queries - i);
     }
   }
   store_queries(tile, scratch);

@@ -46,7 +46,7 @@ struct DotTile {
 /// Attention of some tokens for the query heads that share one key/value head.
 struct AttentionTile {
   void (*load)(const std::byte* source, float* out,
-               std::size_t elements);  ///< cache type to float32
+               std::size_t elements);  ///< cache type to float32; none if it is that
   const std::byte* keys;               ///< position 0 of this key/value head
   const std::byte* values;             ///< likewise
   std::size_t position_bytes;          ///< from one position to the next
