@@ -166,7 +166,8 @@ const float* cached(const AttentionTile& tile, const std::byte* source, float* r
   return row;
 }
 
-// Packs `count` positions of keys from `keys` on; the rest of the block are zeros.
+// Packs `count` positions of keys from `keys` on; the rest of the block are zeros. Meanwhile
+// the next block comes from memory.
 void load_keys(const AttentionTile& tile, const AttentionScratch& scratch, const std::byte* keys,
                std::size_t count) {
   const std::size_t dim = tile.head_dim;
@@ -195,7 +196,7 @@ void load_keys(const AttentionTile& tile, const AttentionScratch& scratch, const
   }
 }
 
-// The same for values.
+// Packs `count` positions from `values` on; likewise.
 void load_values(const AttentionTile& tile, const AttentionScratch& scratch,
                  const std::byte* values, std::size_t count) {
   const std::size_t dim = tile.head_dim;
@@ -211,7 +212,7 @@ void load_values(const AttentionTile& tile, const AttentionScratch& scratch,
   }
 }
 
-// A block of keys and values, packed; panels of its values are value_step apart.
+// A block of keys and values; panels of its values are value_step apart.
 struct KeyBlock {
   std::size_t start;  // position
   const float* values;
@@ -219,19 +220,26 @@ struct KeyBlock {
   std::size_t value_step;
 };
 
-// Values of a few queries are read where they lie: packing them would cost as much as their
+// Values of a few queries stay rows of a position: packing them would cost as much as their
 // products.
 KeyBlock load_block(const AttentionTile& tile, const AttentionScratch& scratch, std::size_t start,
                     std::size_t count) {
+  const std::size_t dim = tile.head_dim;
   const std::size_t offset = start * tile.position_bytes;
+  const std::byte* values = tile.values + offset;
   load_keys(tile, scratch, tile.keys + offset, count);
-  if (tile.load == nullptr && count == kKeyBlock && tile.head_dim == scratch.value_dim &&
-      scratch.queries <= 2 * kQueryGroup) {
-    return {start, reinterpret_cast<const float*>(tile.values + offset),
-            tile.position_bytes / sizeof(float), kPanelWidth};
+  if (count < kKeyBlock || dim != scratch.value_dim || scratch.queries > 2 * kQueryGroup) {
+    load_values(tile, scratch, values, count);
+    return {start, scratch.values, kPanelWidth, kPanelWidth * kKeyBlock};
   }
-  load_values(tile, scratch, tile.values + offset, count);
-  return {start, scratch.values, kPanelWidth, kPanelWidth * kKeyBlock};
+  if (tile.load == nullptr) {
+    return {start, reinterpret_cast<const float*>(values), tile.position_bytes / sizeof(float),
+            kPanelWidth};
+  }
+  for (std::size_t p = 0; p < kKeyBlock; ++p) {
+    tile.load(values + p * tile.position_bytes, scratch.values + p * dim, dim);
+  }
+  return {start, scratch.values, dim, kPanelWidth};
 }
 
 // Positions that query i attends to.
