@@ -154,12 +154,12 @@ TEST_P(Matmul, ATokenAloneGivesTheBitsItHasInABatch) {
   }
 }
 
-// Kernels for up to four tokens are others than those for more.
+// Kernels for up to four tokens are others than those for more, and up to 96 tokens share a panel.
 TEST_P(Matmul, AnyNumberOfTokensGivesTheBitsOfMany) {
   for (const WeightType type : all_weight_types()) {
-    const Problem p(type, 33, 1024, 35);
+    const Problem p(type, 67, 1280, 99);
     const auto together = p.product(GetParam());
-    for (const std::size_t tokens : {2U, 3U, 4U, 5U, 6U, 7U, 8U, 16U, 34U}) {
+    for (const std::size_t tokens : {2U, 3U, 4U, 5U, 6U, 7U, 8U, 16U, 34U, 96U, 97U}) {
       std::vector<float> some(tokens * p.rows, NAN);
       matmul(p.weights(), {p.x.data(), tokens, p.cols}, view(some, tokens, p.rows),
              {.instruction_set = GetParam()});

@@ -157,11 +157,40 @@ struct Column {
   }
 };
 
+// The halves at an offset of eight rows.
+TENSOR_PAGER_INLINE __m256 row_halves(RowBlocks rows, std::size_t offset) {
+  std::uint16_t halves[kRowLanes];
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < kRowLanes; ++i) halves[i] = word_at<std::uint16_t>(rows[i] + offset);
+  __m128i v;
+  std::memcpy(&v, halves, sizeof v);
+  return _mm256_cvtph_ps(v);
+}
+
+// Scales at the beginning of blocks of 32, then offsets where there are any.
+template <std::size_t kBytes>
+class HalvesOfRows {
+ public:
+  TENSOR_PAGER_INLINE explicit HalvesOfRows(RowBlocks rows) : rows_(rows) {}
+  template <std::size_t kPart, std::size_t kGroup>
+  [[nodiscard]] TENSOR_PAGER_INLINE __m256 scale() const {
+    return row_halves(rows_, kGroup * kBytes);
+  }
+  template <std::size_t kPart, std::size_t kGroup>
+  [[nodiscard]] TENSOR_PAGER_INLINE __m256 offset() const {
+    return row_halves(rows_, kGroup * kBytes + 2);
+  }
+
+ private:
+  RowBlocks rows_;
+};
+
 // Eight blocks of 32 weights, each with kUnitPieces pieces kStep bytes apart from kFirst on.
 template <std::size_t kBlock, std::size_t kFirst, std::size_t kUnitPieces, std::size_t kStep = 16>
 struct BlocksOf32 {
   static constexpr std::size_t kElements = 32, kBytes = kBlock;
   static constexpr std::size_t kPieces = kBlockGroups * kUnitPieces;
+  using RowScales = HalvesOfRows<kBytes>;
   static constexpr std::size_t piece(std::size_t i) {
     return i / kUnitPieces * kBytes + kFirst + i % kUnitPieces * kStep;
   }
@@ -187,16 +216,6 @@ TENSOR_PAGER_INLINE __m256 block_halves(const std::uint8_t* blocks) {
   std::uint16_t halves[8];
 #pragma GCC unroll 8
   for (std::size_t i = 0; i < 8; ++i) halves[i] = word_at<std::uint16_t>(blocks + i * kBytes);
-  __m128i v;
-  std::memcpy(&v, halves, sizeof v);
-  return _mm256_cvtph_ps(v);
-}
-
-// The same of eight rows.
-TENSOR_PAGER_INLINE __m256 row_halves(RowBlocks rows, std::size_t offset) {
-  std::uint16_t halves[kRowLanes];
-#pragma GCC unroll 8
-  for (std::size_t i = 0; i < kRowLanes; ++i) halves[i] = word_at<std::uint16_t>(rows[i] + offset);
   __m128i v;
   std::memcpy(&v, halves, sizeof v);
   return _mm256_cvtph_ps(v);
