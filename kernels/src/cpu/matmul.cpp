@@ -31,6 +31,10 @@ namespace {
 // second-level cache while all tokens are multiplied with it.
 constexpr std::size_t kPanelRows = 64;
 
+// Tokens that take unquantised weights directly: converting these again costs less than writing
+// them to a panel, up to here. Other types have to be worth unpacking once.
+constexpr std::size_t kTokensWithoutPanel = 6;
+
 struct Product {
   const KernelTable& table;
   const FormatKernels& format;
@@ -45,23 +49,30 @@ void write(const Product& p, std::size_t token, std::size_t row, float total) {
   write_product(p.w, p.options, total, row, p.y.row(token));
 }
 
-// A single token: weights go from their blocks straight into the sums.
-void multiply_token(const Product& p, RowRange rows) {
+// Products of up to kRowGroup rows with a token's inputs.
+void dot_group(const Product& p, RowRange rows, const float* x, float (&totals)[kRowGroup]) {
+  const std::byte* const first = p.w.data + rows.first * p.row_bytes;
+  if (rows.count == kRowGroup) {
+    p.format.dot_rows(first, p.row_bytes, x, p.w.cols, totals);
+    return;
+  }
+  for (std::size_t i = 0; i < rows.count; ++i) {
+    float same_row[kRowGroup];
+    p.format.dot_rows(first + i * p.row_bytes, 0, x, p.w.cols, same_row);
+    totals[i] = same_row[0];
+  }
+}
+
+// Weights go from their blocks straight into the sums. Further tokens find a group of rows in the
+// first two caches.
+void multiply_directly(const Product& p, RowRange rows) {
   for (std::size_t r = 0; r < rows.count; r += kRowGroup) {
-    float totals[kRowGroup];
     const std::size_t count = std::min(kRowGroup, rows.count - r);
-    if (count == kRowGroup) {
-      p.format.dot_rows(p.w.data + (rows.first + r) * p.row_bytes, p.row_bytes, p.x.data, p.w.cols,
-                        totals);
-    } else {
-      for (std::size_t i = 0; i < count; ++i) {
-        float same_row[kRowGroup];
-        p.format.dot_rows(p.w.data + (rows.first + r + i) * p.row_bytes, 0, p.x.data, p.w.cols,
-                          same_row);
-        totals[i] = same_row[0];
-      }
+    for (std::size_t t = 0; t < p.x.rows; ++t) {
+      float totals[kRowGroup];
+      dot_group(p, {rows.first + r, count}, p.x.row(t), totals);
+      for (std::size_t i = 0; i < count; ++i) write(p, t, rows.first + r + i, totals[i]);
     }
-    for (std::size_t i = 0; i < count; ++i) write(p, 0, rows.first + r + i, totals[i]);
   }
 }
 
@@ -121,14 +132,15 @@ void float_matmul(const Weights& w, const ConstMatrixView& x, const MatrixView& 
   const Product product{table,   format_kernels(table, w.type), w, x, y,
                         options, row_bytes(w.type, w.cols)};
   const std::size_t step = rows_per_task(w.rows, kRowGroup, kPanelRows);
+  const bool direct = x.rows == 1 || (block_elements(w.type) == 1 && x.rows <= kTokensWithoutPanel);
   const double operations =
       2.0 * static_cast<double>(w.rows) * static_cast<double>(w.cols) * static_cast<double>(x.rows);
   tbb::enumerable_thread_specific<Scratch> scratch;
   parallel_tasks((w.rows + step - 1) / step, operations, [&](std::size_t task) {
     const std::size_t first = task * step;
     const RowRange rows{first, std::min(step, w.rows - first)};
-    if (x.rows == 1) {
-      multiply_token(product, rows);
+    if (direct) {
+      multiply_directly(product, rows);
     } else {
       multiply_tokens(product, rows, scratch.local());
     }
