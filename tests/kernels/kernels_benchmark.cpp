@@ -157,7 +157,9 @@ void register_all() {
           ->Arg(1)
           ->Arg(2)
           ->Arg(4)
+          ->Arg(5)
           ->Arg(8)
+          ->Arg(16)
           ->Arg(64)
           ->Arg(512)
           ->UseRealTime()
@@ -167,6 +169,7 @@ void register_all() {
         ->Args({512, 0})
         ->Args({512, 7680})
         ->Args({1, 4096})
+        ->Args({1, 32768})
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
   }
