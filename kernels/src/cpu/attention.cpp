@@ -28,7 +28,7 @@ std::size_t attention_scratch_floats(std::size_t head_dim, std::size_t queries) 
   const std::size_t all_queries = padded(queries, kQueryGroup);
   const std::size_t value_dim = padded(head_dim, kWidestPanel);
   return kKeyBlock * (head_dim + value_dim) + all_queries * (head_dim + value_dim + 2) +
-         kWidestSquare * head_dim + 6 * 16;
+         kWidestSquare * head_dim + std::size_t{6} * 16;
 }
 
 void require_valid(const AttentionShape& s, const KvCacheView& cache) {

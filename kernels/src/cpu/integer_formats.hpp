@@ -475,7 +475,7 @@ struct IntegerQ6K : BlockOf256<210, 0, 192> {
   TENSOR_PAGER_INLINE static Codes16 codes(const Column& column, Group group) {
     constexpr std::size_t kHalf = decltype(group)::value / 4;
     constexpr int kRun = static_cast<int>(decltype(group)::value % 4);
-    const __m256i q = column.bytes(64 * kHalf + 32 * (kRun % 2));
+    const __m256i q = column.bytes(64 * kHalf + 32 * (group.value % 2));
     const __m256i low = bit_and256(kRun < 2 ? q : _mm256_srli_epi16(q, 4), 0x0F);
     const __m256i upper = column.bytes(128 + 32 * kHalf);
     const __m256i pair =
