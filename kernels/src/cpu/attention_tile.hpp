@@ -12,7 +12,7 @@
 namespace tensor_pager::kernels::cpu {
 namespace {
 
-constexpr std::size_t kPanelWidth = kOuterVectors * kLanes;
+inline constexpr std::size_t kPanelWidth = kOuterVectors * kLanes;
 static_assert(kKeyBlock % kPanelWidth == 0);
 
 constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {

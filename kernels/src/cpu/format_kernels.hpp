@@ -15,7 +15,7 @@ namespace tensor_pager::kernels::cpu {
 namespace {
 
 template <class Format>
-constexpr bool kMayEndInsideBlock = Format::kElements == 16;  // the unquantised formats
+inline constexpr bool kMayEndInsideBlock = Format::kElements == 16;  // the unquantised formats
 
 // The last elements of an unquantised row, followed by zeros.
 template <class Format>

@@ -70,8 +70,8 @@ TENSOR_PAGER_INLINE Codes bit_pairs(Codes c, int shift) {
 }
 
 // The 16 values that a 4-bit code of the IQ4 formats stands for.
-alignas(16) constexpr std::int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                                    1,    13,   25,  38,  53,  69,  89,  113};
+alignas(16) inline constexpr std::int8_t kIq4Values[16] = {
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 TENSOR_PAGER_INLINE Codes iq4_values() {
   return load_codes(reinterpret_cast<const std::uint8_t*>(kIq4Values));

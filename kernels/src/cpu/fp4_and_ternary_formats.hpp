@@ -13,8 +13,8 @@ namespace tensor_pager::kernels::cpu {
 namespace {
 
 // Twice the value of an E2M1 float, by its bits.
-alignas(16) constexpr std::int8_t kTwiceE2m1[16] = {0, 1,  2,  3,  4,  6,  8,  12,
-                                                    0, -1, -2, -3, -4, -6, -8, -12};
+alignas(16) inline constexpr std::int8_t kTwiceE2m1[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                           0, -1, -2, -3, -4, -6, -8, -12};
 
 TENSOR_PAGER_INLINE Codes twice_e2m1(Codes nibbles) {
   return lookup(load_codes(reinterpret_cast<const std::uint8_t*>(kTwiceE2m1)), nibbles);

@@ -26,13 +26,13 @@
 namespace tensor_pager::kernels::cpu {
 namespace {
 
-constexpr float kLargestCode = 32767.0F;
+inline constexpr float kLargestCode = 32767.0F;
 // Groups of smaller inputs are zeros: the reciprocal of their scale would not be a float.
-constexpr float kSmallestMagnitude = 0x1p-100F;
+inline constexpr float kSmallestMagnitude = 0x1p-100F;
 
 // Blocks of 32 weights are taken eight at a time.
 template <class Format>
-constexpr std::size_t kFormatBlockBytes = Format::kBytes*(kBlockInputs / Format::kElements);
+inline constexpr std::size_t kFormatBlockBytes = Format::kBytes*(kBlockInputs / Format::kElements);
 
 // ---- Inputs
 
@@ -95,7 +95,7 @@ TENSOR_PAGER_INLINE void round_group(const float* x, RoundedBlock& out, std::siz
   store_sums(out, group, evens, odds);
 }
 
-void round_row(const float* x, std::size_t elements, RoundedBlock* out) {
+inline void round_row(const float* x, std::size_t elements, RoundedBlock* out) {
   for (std::size_t start = 0; start < elements; start += kBlockInputs) {
     RoundedBlock& block = out[start / kBlockInputs];
     for (std::size_t group = 0; group < kBlockGroups; ++group) {
@@ -228,7 +228,7 @@ TENSOR_PAGER_INLINE void prefetch(const std::uint8_t* ahead) {
 
 // Rows that are multiplied block by block in turn, so that an input's block is fetched into the
 // first-level cache once for all of them.
-constexpr std::size_t kDirectRows = 4;
+inline constexpr std::size_t kDirectRows = 4;
 
 template <class Format, std::size_t kTokens>
 TENSOR_PAGER_INLINE void dot_rows(const std::uint8_t* rows, std::size_t count,
@@ -389,11 +389,12 @@ struct EightRows {
 };
 
 template <class Format>
-constexpr std::size_t kScaleKinds = (Format::kHalves ? 2U : 1U) * (Format::kOffset ? 2U : 1U);
+inline constexpr std::size_t kScaleKinds = (Format::kHalves ? 2U : 1U) *
+                                           (Format::kOffset ? 2U : 1U);
 template <class Format>
-constexpr std::size_t kUnpackedVectors = 2 * kBlockGroups + kScaleKinds<Format>;
+inline constexpr std::size_t kUnpackedVectors = 2 * kBlockGroups + kScaleKinds<Format>;
 template <class Format>
-constexpr std::size_t kPanelBlockBytes = kUnpackedVectors<Format> * 8 * kPanelRows * 4;
+inline constexpr std::size_t kPanelBlockBytes = kUnpackedVectors<Format> * 8 * kPanelRows * 4;
 
 // Vector `i` of a panel block, of its first eight rows.
 TENSOR_PAGER_INLINE __m256i* panel_vector(std::byte* block, std::size_t i) {
@@ -460,7 +461,7 @@ void unpack_panel(const PanelSource& s, std::byte* panel) {
 }
 
 // Vectors of kLanes rows that are multiplied together: the panel's.
-constexpr std::size_t kPanelVectors = kPanelRows / kLanes;
+inline constexpr std::size_t kPanelVectors = kPanelRows / kLanes;
 
 template <std::size_t kTokens>
 struct Lanes {

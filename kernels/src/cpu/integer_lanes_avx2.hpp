@@ -12,8 +12,8 @@ namespace {
 
 using IntVec = __m256i;
 
-constexpr std::size_t kPanelRows = 16;
-constexpr std::size_t kPanelTokens = 4;  // of the register tile
+inline constexpr std::size_t kPanelRows = 16;
+inline constexpr std::size_t kPanelTokens = 4;  // of the register tile
 
 inline IntVec load_integers(const std::byte* p) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));

@@ -12,8 +12,8 @@ namespace {
 
 using IntVec = __m512i;
 
-constexpr std::size_t kPanelRows = 32;
-constexpr std::size_t kPanelTokens = 6;  // of the register tile
+inline constexpr std::size_t kPanelRows = 32;
+inline constexpr std::size_t kPanelTokens = 6;  // of the register tile
 
 inline IntVec load_integers(const std::byte* p) {
   return _mm512_load_si512(p);

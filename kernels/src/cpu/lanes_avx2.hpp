@@ -15,9 +15,9 @@ namespace {
 
 using Vec = __m256;
 
-constexpr std::size_t kLanes = 8;
-constexpr std::size_t kTokenTile = 3;
-constexpr std::size_t kOuterVectors = 2;
+inline constexpr std::size_t kLanes = 8;
+inline constexpr std::size_t kTokenTile = 3;
+inline constexpr std::size_t kOuterVectors = 2;
 
 inline Vec load(const float* p) {
   return _mm256_loadu_ps(p);

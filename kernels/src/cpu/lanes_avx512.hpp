@@ -15,9 +15,9 @@ namespace {
 
 using Vec = __m512;
 
-constexpr std::size_t kLanes = 16;
-constexpr std::size_t kTokenTile = 6;
-constexpr std::size_t kOuterVectors = 4;
+inline constexpr std::size_t kLanes = 16;
+inline constexpr std::size_t kTokenTile = 6;
+inline constexpr std::size_t kOuterVectors = 4;
 
 inline Vec load(const float* p) {
   return _mm512_loadu_ps(p);

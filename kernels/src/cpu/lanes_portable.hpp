@@ -16,9 +16,9 @@ using Vec = float __attribute__((vector_size(16)));
 using IntVec = std::int32_t __attribute__((vector_size(16)));
 using Codes = std::uint8_t __attribute__((vector_size(16)));  // 16 small integers
 
-constexpr std::size_t kLanes = 4;
-constexpr std::size_t kTokenTile = 3;     // tokens in the register tile of dot_tile
-constexpr std::size_t kOuterVectors = 2;  // vectors in the register tile of attention
+inline constexpr std::size_t kLanes = 4;
+inline constexpr std::size_t kTokenTile = 3;     // tokens in the register tile of dot_tile
+inline constexpr std::size_t kOuterVectors = 2;  // vectors in the register tile of attention
 
 // out[j][i] = in[i][j], for kSquare rows and columns.
 constexpr std::size_t kSquare = 4;
