@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -40,7 +41,8 @@ class EditedChat : public testing::Test {
   static std::vector<std::string> strings(const qwen::Model& model, const char* key) {
     return model.gguf.metadata().get<std::vector<std::string>>(key);
   }
-  qwen::Model thinking_model() const {
+  // With these added to logits of tokens.
+  qwen::Model thinking_model(const std::map<std::string, float>& bias = {}) const {
     std::vector<std::string> tokens = strings(plain_, "tokenizer.ggml.tokens");
     std::vector<std::string> merges = strings(plain_, "tokenizer.ggml.merges");
     auto types = plain_.gguf.metadata().get<std::vector<std::int32_t>>("tokenizer.ggml.token_type");
@@ -57,6 +59,13 @@ class EditedChat : public testing::Test {
         .set_array("tokenizer.ggml.merges", merges)
         .set_array("tokenizer.ggml.token_type", types)
         .set("tokenizer.chat_template", kTemplate + "{{- '<think>\\n\\n</think>' }}");
+    if (!bias.empty()) {
+      std::vector<float> values(tokens.size());
+      for (std::size_t i = 0; i < tokens.size(); ++i) {
+        if (bias.contains(tokens[i])) values[i] = bias.at(tokens[i]);
+      }
+      edited.add("output.bias", {values.size()}, values);
+    }
     return qwen::open_model(edited.write(directory_ / "thinking.gguf"));
   }
   Tokens encode(const qwen::Model& model, const std::string& text) const {
@@ -173,17 +182,26 @@ TEST_F(ConversationTest, AnswersAreThoseOfOneLongPrompt) {
   }
 }
 
+// A model that says nothing but that its thought has ended: nothing of that is kept.
 TEST_F(ConversationTest, ThoughtsDoNotStayInIt) {
-  const qwen::Model model = thinking_model();
+  constexpr std::uint32_t kAnswer = 5;
+  const qwen::Model model = thinking_model({{"</think>", 1e6F}});
   const ChatFormat format(model);
   qwen::Inference own = inference(model);
-  // An answer that begins with a thought, as the file's template would have it.
-  Conversation conversation(model, format, own, {.system = "", .think = false, .most = 5});
-  const auto nowhere = [](std::string_view /*text*/, bool /*thought*/) {};
-  conversation.ask("Who?", nowhere);
-  const Answer second = conversation.ask("And?", nowhere);
-  EXPECT_EQ(second.end, End::long_enough);
-  EXPECT_GT(second.reused, 0U);
+  Conversation conversation(model, format, own, {.system = "", .most = kAnswer});
+  std::string said;
+  const auto show = [&](std::string_view text, bool thought) {
+    if (!thought) said += text;
+  };
+  const std::size_t around = format.answer_begin(true).size() + format.answer_end().size();
+  const std::size_t first = format.message("user", "Who?").size() + around;
+  conversation.ask("Who?", show);
+  EXPECT_EQ(conversation.tokens(), first + kAnswer);
+  const Answer second = conversation.ask("And?", show);
+  EXPECT_EQ(conversation.tokens(),
+            first + format.message("user", "And?").size() + around + kAnswer);
+  EXPECT_EQ(second.reused, first - format.answer_end().size());
+  EXPECT_EQ(said, "");
 }
 
 TEST_F(ConversationTest, TheOldestQuestionLeaves) {

@@ -153,7 +153,7 @@ TEST_P(Help, OptionsWithoutAValueTakeNoOther) {
   for (const ListedOption& option : listed_options(help())) {
     if (!option.takes_value) continue;
     const std::string name = *option.names.begin();
-    const bool takes_text = option.names.contains("--prompt");
+    const bool takes_text = option.names.contains("--prompt") || option.names.contains("--system");
     const auto says = [&](std::vector<std::string> arguments) {
       const ProcessResult result = run(std::move(arguments));
       EXPECT_EQ(result.status, 2) << name;

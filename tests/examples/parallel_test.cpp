@@ -170,7 +170,7 @@ TEST_F(Parallel, WrongUsageIsSaid) {
   EXPECT_THAT(error({"--prompts", file, "--logits", directory_ / "l"}, 2), HasSubstr("one prompt"));
   EXPECT_THAT(error({"--prompts", file, "--perplexity"}, 2), HasSubstr("one prompt"));
   EXPECT_THAT(error({"-p", "x", "-np", "2", "--perplexity"}, 2), HasSubstr("--parallel"));
-  EXPECT_THAT(error({"-p", "x", "-np", "0"}, 2), HasSubstr("range"));
+  EXPECT_THAT(error({"-p", "x", "-np", "0"}, 2), HasSubstr("0 is not from 1 to 1024"));
   EXPECT_THAT(error({"--prompts", empty}, 1), HasSubstr("has no prompts"));
   EXPECT_THAT(error({"--prompts", directory_ / "none"}, 1), HasSubstr("cannot read"));
   EXPECT_THAT(error({"-p", "x", "-np", "1024", "--vram", "1MiB", "-q"}, 1),
