@@ -56,13 +56,11 @@ Conversation::Tokens Conversation::turn(std::string_view question) const {
 // A model has been trained on conversations in which earlier answers are what was said alone.
 void Conversation::forget_thoughts() {
   if (!last_answer_) return;
-  const std::span<const loaders::TokenId> all = inference_.tokens(sequence_);
-  const std::span<const loaders::TokenId> answer = all.subspan(*last_answer_);
-  Tokens kept = format_.answer_kept(answer);
-  if (!std::ranges::equal(kept, answer)) {
+  Tokens kept = format_.answer_kept(answer_);
+  if (kept != answer_) {
     inference_.rewind(sequence_, *last_answer_);
-    append(kept, pending_);
     pending_ = std::move(kept);
+    append(pending_, format_.answer_end());
   }
   last_answer_.reset();
 }
@@ -88,6 +86,7 @@ Answer Conversation::ask(std::string_view question, const Show& show) {
   answer.prefill_seconds = seconds_since(begin);
   pending_.clear();
   last_answer_ = inference_.tokens(sequence_).size();
+  answer_.clear();
   generate(logits.values(), show, answer);
   return answer;
 }
@@ -108,6 +107,7 @@ void Conversation::generate(std::span<const float> first, const Show& show, Answ
     const bool mark = format_.begins_thought(token) || format_.ends_thought(token);
     if (mark) thought = format_.begins_thought(token);
     if (!mark) show(decoder.push(token), thought);
+    answer_.push_back(token);
     pending_ = {token};
     if (answer.generated == options_.most) answer.end = End::long_enough;
     if (tokens() >= inference_.context()) answer.end = End::context_full;

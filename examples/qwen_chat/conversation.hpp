@@ -80,6 +80,7 @@ class Conversation {
   ConversationOptions options_;
   qwen::SequenceId sequence_;
   Tokens pending_;                          // of the conversation, and not of the sequence yet
+  Tokens answer_;                           // the last one, all of it
   std::optional<std::size_t> last_answer_;  // where it begins in the sequence
 };
 
