@@ -72,6 +72,11 @@ RatesFile::RatesFile(const std::filesystem::path& folder, RatesKey key) : key_(s
 }
 
 StoredRates RatesFile::read() const {
+  std::error_code ignored;
+  const bool is_file = std::filesystem::is_regular_file(path_, ignored);
+  if (std::filesystem::exists(path_, ignored) && !is_file) {
+    return {.rates = {}, .why_not = "something else has the file's place"};
+  }
   std::ifstream in(path_);
   if (!in) return {.rates = {}, .why_not = "none were stored"};
   const Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);

@@ -31,7 +31,27 @@ double ratio(double a, double b) {
   return b > 0 ? a / b : 0;
 }
 
+// Before it is kept for a question: what cannot be asked would be in the way of all that follow.
+void require_text(const qwen::Inference& inference, const std::string& path,
+                  const std::string& content) {
+  std::size_t tokens = 0;
+  try {
+    tokens = inference.model().tokenizer->encode(content).size();
+  } catch (const loaders::TokenizerError& error) {
+    throw qwen::Error(fmt::format("{}: {}", path, error.what()));
+  }
+  if (tokens < inference.context()) return;
+  throw qwen::Error(
+      fmt::format("{}: the file has {} tokens, but the context only {}; give a "
+                  "shorter one, or a larger --ctx",
+                  path, tokens, inference.context()));
+}
+
 std::string read_file(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored)) {
+    throw qwen::Error(fmt::format("{}: is not a file with text; give another one", path));
+  }
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(path.c_str(), "rb"),
                                                            std::fclose);
   std::string content;
@@ -85,11 +105,15 @@ void Chat::run() {
   while (!done_) {
     const std::optional<std::string> line = console_.read_line();
     if (!line) return;
+    const command_line::InterruptGuard guard;
     try {
       take(*line);
+      command_line::InterruptGuard::check();
     } catch (const Interrupted& interrupted) {
-      if (interrupted.signal() != SIGINT) throw;
-      console_.note("interrupted before the answer began; ask again");
+      // Nobody is there to go on, or somebody asked for more than that.
+      if (!console_.is_terminal() || interrupted.signal() != SIGINT) throw;
+    } catch (const output::OutputError& error) {
+      throw;
     } catch (const std::runtime_error& error) {
       if (!console_.is_terminal()) throw;
       console_.note(error.what());
@@ -128,11 +152,10 @@ void Chat::command(const std::string& line) {
 }
 
 void Chat::ask(const std::string& question) {
-  const command_line::InterruptGuard guard;
   const std::string whole = attached_.empty() ? question : attached_ + "\n\n" + question;
   const Statistics before = inference_.statistics();
   bool spoken = false;  // something, so that an answer does not begin with an empty line
-  const Answer answer = conversation_.ask(whole, [&](std::string_view text, bool thought) {
+  const auto show = [&](std::string_view text, bool thought) {
     if (thought) {
       if (options_.thinking == Thinking::dim) console_.think(text);
       return;
@@ -140,12 +163,17 @@ void Chat::ask(const std::string& question) {
     if (!spoken) text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
     spoken = spoken || !text.empty();
     console_.say(text);
-  });
+  };
+  Answer answer;
+  try {
+    answer = conversation_.ask(whole, show);
+  } catch (const Interrupted&) {
+    console_.note("interrupted before the answer began; ask again");
+    throw;
+  }
   console_.say("\n");
   attached_.clear();
   note_answer(answer, before);
-  const int signal = command_line::InterruptGuard::pending();
-  if (signal != 0 && signal != SIGINT) throw Interrupted(signal);
 }
 
 void Chat::note_answer(const Answer& answer, const Statistics& before) const {
@@ -178,10 +206,12 @@ void Chat::help(const std::string& /*argument*/) {
 }
 
 void Chat::system(const std::string& text) {
+  attached_.clear();
   conversation_.restart(text);
 }
 
 void Chat::clear(const std::string& /*argument*/) {
+  attached_.clear();
   conversation_.restart(conversation_.system());
 }
 
@@ -192,12 +222,16 @@ void Chat::drop(const std::string& /*argument*/) {
 
 void Chat::file(const std::string& path) {
   const std::string content = read_file(path);
+  require_text(inference_, path, content);
   attached_ += (attached_.empty() ? "" : "\n\n") + content;
   if (!options_.quiet)
     console_.note(fmt::format("{} before the next question", counted(content.size(), "byte")));
 }
 
 void Chat::save(const std::string& path) {
+  if (output::is_stdout(path)) {
+    throw qwen::Error(fmt::format("/save {} would mix with the answers; give a file", path));
+  }
   for (const std::filesystem::path& file : inference_.model().gguf.paths()) {
     if (!output::is_same_file(path, file)) continue;
     throw qwen::Error(fmt::format("/save {} would replace the model; give another file", path));
@@ -206,6 +240,7 @@ void Chat::save(const std::string& path) {
 }
 
 void Chat::load(const std::string& path) {
+  attached_.clear();
   conversation_.load(path);
   if (!options_.quiet) console_.note(counted(conversation_.tokens(), "token"));
 }

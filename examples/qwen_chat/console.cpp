@@ -5,12 +5,17 @@
 #include <histedit.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <clocale>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
+#include <system_error>
 
 #include "command_line/note.hpp"
+#include "output/replacement_file.hpp"
+#include "qwen/error.hpp"
 
 namespace tensor_pager::qwen_chat {
 namespace {
@@ -54,6 +59,7 @@ class Console::Editor {
     ::el_set(editor_, EL_SETTY, "-d", "-isig", nullptr);
     ::el_set(editor_, EL_ADDFN, "give-up", "Gives the line up", interrupt);
     ::el_set(editor_, EL_BIND, "^C", "give-up", nullptr);
+    ::el_set(editor_, EL_BIND, "^I", "ed-insert", nullptr);  // a tab is text
     ::el_set(editor_, EL_ADDFN, "suspend", "Stops the program", suspend);
     ::el_set(editor_, EL_BIND, "^Z", "suspend", nullptr);
   }
@@ -93,18 +99,30 @@ class Console::Editor {
 };
 
 Console::Console() {
-  std::setlocale(LC_CTYPE, "");  // in whose characters lines are edited
-  if (::isatty(STDIN_FILENO) == 1) editor_ = std::make_unique<Editor>();
+  // In whose characters lines are edited. Where nobody says, they are still UTF-8.
+  std::setlocale(LC_CTYPE, "");
+  if (MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");
+  // What is typed is shown on stderr.
+  const bool seen = ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1;
+  if (seen) editor_ = std::make_unique<Editor>();
 }
 
 Console::~Console() {
-  write("", false);
+  if (dim_ && ::isatty(STDOUT_FILENO) == 1) std::fputs(kPlain, stdout);
+  std::fflush(stdout);
 }
 
 std::optional<std::string> Console::read_line() {
   if (editor_) return editor_->read_line();
   std::string line;
-  if (!std::getline(std::cin, line)) return std::nullopt;
+  errno = 0;
+  if (!std::getline(std::cin, line)) {
+    if (errno != 0) {
+      throw qwen::Error(fmt::format("standard input: cannot read: {}; give questions in a file",
+                                    std::generic_category().message(errno)));
+    }
+    return std::nullopt;
+  }
   if (line.ends_with('\r')) line.pop_back();
   return line;
 }
@@ -120,8 +138,12 @@ void Console::think(std::string_view text) {
 void Console::write(std::string_view text, bool dim) {
   if (dim != dim_ && ::isatty(STDOUT_FILENO) == 1) std::fputs(dim ? kDim : kPlain, stdout);
   dim_ = dim;
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (std::fflush(stdout) != 0 || !written) {
+    throw output::OutputError(
+        fmt::format("stdout: cannot write: {}; give the answers another place",
+                    std::generic_category().message(errno)));
+  }
 }
 
 void Console::note(std::string_view text) const {

@@ -125,22 +125,25 @@ void Conversation::generate(std::span<const float> first, const Show& show, Answ
 
 bool Conversation::drop_oldest() {
   forget_thoughts();
-  const std::vector<std::size_t> questions = format_.questions(inference_.tokens(sequence_));
+  const std::span<const loaders::TokenId> read = inference_.tokens(sequence_);
+  Tokens all(read.begin(), read.end());
+  append(all, pending_);
+  const std::vector<std::size_t> questions = format_.questions(all);
   if (questions.size() < 2) return false;
-  const std::span<const loaders::TokenId> all = inference_.tokens(sequence_);
-  const std::span<const loaders::TokenId> rest = all.subspan(questions[1]);
-  Tokens left(rest.begin(), rest.end());
-  append(left, pending_);
-  inference_.rewind(sequence_, questions[0]);
-  pending_ = std::move(left);
+  const auto at = [&](std::size_t i) { return all.begin() + static_cast<std::ptrdiff_t>(i); };
+  all.erase(at(questions[0]), at(questions[1]));
+  const std::size_t kept = std::min(questions[0], read.size());
+  inference_.rewind(sequence_, kept);
+  pending_.assign(at(kept), all.end());
   return true;
 }
 
-// The file ends where a question may follow.
+// The file ends where a question may follow, unless the context is full to the last token.
 void Conversation::save(const std::filesystem::path& path) {
   output::ReplacementFile file(path);
   forget_thoughts();
-  if (!pending_.empty()) {
+  const bool fits = inference_.tokens(sequence_).size() + pending_.size() <= inference_.context();
+  if (!pending_.empty() && fits) {
     qwen::NoLogits nowhere;
     inference_.extend(sequence_, pending_, nowhere);
     pending_.clear();
@@ -160,6 +163,10 @@ void Conversation::load(const std::filesystem::path& path) {
   last_answer_.reset();
   inference_.rewind(sequence_, 0);
   session.load(inference_, sequence_);
+  const Tokens end = format_.answer_end();
+  const std::span<const loaders::TokenId> all = inference_.tokens(sequence_);
+  const bool ended = all.size() >= end.size() && std::ranges::equal(all.last(end.size()), end);
+  if (!ended) pending_ = end;
 }
 
 }  // namespace tensor_pager::qwen_chat

@@ -13,8 +13,6 @@
 namespace tensor_pager::qwen_chat {
 namespace {
 
-using command_line::UsageError;
-
 const std::map<std::string, Thinking> kThinking = {
     {"dim", Thinking::dim}, {"hide", Thinking::hide}, {"off", Thinking::off}};
 

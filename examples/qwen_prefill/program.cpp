@@ -154,7 +154,7 @@ qwen::Model open_model(const Options& options) {
 
 // What the run says; where stdout is a file of its own, beside it.
 std::FILE* text_stream(const Options& options) {
-  for (const auto& path : {options.stats, options.trace, options.logits}) {
+  for (const auto& path : {options.stats, options.trace, options.logits, options.save_session}) {
     if (path && output::is_stdout(*path)) return stderr;
   }
   return stdout;

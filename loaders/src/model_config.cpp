@@ -307,25 +307,16 @@ ExpertConfig read_experts(const Keys& keys, const GgufModel& model,
   if (!architecture.experts) return experts;
   experts.count = keys.required("expert_count", {1, kMaxExperts});
   experts.used_count = keys.required("expert_used_count", {1, experts.count});
-  const std::string_view width = "expert_feed_forward_length";
-  if (keys.contains(width)) {
-    experts.feed_forward_length = keys.required(width, {1, kMaxWidth});
-  } else if (const TensorInfo* down = model.find("blk.0.ffn_down_exps.weight")) {
-    experts.feed_forward_length =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(down->ne[0], kMaxWidth));
-  } else {
-    experts.feed_forward_length = keys.required(width, {1, kMaxWidth});  // throws: missing
-  }
+  // Early conversions have no such keys: the tensors know.
+  const auto width = [&](std::string_view key, std::string_view tensor) {
+    const TensorInfo* const down = model.find(tensor);
+    if (keys.contains(key) || down == nullptr) return keys.required(key, {1, kMaxWidth});
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(down->ne[0], kMaxWidth));
+  };
+  experts.feed_forward_length = width("expert_feed_forward_length", "blk.0.ffn_down_exps.weight");
   if (!architecture.shared_expert) return experts;
-  const std::string_view shared = "expert_shared_feed_forward_length";
-  // Early conversions have no such key: the tensor knows.
-  const TensorInfo* down = model.find("blk.0.ffn_down_shexp.weight");
-  if (keys.contains(shared) || down == nullptr) {
-    experts.shared_feed_forward_length = keys.required(shared, {1, kMaxWidth});
-  } else {
-    experts.shared_feed_forward_length =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(down->ne[0], kMaxWidth));
-  }
+  experts.shared_feed_forward_length =
+      width("expert_shared_feed_forward_length", "blk.0.ffn_down_shexp.weight");
   return experts;
 }
 

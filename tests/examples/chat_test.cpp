@@ -2,9 +2,12 @@
 // qwen_chat as people use it: on a terminal, and in a pipe.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
 
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "child_process.hpp"
@@ -118,6 +121,80 @@ TEST_F(Chat, TheOldestQuestionCanBeLeftOut) {
   const ProcessResult dropped = pipe("One?\nTwo?\n/drop\nThree?\n", small);
   EXPECT_EQ(dropped.status, 0) << dropped.err;
   EXPECT_EQ(lines(dropped.out).size(), 3U);
+}
+
+TEST_F(Chat, QuestionsAreLeftOutOneAfterAnother) {
+  const std::vector<std::string> greedy{"-n", "4", "--temp", "0", "-q"};
+  const std::string three = "One?\nTwo?\nThree?\n/drop\n/drop\n";
+  EXPECT_EQ(pipe(three, greedy).status, 0);
+  EXPECT_EQ(pipe(three + "/drop\n", greedy).status, 1);
+}
+
+TEST_F(Chat, AFullConversationIsKept) {
+  const std::string file = directory_ / "full";
+  const std::vector<std::string> small{"-c", "24", "--temp", "0", "-q"};
+  EXPECT_EQ(pipe("Who?\n/save " + file + "\n", small).status, 0);
+  EXPECT_EQ(pipe("/load " + file + "\nAnd?\n", {"-c", "64", "-n", "3", "-q"}).status, 0);
+}
+
+// What cannot be asked is not in the way of what is asked next.
+TEST_F(Chat, AFileThatCannotBeAskedIsNotKept) {
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "3", "--temp", "0", "-c", "64"}));
+  terminal.until("> ");
+  const std::string latin = directory_.write("latin", "caf\xe9");
+  const std::string long_text = directory_.write("long", std::string(4000, 'a'));
+  ASSERT_EQ(::mkfifo((directory_ / "fifo").c_str(), 0600), 0);
+  for (const auto& [file, problem] : std::vector<std::pair<std::string, std::string>>{
+           {latin, "not UTF-8"},
+           {long_text, "but the context only 64"},
+           {directory_ / "fifo", "is not a file with text"},
+           {"/", "is not a file with text"}}) {
+    terminal.type("/file " + file + "\n");
+    terminal.until(problem);
+  }
+  terminal.type("/load " + std::string(directory_ / "fifo") + "\n");
+  terminal.until("is not a saved session");
+  terminal.type("Who?\n");
+  terminal.until("in use of");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+// What is typed could not be seen.
+TEST_F(Chat, WithoutATerminalForItsNotesLinesAreReadAsTheyAre) {
+  const std::string command =
+      std::string("exec ") + QWEN_CHAT + " -m " + kModel + " -n 3 --temp 0 2>/dev/null";
+  Terminal terminal("/bin/sh", {"-c", command});
+  terminal.type("Who art thou?\n");
+  terminal.until("Who art thou?\r\n");
+  terminal.until("\r\n");
+  terminal.type(kControlC);
+  EXPECT_EQ(terminal.wait(), 128 + SIGINT);
+}
+
+TEST_F(Chat, AnswersThatCannotBeWrittenEndIt) {
+  const std::string in = directory_.write("lines", "Who?\nAnd?\n");
+  const std::string command =
+      std::string("exec ") + QWEN_CHAT + " -m " + kModel + " -n 3 -q < " + in + " > /dev/full";
+  const ProcessResult result = run_process("/bin/sh", {"-c", command});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, HasSubstr("stdout: cannot write"));
+  EXPECT_EQ(lines(result.err).size(), 1U) << result.err;
+  EXPECT_EQ(
+      run_process("/bin/sh", {"-c", std::string("exec ") + QWEN_CHAT + " -m " + kModel + " -q < /"})
+          .status,
+      1);
+}
+
+TEST_F(Chat, WithoutALocaleTextIsStillUtf8) {
+  const std::string command = std::string("unset LANG LC_ALL LC_CTYPE; exec ") + QWEN_CHAT +
+                              " -m " + kModel + " -n 2 --temp 0";
+  Terminal terminal("/bin/sh", {"-c", command});
+  terminal.until("> ");
+  terminal.type("caf\xc3\xa9\n");
+  terminal.until("16 new of 16 read");  // 14 with "caf"
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
 }
 
 TEST_F(Chat, AFileIsPutBeforeTheQuestion) {

@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -188,6 +189,8 @@ TEST_F(SavedSessionTest, OneOfATerabyteIsRefusedAtOnce) {
 }
 
 TEST_F(SavedSessionTest, WhatIsNoFileIsSaid) {
+  ASSERT_EQ(::mkfifo((directory_ / "fifo").c_str(), 0600), 0);
+  EXPECT_THAT(error(directory_ / "fifo", model_), HasSubstr("is not a saved session"));
   EXPECT_THAT(error(directory_ / "none", model_), HasSubstr("No such file"));
   EXPECT_THAT(error(directory_ / ".", model_), HasSubstr("is not a saved session"));
 }

@@ -219,16 +219,17 @@ qwen::MemoryPlan Benchmark::plan(const Case& what, const qwen::Backend& backend)
   request.page = options_.page;
   const std::uint32_t before = std::max({what.prompt, what.depth, 1U});
   request.tokens = what.prompt > 0 ? what.prompt : std::min(before, kDepthPiece);
-  request.context = before + what.generated;
+  const std::uint64_t positions = std::uint64_t{before} + what.generated;
   request.sequences = what.sequences;
   request.ubatch = options_.ubatch;
-  if (request.context > model_.config.context_length) {
-    throw qwen::Error("-p, -d or -n asks for " + std::to_string(request.context) +
+  if (positions > model_.config.context_length) {
+    throw qwen::Error("-p, -d or -n asks for " + std::to_string(positions) +
                       " positions, more than the model's context of " +
                       std::to_string(model_.config.context_length) +
                       "; give fewer, or make the context longer (--rope-scaling yarn "
                       "--rope-scale N)");
   }
+  request.context = static_cast<std::uint32_t>(positions);
   return qwen::plan_memory(model_, qwen::request_for(backend, model_, request));
 }
 

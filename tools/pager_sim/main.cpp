@@ -173,7 +173,7 @@ ProgressBar progress(const Options& options, std::size_t cases) {
 template <class Row, class IsOff>
 std::size_t count_off(const std::vector<Row>& rows, const Options& options, const IsOff& is_off) {
   return static_cast<std::size_t>(std::ranges::count_if(rows, [&](const Row& row) {
-    return is_off(row) || std::abs(row.error()) > options.tolerance;
+    return is_off(row) || !(std::abs(row.error()) <= options.tolerance);
   }));
 }
 
@@ -242,9 +242,9 @@ void compare_with(const qwen::Model& model, const Options& options) {
 }
 
 void require_positions(const qwen::Model& model, const Options& options) {
-  std::uint32_t longest = 0;
-  for (const std::uint32_t prompt : options.prompts) longest = std::max(longest, prompt);
-  for (const std::uint32_t tokens : options.generated) longest = std::max(longest, 1 + tokens);
+  std::uint64_t longest = 0;
+  for (const std::uint64_t prompt : options.prompts) longest = std::max(longest, prompt);
+  for (const std::uint64_t tokens : options.generated) longest = std::max(longest, 1 + tokens);
   if (longest <= model.config.context_length) return;
   throw qwen::Error(
       fmt::format("-p or -n asks for {} positions, more than the model's context of {}; give "

@@ -27,7 +27,7 @@ std::string system_of_template(const std::string& text) {
   for (std::size_t at = text.find(before); at != std::string::npos; at = text.find(before, at)) {
     at += before.size();
     const std::size_t end = text.find(kEnd, at);
-    const std::string content = text.substr(at, end == std::string::npos ? 0 : end - at);
+    std::string content = text.substr(at, end == std::string::npos ? 0 : end - at);
     if (!content.empty() && content.find_first_of("'\"{}\n") == std::string::npos) return content;
   }
   return {};

@@ -112,7 +112,11 @@ void save_session(Inference& inference, SequenceId sequence, output::Replacement
 }
 
 SavedSession::SavedSession(std::filesystem::path path)
-    : path_(std::move(path)), file_(std::fopen(path_.c_str(), "rbe"), std::fclose) {
+    : path_(std::move(path)), file_(nullptr, std::fclose) {
+  // Opening a FIFO would wait for its other end.
+  std::error_code ignored;
+  if (std::filesystem::is_fifo(path_, ignored)) fail("is not a saved session");
+  file_.reset(std::fopen(path_.c_str(), "rbe"));
   struct ::stat status {};
   if (file_ == nullptr || ::fstat(::fileno(file_.get()), &status) != 0) {
     throw Error(fmt::format("{}: cannot read the session: {}; give another file", path_.string(),
@@ -164,6 +168,10 @@ void SavedSession::load(Inference& inference, SequenceId sequence) {
   read(std::as_writable_bytes(std::span(ids)));
   sum.add(std::as_bytes(std::span(ids)));
   std::uint64_t left = header_.cache_bytes;
+  const std::uint32_t vocabulary = inference.model().config.vocab_size;
+  if (std::ranges::any_of(ids, [&](loaders::TokenId id) { return id >= vocabulary; })) {
+    fail("is damaged");
+  }
   inference.restore(sequence, ids, [&](std::span<std::byte> part) {
     read(part);
     sum.add(part);
@@ -193,7 +201,7 @@ void SavedSession::read(std::span<std::byte> bytes) const {
 }
 
 void SavedSession::fail(const std::string& problem) const {
-  throw Error(fmt::format("{} {}; save it again with --save-session", path_.string(), problem));
+  throw Error(fmt::format("{} {}; save it again", path_.string(), problem));
 }
 
 }  // namespace tensor_pager::qwen

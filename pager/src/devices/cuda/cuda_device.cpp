@@ -110,6 +110,7 @@ std::byte* CudaDevice::allocate_memory(Bytes size) {
     throw;
   }
   parts_->memory.add(size);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): CUDA's addresses are numbers
   return reinterpret_cast<std::byte*>(data);
 }
 

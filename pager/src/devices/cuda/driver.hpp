@@ -59,6 +59,7 @@ namespace tensor_pager::cuda {
   call(cuMemGetAllocationGranularity)
 
 struct Driver {
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name has none
 #define TENSOR_PAGER_CUDA_MEMBER(name) decltype(&::name) name = nullptr
   TENSOR_PAGER_CUDA_CALLS(TENSOR_PAGER_CUDA_MEMBER);
 #undef TENSOR_PAGER_CUDA_MEMBER

@@ -18,7 +18,10 @@ class PagedRange final : public AddressRange {
   ~PagedRange() override;
 
   void reserve(const PageLayout& layout) override;
-  std::byte* base() const override { return reinterpret_cast<std::byte*>(base_); }
+  std::byte* base() const override {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): CUDA's addresses are numbers
+    return reinterpret_cast<std::byte*>(base_);
+  }
   void create_frame(FrameIndex frame) override;
   void destroy_frame(FrameIndex frame) override;
   void map(PageIndex first, std::span<const FrameIndex> frames) override;
