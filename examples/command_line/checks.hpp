@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <cstdint>
 #include <string>
 
 namespace tensor_pager::command_line {
@@ -14,5 +15,9 @@ CLI::Validator not_negative_or_minus_one(const std::string& meaning);
 CLI::Validator finite();
 /// From the one to the other, both included.
 CLI::Validator in_range(double smallest, double largest);
+
+/// Sequences that are generated together, at most: products of so many tokens are bound by
+/// arithmetic, and more would be no help.
+inline constexpr std::uint32_t kMostParallel = 1024;
 
 }  // namespace tensor_pager::command_line

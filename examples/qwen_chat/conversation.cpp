@@ -39,11 +39,19 @@ Conversation::Conversation(const qwen::Model& model, const qwen::ChatFormat& for
   restart(options_.system);
 }
 
+// What could never be followed by a question is refused before anything is forgotten.
 void Conversation::restart(std::string system) {
+  Tokens first = system.empty() ? Tokens{} : format_.message("system", system);
+  if (first.size() >= inference_.context()) {
+    throw qwen::Error(
+        fmt::format("the context of {} tokens has no room for what the model is told first, which "
+                    "has {}; give a shorter text, or a larger --ctx",
+                    inference_.context(), first.size()));
+  }
   options_.system = std::move(system);
   inference_.rewind(sequence_, 0);
   last_answer_.reset();
-  pending_ = options_.system.empty() ? Tokens{} : format_.message("system", options_.system);
+  pending_ = std::move(first);
 }
 
 Conversation::Tokens Conversation::turn(std::string_view question) const {

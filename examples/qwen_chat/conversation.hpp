@@ -54,7 +54,8 @@ class Conversation {
   /// was then.
   Answer ask(std::string_view question, const Show& show);
 
-  /// Begins anew, with what the model is told before all questions.
+  /// Begins anew, with what the model is told before all questions. Throws qwen::Error if the
+  /// context has no room for it.
   void restart(std::string system);
   const std::string& system() const { return options_.system; }
   /// Leaves out the oldest question and its answer; false if there is none, or no other.

@@ -31,7 +31,9 @@ void add_conversation(command_line::Parser& parser, Options& options, Typed& typ
   app.add_option("--system", options.system, "What the model is told before all questions")
       ->default_str("what its file says")
       ->type_name("TEXT");
-  app.add_option("--load-session", options.session, "Go on from what /save kept")
+  app.add_option("--load-session", options.session,
+                 "Go on from what /save kept, which has what the model was told")
+      ->excludes("--system")
       ->type_name("FILE");
   app.add_option("--thinking", typed.thinking,
                  "What a model thinks before it answers: shown dimmed, hidden, or not thought")

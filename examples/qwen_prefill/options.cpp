@@ -17,9 +17,6 @@
 namespace tensor_pager::qwen_prefill {
 namespace {
 
-// More would be no help: products of so many tokens are bound by arithmetic.
-constexpr std::uint32_t kMostParallel = 1024;
-
 // Options as they are typed, where that differs from what they mean.
 struct Typed {
   std::optional<std::string> text;
@@ -67,7 +64,7 @@ void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
   app.add_option("--parallel", options.parallel,
                  "Texts that are generated together, each weight being read once for all: so many "
                  "continuations of the prompt, or lines of --prompts at a time")
-      ->check(command_line::in_range(1, kMostParallel))
+      ->check(command_line::in_range(1, command_line::kMostParallel))
       ->default_str("1, or all lines of --prompts")
       ->type_name("N");
   parser.add_alias("-np", "--parallel");

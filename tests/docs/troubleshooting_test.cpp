@@ -28,7 +28,6 @@ const std::map<std::string, std::pair<int, std::string>> kNoMessage = {
     {"examples/command_line/parser.cpp", {1, "CLI11's messages"}},
     {"examples/qwen_prefill/prompt.cpp",
      {2, "a tokenizer's message, and where the text is; why a model takes no text"}},
-    {"examples/qwen/src/chat_format.cpp", {1, "why a model takes no text"}},
     {"examples/qwen_chat/chat.cpp", {2, "what is wrong with a size; \"interrupted\""}},
     {"pager/src/devices/host/address_range.cpp", {1, "the error of madvise, kept over munmap"}},
     {"pager/src/driver/stream_reports.cpp", {2, "the first failure's message, and how many more"}},

@@ -108,6 +108,19 @@ TEST_F(Chat, WhatGoesWrongInAPipeEndsIt) {
   EXPECT_THAT(error("Who art thou?", {"-c", "10"}), HasSubstr("has no room for this"));
 }
 
+// The conversation goes on as it was.
+TEST_F(Chat, WhatTheModelIsToldHasToFit) {
+  Terminal terminal(QWEN_CHAT, arguments({"-c", "64", "-n", "3", "--temp", "0"}));
+  terminal.until("> ");
+  terminal.type("/system " + std::string(2000, 'a') + "\n");
+  terminal.until("has no room for what the model is told first");
+  terminal.type("Who?\n");
+  terminal.until("in use of 64");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+  EXPECT_EQ(pipe("Who?\n", {"--system", "Speak.", "--load-session", "x"}).status, 2);
+}
+
 TEST_F(Chat, AFullContextIsSaid) {
   const ProcessResult result = pipe("Who?\n", {"-c", "24", "--temp", "0"});
   EXPECT_EQ(result.status, 0) << result.err;

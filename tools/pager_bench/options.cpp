@@ -35,7 +35,7 @@ void add_generation(command_line::Parser& parser, Options& options) {
   app.add_option("--parallel", options.sequences,
                  "Sequences that are generated together; tokens and t/s are those of all")
       ->delimiter(',')
-      ->check(command_line::positive())
+      ->check(command_line::in_range(1, command_line::kMostParallel))
       ->capture_default_str()
       ->type_name("N,...");
   parser.add_alias("-np", "--parallel");

@@ -47,7 +47,7 @@ void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
       ->type_name("N,...");
   app.add_option("--parallel", options.sequences,
                  "Sequences that are generated together, a token of each at a time")
-      ->check(command_line::positive())
+      ->check(command_line::in_range(1, command_line::kMostParallel))
       ->capture_default_str()
       ->type_name("N");
   parser.add_alias("-np", "--parallel");

@@ -41,7 +41,12 @@ void append(Tokens& tokens, const Tokens& more) {
 
 ChatFormat::ChatFormat(const Model& model)
     : tokenizer_(model.tokenizer ? &*model.tokenizer : nullptr) {
-  if (tokenizer_ == nullptr) throw Error(model.no_tokenizer);
+  if (tokenizer_ == nullptr) {
+    throw Error(
+        fmt::format("{}: the model has no vocabulary that is understood, so that nobody can "
+                    "talk to it; give another model",
+                    display_name(model)));
+  }
   const std::string form = chat_template(model);
   const auto start = control(kStart);
   const auto end = control(kEnd);
