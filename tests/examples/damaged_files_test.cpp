@@ -347,13 +347,15 @@ INSTANTIATE_TEST_SUITE_P(Kinds, DamagedFiles,
                                                           Part::tensor_table, Part::data)),
                          kind_name);
 
-// The message for another architecture lists what is known.
+// The message for another architecture lists those that run: all but the models with experts.
 TEST(DamagedFilesOf, AreOfAllKnownArchitectures) {
   const tests::TemporaryDirectory directory;
   EditedModel model = small_model("qwen2");
   model.set("general.architecture", std::string("another"));
   std::string listed;
-  for (const std::string& name : architectures()) listed += (listed.empty() ? "" : ", ") + name;
+  for (const std::string& name : architectures()) {
+    if (!name.ends_with("moe")) listed += (listed.empty() ? "" : ", ") + name;
+  }
   const auto gguf = loaders::GgufModel::open(model.write(directory / "m.gguf"));
   try {
     loaders::read_model_config(gguf);
