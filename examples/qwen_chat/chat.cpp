@@ -112,8 +112,8 @@ void Chat::run() {
     } catch (const Interrupted& interrupted) {
       // Nobody is there to go on, or somebody asked for more than that.
       if (!console_.is_terminal() || interrupted.signal() != SIGINT) throw;
-    } catch (const output::OutputError& error) {
-      throw;
+    } catch (const output::OutputError&) {
+      throw;  // answers go nowhere
     } catch (const std::runtime_error& error) {
       if (!console_.is_terminal()) throw;
       console_.note(error.what());
@@ -236,7 +236,11 @@ void Chat::save(const std::string& path) {
     if (!output::is_same_file(path, file)) continue;
     throw qwen::Error(fmt::format("/save {} would replace the model; give another file", path));
   }
-  conversation_.save(path);
+  try {
+    conversation_.save(path);
+  } catch (const output::OutputError& error) {
+    throw qwen::Error(error.what());  // that of an answer is another matter
+  }
 }
 
 void Chat::load(const std::string& path) {

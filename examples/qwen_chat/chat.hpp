@@ -20,8 +20,9 @@ class Chat {
        Console& console);
 
   /// Until the lines end. What goes wrong with one line is said, and the next one is read; without
-  /// a terminal it is thrown. Throws command_line::Interrupted if something else than Ctrl-C asked
-  /// the program to end.
+  /// a terminal it is thrown. Throws OutputError if an answer cannot be written, and
+  /// command_line::Interrupted if something asked the program to end, on a terminal something else
+  /// than Ctrl-C.
   void run();
 
  private:

@@ -294,6 +294,17 @@ TEST_F(Chat, BudgetsChangeInAConversation) {
   EXPECT_EQ(terminal.wait(), 0);
 }
 
+TEST_F(Chat, AFileThatCannotBeWrittenEndsNothing) {
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "3", "--temp", "0"}));
+  terminal.until("> ");
+  terminal.type("Who?\n");
+  terminal.until("in use of");
+  terminal.type("/save /nonexistent/x\n");
+  terminal.until("cannot write");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
 TEST_F(Chat, MistakesAreSaidAndForgiven) {
   Terminal terminal(QWEN_CHAT, arguments({}));
   terminal.until("> ");
