@@ -198,8 +198,10 @@ void ReplacementFile::write(const std::function<void(std::ostream&)>& content) {
 
 int ReplacementFile::spool() {
   if (spool_ >= 0) return spool_;
-  std::error_code none;
-  std::string name = (std::filesystem::temp_directory_path(none) / "tensor-pager-XXXXXX").string();
+  std::error_code failed;
+  const std::filesystem::path folder = std::filesystem::temp_directory_path(failed);
+  if (failed) fail_spool(failed.value());
+  std::string name = (folder / "tensor-pager-XXXXXX").string();
   spool_ = ::mkostemp(name.data(), O_CLOEXEC);
   if (spool_ < 0) fail_spool(errno);
   ::unlink(name.c_str());
