@@ -36,7 +36,7 @@ constexpr double kGpuMemoryShare = 0.6;
 constexpr double kGpuStep = 10e-6;
 constexpr double kHandover = 60e-6;
 
-// Of a sample that several tokens are multiplied with.
+// Of a sample that several tokens are multiplied with, if it has as many.
 constexpr std::size_t kFewestRows = 256;
 
 bool is_feed_forward(const loaders::Step& step) {
@@ -108,8 +108,7 @@ class SampleMatrix {
 
   /// Floating-point operations per second with so many tokens, over about that time.
   double arithmetic(std::uint32_t tokens, double seconds) {
-    const std::size_t rows =
-        std::clamp<std::size_t>(weights_.rows / tokens, kFewestRows, weights_.rows);
+    const std::size_t rows = std::min(std::max(weights_.rows / tokens, kFewestRows), weights_.rows);
     const std::vector<float> x(tokens * weights_.cols, 0.5F);
     std::vector<float> y(tokens * rows);
     std::size_t first = 0;

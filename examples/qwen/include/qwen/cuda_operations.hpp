@@ -16,8 +16,8 @@ namespace tensor_pager::qwen {
 /// Operations on an NVIDIA GPU, in a stream of their own; for the CUDA device. Keys and values are
 /// halves, and so are activations, unless they are those of few tokens, which are digits: of a pass
 /// whose ubatches have at most kernels::cuda::kMostFewTokens, or of a single one. Only
-/// download and lend wait for the stream's work; upload waits at most for earlier uploads, in
-/// order to reuse their staging memory.
+/// download, lend and to_host wait for the stream's work; upload waits at most for earlier uploads,
+/// in order to reuse their staging memory.
 ///
 /// Every call comes from the thread that made the object, or from one whose current CUDA device is
 /// the same. Throws Error or kernels::Error, which name the call, its sizes and CUDA's reason.

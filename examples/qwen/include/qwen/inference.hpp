@@ -51,9 +51,9 @@ struct NextToken {
 /// it, and with what is resident.
 ///
 /// A sequence is begun, extended by a prompt, advanced by a token at a time, forked and ended. Its
-/// logits do not depend on the other sequences, down to the last bit on the host device; on a GPU a
-/// token that is advanced alone has bits of its own (Operations). Where a call throws, the
-/// sequences are as they were before.
+/// logits do not depend on the other sequences, down to the last bit on the host device; on a GPU
+/// those of up to eight that are advanced together have other bits than those of more. Where a call
+/// throws, the sequences are as they were before.
 ///
 /// Not for several threads at once, but for set_arena.
 class Inference {

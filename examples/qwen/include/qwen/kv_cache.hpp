@@ -31,7 +31,6 @@ class KvCache {
                      kernels::WeightType type);
 
   const KvCacheSize& size() const { return size_; }
-  kernels::WeightType type() const { return type_; }
   /// Of the sequence in that place.
   kernels::KvCacheView view(std::uint32_t place, std::uint32_t layer) const;
   /// Memory of the device that holds the first `positions` positions of a sequence: keys and values

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,7 +18,7 @@ namespace tensor_pager::qwen {
 
 /// Writes a sequence: its tokens, their keys and values as the device has them, what they belong to
 /// (the model, the settings of its positions), and a checksum. The caller commits the file. Throws
-/// OutputError.
+/// OutputError, and what the device or the store throws.
 void save_session(Inference& inference, SequenceId sequence, output::ReplacementFile& file);
 
 /// A file that save_session wrote. All that can be known without the model is checked when it is
