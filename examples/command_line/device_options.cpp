@@ -16,8 +16,15 @@ void DeviceArguments::add(CLI::App& app) {
       ->check(not_negative())
       ->capture_default_str()
       ->type_name("N");
+}
+
+DeviceOptions DeviceArguments::options() const {
+  return {.device = parse_device(device_), .gpu = gpu_};
+}
+
+void MemoryArguments::add(CLI::App& app) {
   app.add_option("--vram", vram_,
-                 "All device memory the program may take: 8GiB, say; auto is 90% of what is free")
+                 "All device memory the run may take: 8GiB, say; auto is 90% of what is free")
       ->capture_default_str()
       ->type_name("SIZE|auto");
   app.add_option("--arena", arena_,
@@ -25,8 +32,8 @@ void DeviceArguments::add(CLI::App& app) {
       ->type_name("SIZE|PCT");
 }
 
-DeviceOptions DeviceArguments::options() const {
-  DeviceOptions options{.device = parse_device(device_), .gpu = gpu_};
+MemoryOptions MemoryArguments::options() const {
+  MemoryOptions options;
   if (vram_ != "auto") options.vram = parse_size("--vram", vram_);
   if (arena_) options.arena = parse_arena(*arena_);
   return options;

@@ -11,10 +11,14 @@
 
 namespace tensor_pager::command_line {
 
-/// Where a program for people runs a model, and in how much memory.
+/// Where a model runs.
 struct DeviceOptions {
   DeviceKind device = DeviceKind::automatic;
   int gpu = 0;
+};
+
+/// In how much memory.
+struct MemoryOptions {
   std::optional<Bytes> vram{};  ///< nothing: 90% of what is free
   std::optional<std::variant<Bytes, qwen::Percent>> arena{};
 };
@@ -30,6 +34,17 @@ class DeviceArguments {
  private:
   std::string device_ = "auto";
   int gpu_ = 0;
+};
+
+/// Likewise.
+class MemoryArguments {
+ public:
+  void add(CLI::App& app);
+
+  /// Once they are parsed. Throws UsageError.
+  MemoryOptions options() const;
+
+ private:
   std::string vram_ = "auto";
   std::optional<std::string> arena_;
 };

@@ -7,17 +7,6 @@
 
 namespace tensor_pager::command_line {
 
-void ModelArguments::add_device(CLI::App& app) {
-  app.add_option("--device", device_, "Where the model runs; auto: on a GPU if there is one")
-      ->check(CLI::IsMember({"auto", "cuda", "host"}))
-      ->capture_default_str()
-      ->type_name("KIND");
-  app.add_option("--gpu", gpu_, "Which GPU")
-      ->check(not_negative())
-      ->capture_default_str()
-      ->type_name("N");
-}
-
 void ModelArguments::add_paging(CLI::App& app) {
   app.add_option("--page", page_, "Bytes per page: 2MiB, say")
       ->default_str("by the size of the model")
@@ -55,8 +44,7 @@ void ModelArguments::add_ubatch(Parser& parser, CLI::App& app) {
 
 ModelOptions ModelArguments::options() const {
   ModelOptions options;
-  options.device = parse_device(device_);
-  options.gpu = gpu_;
+  static_cast<DeviceOptions&>(options) = device_.options();
   if (page_) options.page = parse_size("--page", *page_);
   if (page_ && options.page.count == 0) throw UsageError("--page must be more than 0");
   options.policy = parse_policy(policy_, lookahead_);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "command_line/device_options.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/position_options.hpp"
 #include "command_line/values.hpp"
@@ -15,9 +16,7 @@
 namespace tensor_pager::command_line {
 
 /// How a model is run, as all programs that run one are told.
-struct ModelOptions {
-  DeviceKind device = DeviceKind::automatic;
-  int gpu = 0;
+struct ModelOptions : DeviceOptions {
   Bytes page;  ///< 0: chosen by the size of the model
   PolicyOptions policy;
   std::optional<std::uint32_t> ubatch;
@@ -31,7 +30,7 @@ struct ModelOptions {
 /// them.
 class ModelArguments {
  public:
-  void add_device(CLI::App& app);
+  void add_device(CLI::App& app) { device_.add(app); }
   void add_paging(CLI::App& app);
   void add_placement(CLI::App& app);
   void add_ubatch(Parser& parser, CLI::App& app);
@@ -41,8 +40,7 @@ class ModelArguments {
   ModelOptions options() const;
 
  private:
-  std::string device_ = "auto";
-  int gpu_ = 0;
+  DeviceArguments device_;
   std::optional<std::string> page_;
   std::optional<std::string> policy_;
   std::optional<std::string> lookahead_;

@@ -18,6 +18,7 @@ const std::map<std::string, Thinking> kThinking = {
 
 struct Typed {
   command_line::DeviceArguments device;
+  command_line::MemoryArguments memory;
   command_line::SamplingArguments sampling{"-1"};
   command_line::PositionArguments positions;
   std::string thinking = "dim";
@@ -69,9 +70,11 @@ Options parse_options(int argc, const char* const* argv) {
   add_conversation(parser, options, typed);
   typed.sampling.add(parser.group("Sampling, in this order"));
   typed.device.add(parser.group("Device and memory"));
+  typed.memory.add(parser.group("Device and memory"));
   typed.positions.add(parser.group("Long contexts"));
   parser.parse(argc, argv);
   static_cast<command_line::DeviceOptions&>(options) = typed.device.options();
+  static_cast<command_line::MemoryOptions&>(options) = typed.memory.options();
   options.sampling = typed.sampling.wishes();
   options.seed = typed.sampling.seed();
   options.rope = typed.positions.overrides();

@@ -26,8 +26,7 @@ struct Typed {
   std::int64_t predict = 32;
   command_line::SamplingArguments sampling;
   command_line::ModelArguments model;
-  std::string vram = "auto";
-  std::optional<std::string> arena;
+  command_line::MemoryArguments memory;
   bool no_pin_file = false;
   bool no_publish = false;
 };
@@ -70,22 +69,12 @@ void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
   parser.add_alias("-np", "--parallel");
 }
 
-void add_weights(CLI::App& app, Typed& typed) {
-  app.add_option("--vram", typed.vram,
-                 "All device memory the run may take: 8GiB, say; auto is 90% of what is free")
-      ->capture_default_str()
-      ->type_name("SIZE|auto");
-  app.add_option("--arena", typed.arena,
-                 "Memory for weights, instead of what --vram leaves: 2GiB, or 25% of them")
-      ->type_name("SIZE|PCT");
-}
-
 void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
   CLI::App& app = parser.group("Device and memory");
   typed.model.add_device(app);
   app.add_flag("--no-pin-file", typed.no_pin_file,
                "Copy the model, to pinned memory on a GPU, instead of using the file in place");
-  add_weights(app, typed);
+  typed.memory.add(app);
   typed.model.add_paging(app);
   typed.model.add_placement(app);
   app.add_flag("--measure", options.measure,
@@ -163,8 +152,7 @@ Options complete(Options options, const Typed& typed) {
   options.seed = typed.sampling.seed();
   options.pin_files = !typed.no_pin_file;
   options.publish = !typed.no_publish;
-  if (typed.vram != "auto") options.vram = command_line::parse_size("--vram", typed.vram);
-  if (typed.arena) options.arena = command_line::parse_arena(*typed.arena);
+  static_cast<command_line::MemoryOptions&>(options) = typed.memory.options();
   static_cast<command_line::ModelOptions&>(options) = typed.model.options();
   if (options.context == 0U) throw UsageError("--ctx must be at least 1");
   if (options.logits && options.perplexity) {

@@ -32,7 +32,7 @@ struct PromptLines {
 };
 using PromptSource = std::variant<PromptText, PromptFile, TokensFile, PromptLines>;
 
-struct Options : command_line::ModelOptions {
+struct Options : command_line::ModelOptions, command_line::MemoryOptions {
   std::filesystem::path model;
   PromptSource prompt;
   std::optional<std::uint32_t> predict = 32;  ///< nothing: until the model ends, or the context
@@ -42,8 +42,6 @@ struct Options : command_line::ModelOptions {
   command_line::SamplingWishes sampling;
   std::optional<std::uint64_t> seed = 0;  ///< nothing: another one each time
   bool pin_files = true;
-  std::optional<Bytes> vram;  ///< nothing: auto
-  std::optional<std::variant<Bytes, qwen::Percent>> arena;
   std::optional<std::uint32_t> context;
   std::optional<std::filesystem::path> logits;
   bool perplexity = false;
