@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 
 namespace tensor_pager::command_line {
@@ -12,12 +13,15 @@ namespace {
 
 constexpr std::string_view kMessage =
     ": a file became shorter or its disk failed while it was read in place; wait until the model "
-    "is "
-    "complete, or let qwen_prefill copy it with --no-pin-file\n";
+    "is complete, or let qwen_prefill copy it with --no-pin-file\n";
 
 // Composed beforehand: a handler may do little more than write.
 std::array<char, 256> line;
 std::size_t length = 0;
+
+// Several threads read such a file at once, and each of them comes here: the first one speaks for
+// all.
+std::atomic_flag said = ATOMIC_FLAG_INIT;
 
 void end_program(int signal, siginfo_t* info, void* /*context*/) {
   // Sent by somebody, or about something else than a mapping: what it does to any program.
@@ -26,6 +30,7 @@ void end_program(int signal, siginfo_t* info, void* /*context*/) {
     std::raise(signal);
     return;
   }
+  while (said.test_and_set()) ::pause();
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), length);
   ::_exit(1);
 }
