@@ -205,7 +205,7 @@ std::vector<std::uint64_t> PlacementModel::depths(const std::vector<bool>& on_cp
   if (request_.prefetch_depth) return {std::min<std::uint64_t>(*request_.prefetch_depth, most)};
   const std::uint64_t usual = std::max(kLeastDepth, 2 * step);
   std::vector<std::uint64_t> depths;
-  for (const std::uint64_t halves : {2, 3, 4, 5, 6, 8, 10, 12, 16}) {
+  for (const std::uint64_t halves : {2U, 3U, 4U, 5U, 6U, 8U, 10U, 12U, 16U}) {
     const std::uint64_t depth = std::min(usual * halves / 2, most);
     if (depths.empty() || depths.back() < depth) depths.push_back(depth);
   }
