@@ -66,8 +66,8 @@ kernels::cuda::HalfMatrixView halves_within(const kernels::ConstMatrixView& q) {
   return {reinterpret_cast<__half*>(const_cast<float*>(q.data)), q.rows, q.cols, 2 * q.stride};
 }
 
-// Activations of few tokens: what products take are digits; what they leave for swiglu, and what
-// attention leaves at first, are floats in the same places.
+// Activations of few tokens: what products take are digits; what they leave for swiglu are floats
+// in the same places.
 kernels::cuda::DigitsView digits(const ActivationView& a) {
   return {a.data, a.rows, a.cols};
 }
@@ -447,15 +447,13 @@ void CudaOperations::store(const kernels::MatrixView& keys, const kernels::Const
     throw Error(fmt::format("the GPU stores keys and values as {}, but the cache is {}",
                             kernels::name(cache_type()), kernels::name(cache.type)));
   }
-  const auto rows_in = [&](const std::byte* matrix) {
-    return reinterpret_cast<__half*>(const_cast<std::byte*>(matrix)) +
-           first_position * cache.position_stride;
+  const auto rows_in = [&](const std::byte* matrix) -> kernels::cuda::HalfMatrixView {
+    auto* const first = reinterpret_cast<__half*>(const_cast<std::byte*>(matrix));
+    return {first + first_position * cache.position_stride, keys.rows, keys.cols,
+            cache.position_stride};
   };
-  kernels::cuda::rope_to_half(keys, heads, first_token, rope_table_,
-                              {rows_in(cache.keys), keys.rows, keys.cols, cache.position_stride},
-                              cuda(stream()));
-  kernels::cuda::store_as_half(values, rows_in(cache.values), cache.position_stride,
-                               cuda(stream()));
+  kernels::cuda::store_keys_and_values(keys, values, heads, first_token, rope_table_,
+                                       rows_in(cache.keys), rows_in(cache.values), cuda(stream()));
 }
 
 // The form of queries and results is that of all rows, also where a sequence has one of them.
@@ -465,8 +463,7 @@ void CudaOperations::attention(const kernels::AttentionShape& shape,
   if (are_digits(out.rows)) {
     const ActivationView result = rows_of_digits(out, first_row, shape.tokens);
     const kernels::ConstMatrixView queries{q.row(first_row), shape.tokens, q.cols, q.stride};
-    kernels::cuda::attention(shape, queries, cache, floats(result), scratch_, cuda(stream()));
-    kernels::cuda::split_digits(floats(result), digits(result), cuda(stream()));
+    kernels::cuda::attention(shape, queries, cache, digits(result), scratch_, cuda(stream()));
     return;
   }
   const kernels::cuda::HalfMatrixView queries = halves_within(q);

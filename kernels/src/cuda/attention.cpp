@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/attention.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <numbers>
@@ -21,7 +22,9 @@ bool aligned(const void* p) {
 
 std::size_t partial_bytes(const AttentionShape& s) {
   if (s.tokens != 1) return 0;
-  const std::size_t splits = s.past / kSplitKeys + 1;
+  // Of all sequences up to this length: a longer one may have fewer ranges.
+  const std::size_t splits =
+      std::min<std::size_t>(blocks_for(s.past + 1, kLeastSplitKeys), most_splits(s.kv_heads));
   return (s.heads * splits * partial_floats(s.head_dim) * sizeof(float) + 255) / 256 * 256;
 }
 
@@ -150,6 +153,22 @@ void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheV
   } else {
     launch_attention_tiles(p, s.head_dim, stream);
   }
+  check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
+}
+
+void attention(const AttentionShape& s, const ConstMatrixView& q, const KvCacheView& cache,
+               const DigitsView& out, const Scratch& scratch, cudaStream_t stream) {
+  require_valid(s, cache);
+  require_queries(s, q);
+  if (s.tokens != 1 || out.rows != 1 || out.cols != s.heads * s.head_dim) {
+    throw Error("cuda attention: results as digits are of one token, of " +
+                std::to_string(s.heads * s.head_dim) + " columns; asked for " +
+                std::to_string(out.rows) + " of " + std::to_string(out.cols) + ", of " +
+                std::to_string(s.tokens) + " tokens");
+  }
+  const auto p = problem<float, float>(s, q, cache, nullptr, 0, scratch, stream);
+  launch_attention_splits_to_digits(p, s.head_dim, reinterpret_cast<float*>(scratch.data), out.data,
+                                    stream);
   check_launch("attention", {s.tokens, s.heads, s.kv_heads, s.head_dim, s.past});
 }
 

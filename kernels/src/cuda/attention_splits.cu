@@ -1,203 +1,405 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/attention_kernels.hpp"
+#include "cuda/digits.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/launch_early.cuh"
 #include "cuda/rounding.cuh"
 
-// Attention of a single token: it reads every key and value once, so what counts is that many
-// blocks of threads do so at the same time. Each takes a range of keys and the query heads that
-// share a key/value head; a second kernel adds up the ranges in order.
+// Attention of a single token: it reads every key and value once, so what counts is that enough of
+// them are on their way at the same time. Each block takes a range of keys and the query heads that
+// share a key/value head, a warp of it sixteen keys at a time; a second kernel joins the ranges.
+// Weights are relative to the largest score that a warp has seen so far ("online softmax": Milakov
+// and Gimelshein, 2018), which is joined like the sums.
 
 namespace tensor_pager::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kKeys = static_cast<int>(kSplitKeys);
-template <int kHeadDim>
+constexpr unsigned kThreads = 128;
+constexpr unsigned kWarps = kThreads / 32;
+constexpr unsigned kHeads = 8;  // of queries that a block works on, at most
+constexpr unsigned kKeys = 16;  // of a warp at a time
+constexpr unsigned kEight = 8;  // dimensions that a thread has of a key or a value
+constexpr unsigned kAll = 0xFFFFFFFFU;
+template <unsigned kHeadDim>
 constexpr std::size_t kPartial = partial_floats(kHeadDim);
-constexpr int kGroup = 8;  // query heads that a block works on, at most
+static_assert(kKeys * kWarps == kLeastSplitKeys);
 
 template <class Value>
 struct Split {
   AttentionProblem<Value, Value> p;
   float* partials;
-  int splits;
-  int group_blocks;  // blocks for the query heads of one key/value head
+  unsigned splits;
+  unsigned keys;          // of a split
+  unsigned group_blocks;  // blocks for the query heads of one key/value head
 };
 
 // The query heads of a block.
 struct Heads {
-  int kv;
-  int first;
-  int count;
+  unsigned kv;
+  unsigned first;
+  unsigned count;
 };
 
 template <class Value>
 __device__ Heads heads_of(const Split<Value>& s) {
-  const int group = s.p.heads / s.p.kv_heads;
-  const int kv = static_cast<int>(blockIdx.y) / s.group_blocks;
-  const int first = static_cast<int>(blockIdx.y) % s.group_blocks * kGroup;
-  return {kv, kv * group + first, min(kGroup, group - first)};
+  const auto group = static_cast<unsigned>(s.p.heads / s.p.kv_heads);
+  const unsigned kv = blockIdx.y / s.group_blocks;
+  const unsigned first = blockIdx.y % s.group_blocks * kHeads;
+  return {kv, kv * group + first, min(kHeads, group - first)};
 }
 
-// Scores of this range, one key per thread at a time, already scaled; those past the end are -inf.
-template <int kHeadDim, class Value>
-__device__ void score_keys(const Split<Value>& s, const Heads& heads, int first, int end,
-                           const float (&q)[kGroup][kHeadDim], float (&scores)[kGroup][kKeys]) {
-  for (int i = static_cast<int>(threadIdx.x); i < kKeys; i += kThreads) {
-    float sums[kGroup] = {};
-    if (first + i < end) {
-      const __half* key = s.p.keys + static_cast<std::size_t>(first + i) * s.p.position_stride +
-                          heads.kv * kHeadDim;
-      for (int d = 0; d < kHeadDim; d += 8) {
-        union {
-          uint4 word;
-          __half2 halves[4];
-        } eight;
-        eight.word = *reinterpret_cast<const uint4*>(key + d);
+__device__ inline void load_eight(const __half* from, float (&v)[kEight]) {
+  union {
+    uint4 word;
+    __half2 halves[4];
+  } eight;
+  eight.word = *reinterpret_cast<const uint4*>(from);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const float2 k = __half22float2(eight.halves[e]);
+  for (unsigned e = 0; e < 4; ++e) {
+    const float2 two = __half22float2(eight.halves[e]);
+    v[2 * e] = two.x;
+    v[2 * e + 1] = two.y;
+  }
+}
+
+__device__ inline void load_eight(const float* from, float (&v)[kEight]) {
 #pragma unroll
-          for (int h = 0; h < kGroup; ++h) {
-            const float2 at = *reinterpret_cast<const float2*>(&q[h][d + 2 * e]);
-            sums[h] += at.x * k.x + at.y * k.y;
-          }
-        }
-      }
+  for (unsigned i = 0; i < 2; ++i) {
+    const float4 four = reinterpret_cast<const float4*>(from)[i];
+    v[4 * i] = four.x, v[4 * i + 1] = four.y, v[4 * i + 2] = four.z, v[4 * i + 3] = four.w;
+  }
+}
+
+template <class Out>
+__device__ void store_eight(Out* out, const float (&v)[kEight]) {
+  store_four(out, {v[0], v[1], v[2], v[3]});
+  store_four(out + 4, {v[4], v[5], v[6], v[7]});
+}
+
+// What a warp keeps in shared memory: a row of heads for each key.
+using Scores = float[kKeys][kHeads];
+
+// A warp's view of its keys: kLanes threads share one, and kAtOnce of them are read together.
+template <unsigned kHeadDim>
+struct Lanes {
+  static constexpr unsigned kLanes = kHeadDim / kEight;
+  static constexpr unsigned kAtOnce = 32 / kLanes;
+  __device__ static unsigned key() { return threadIdx.x % 32 / kLanes; }
+  __device__ static unsigned first_dim() { return threadIdx.x % kLanes * kEight; }
+};
+
+// Adds up each of eight numbers over kLanes neighbouring threads. Half of the numbers go to the
+// neighbour each time, so that thread l ends with the sum of number l % 8.
+template <unsigned kLanes>
+__device__ float add_up(const float (&v)[kHeads]) {
+  const unsigned lane = threadIdx.x % 32;
+  float four[4];
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i) {
+    const float given = lane & 4 ? v[i] : v[i + 4];
+    four[i] = (lane & 4 ? v[i + 4] : v[i]) + __shfl_xor_sync(kAll, given, 4);
+  }
+  float two[2];
+#pragma unroll
+  for (unsigned i = 0; i < 2; ++i) {
+    const float given = lane & 2 ? four[i] : four[i + 2];
+    two[i] = (lane & 2 ? four[i + 2] : four[i]) + __shfl_xor_sync(kAll, given, 2);
+  }
+  const float given = lane & 1 ? two[0] : two[1];
+  float sum = (lane & 1 ? two[1] : two[0]) + __shfl_xor_sync(kAll, given, 1);
+#pragma unroll
+  for (unsigned distance = 8; distance < kLanes; distance *= 2) {
+    sum += __shfl_xor_sync(kAll, sum, distance);
+  }
+  return sum;
+}
+
+// Scores of a warp's next keys, already scaled. Those past the end, of which the last one is read
+// in their place, are -inf.
+template <unsigned kHeadDim, class Value>
+__device__ void score_keys(const Split<Value>& s, const __half* keys, unsigned first, unsigned end,
+                           const float (&q)[kHeads][kHeadDim], Scores& scores) {
+  using L = Lanes<kHeadDim>;
+  float queries[kHeads][kEight];
+#pragma unroll
+  for (unsigned h = 0; h < kHeads; ++h) load_eight(&q[h][L::first_dim()], queries[h]);
+#pragma unroll 4
+  for (unsigned i = 0; i < kKeys; i += L::kAtOnce) {
+    const unsigned at = first + i + L::key();
+    float key[kEight];
+    load_eight(keys + std::size_t{min(at, end - 1)} * s.p.position_stride, key);
+    float sums[kHeads] = {};
+#pragma unroll
+    for (unsigned h = 0; h < kHeads; ++h) {
+#pragma unroll
+      for (unsigned e = 0; e < kEight; ++e) sums[h] += queries[h][e] * key[e];
     }
-#pragma unroll
-    for (int h = 0; h < kGroup; ++h) {
-      scores[h][i] = first + i < end ? sums[h] * s.p.scale : -INFINITY;
+    const float sum = add_up<L::kLanes>(sums);
+    if (threadIdx.x % L::kLanes < kHeads) {
+      scores[i + L::key()][threadIdx.x % kHeads] = at < end ? sum * s.p.scale : -INFINITY;
     }
   }
 }
 
-// Turns the scores of a head into weights: one warp per head at a time.
-template <int kHeadDim, class Value>
-__device__ void soften(const Split<Value>& s, const Heads& heads, int split,
-                       float (&scores)[kGroup][kKeys]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int h = static_cast<int>(threadIdx.x) / 32; h < heads.count; h += kThreads / 32) {
+// The largest score that a warp has seen of a head, and the sum of its weights: of the keys that a
+// thread has looked at, those of head l % 8 that are l / 8 more than a multiple of four.
+struct Running {
+  float largest = -INFINITY;
+  float sum = 0.0F;
+};
+
+// Turns scores into weights. Returns by how much what was summed up before shrinks.
+__device__ inline float soften(Scores& scores, Running& running) {
+  const unsigned head = threadIdx.x % kHeads;
+  const unsigned first = threadIdx.x % 32 / kHeads;
+  constexpr unsigned kOwn = kKeys / 4;
+  float own[kOwn];
+  float largest = running.largest;
+#pragma unroll
+  for (unsigned i = 0; i < kOwn; ++i) {
+    own[i] = scores[4 * i + first][head];
+    largest = fmaxf(largest, own[i]);
+  }
+  largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 8));
+  largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 16));
+  const float factor = exp2f(running.largest - largest);
+  running.largest = largest;
+  running.sum *= factor;
+#pragma unroll
+  for (unsigned i = 0; i < kOwn; ++i) {
+    const float weight = exp2f(own[i] - largest);
+    scores[4 * i + first][head] = weight;
+    running.sum += weight;
+  }
+  return factor;
+}
+
+template <unsigned kHeadDim, class Value>
+__device__ void add_values(const Split<Value>& s, const __half* values, unsigned first,
+                           unsigned end, const Scores& weights, float (&sums)[kHeads][kEight]) {
+  using L = Lanes<kHeadDim>;
+#pragma unroll 4
+  for (unsigned i = 0; i < kKeys; i += L::kAtOnce) {
+    const unsigned at = min(first + i + L::key(), end - 1);
+    float value[kEight];
+    load_eight(values + std::size_t{at} * s.p.position_stride, value);
+    float weight[kHeads];
+    load_eight(weights[i + L::key()], weight);
+#pragma unroll
+    for (unsigned h = 0; h < kHeads; ++h) {
+#pragma unroll
+      for (unsigned e = 0; e < kEight; ++e) sums[h][e] += weight[h] * value[e];
+    }
+  }
+}
+
+// What a block's warps leave for each other.
+template <unsigned kHeadDim>
+struct Shares {
+  float values[kWarps][kHeads][kHeadDim];
+  Running running[kWarps][kHeads];
+};
+
+// A warp's sums, of the threads that share its keys and of those that share its heads.
+template <unsigned kHeadDim>
+__device__ void leave(float (&sums)[kHeads][kEight], Running running, Shares<kHeadDim>& shares) {
+  using L = Lanes<kHeadDim>;
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned lane = threadIdx.x % 32;
+#pragma unroll
+  for (unsigned h = 0; h < kHeads; ++h) {
+#pragma unroll
+    for (unsigned e = 0; e < kEight; ++e) {
+#pragma unroll
+      for (unsigned distance = L::kLanes; distance < 32; distance *= 2) {
+        sums[h][e] += __shfl_xor_sync(kAll, sums[h][e], distance);
+      }
+    }
+    if (lane < L::kLanes) store_eight(&shares.values[warp][h][L::first_dim()], sums[h]);
+  }
+  running.sum += __shfl_xor_sync(kAll, running.sum, 8);
+  running.sum += __shfl_xor_sync(kAll, running.sum, 16);
+  if (lane < kHeads) shares.running[warp][lane] = running;
+}
+
+// The warps' sums, added in order, relative to the largest score of the block.
+template <unsigned kHeadDim, class Value>
+__device__ void join_warps(const Split<Value>& s, const Heads& heads,
+                           const Shares<kHeadDim>& shares) {
+  for (unsigned i = threadIdx.x; i < heads.count * kHeadDim; i += kThreads) {
+    const unsigned h = i / kHeadDim;
+    const unsigned d = i % kHeadDim;
     float largest = -INFINITY;
-    for (int i = lane; i < kKeys; i += 32) largest = fmaxf(largest, scores[h][i]);
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-      largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, distance));
-    }
+    for (unsigned w = 0; w < kWarps; ++w) largest = fmaxf(largest, shares.running[w][h].largest);
+    float value = 0.0F;
     float sum = 0.0F;
-    for (int i = lane; i < kKeys; i += 32) {
-      const float weight = exp2f(scores[h][i] - largest);
-      scores[h][i] = weight;
-      sum += weight;
+    for (unsigned w = 0; w < kWarps; ++w) {
+      const float factor = exp2f(shares.running[w][h].largest - largest);
+      value += factor * shares.values[w][h][d];
+      sum += factor * shares.running[w][h].sum;
     }
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-      sum += __shfl_xor_sync(0xFFFFFFFFU, sum, distance);
-    }
-    if (lane == 0) {
-      float* partial = s.partials + static_cast<std::size_t>((heads.first + h) * s.splits + split) *
-                                        kPartial<kHeadDim>;
+    float* partial =
+        s.partials + (std::size_t{heads.first + h} * s.splits + blockIdx.x) * kPartial<kHeadDim>;
+    partial[d] = value;
+    if (d == 0) {
       partial[kHeadDim] = largest;
       partial[kHeadDim + 1] = sum;
     }
   }
 }
 
-// Two dimensions per thread; where that leaves threads over, they share the keys.
-template <int kHeadDim, class Value>
-__device__ void add_values(const Split<Value>& s, const Heads& heads, int first, int end, int split,
-                           const float (&weights)[kGroup][kKeys],
-                           float (&shares)[kGroup][kHeadDim]) {
-  constexpr int kPairs = kHeadDim / 2;
-  constexpr int kShares = kThreads / kPairs;
-  const int pair = static_cast<int>(threadIdx.x) % kPairs;
-  const int share = static_cast<int>(threadIdx.x) / kPairs;
-  const int count = min(kKeys, end - first);
-  float2 sums[kGroup] = {};
-  const __half* value = s.p.values + static_cast<std::size_t>(first) * s.p.position_stride +
-                        heads.kv * kHeadDim + 2 * pair;
-#pragma unroll 4
-  for (int i = share; i < count; i += kShares) {
-    const float2 v = __half22float2(*reinterpret_cast<const __half2*>(
-        value + static_cast<std::size_t>(i) * s.p.position_stride));
-#pragma unroll
-    for (int h = 0; h < kGroup; ++h) {
-      sums[h].x += weights[h][i] * v.x;
-      sums[h].y += weights[h][i] * v.y;
-    }
-  }
-  // The shares are added one after the other.
-  for (int turn = 0; turn < kShares; ++turn) {
-    if (share == turn) {
-#pragma unroll
-      for (int h = 0; h < kGroup; ++h) {
-        float* to = &shares[h][2 * pair];
-        to[0] = turn == 0 ? sums[h].x : to[0] + sums[h].x;
-        to[1] = turn == 0 ? sums[h].y : to[1] + sums[h].y;
-      }
-    }
-    __syncthreads();
-  }
-  for (int i = static_cast<int>(threadIdx.x); i < heads.count * kHeadDim; i += kThreads) {
-    const int h = i / kHeadDim;
-    const int d = i % kHeadDim;
-    s.partials[static_cast<std::size_t>((heads.first + h) * s.splits + split) * kPartial<kHeadDim> +
-               static_cast<std::size_t>(d)] = shares[h][d];
-  }
-}
-
-template <int kHeadDim, class Value>
+template <unsigned kHeadDim, class Value>
 __global__ void __launch_bounds__(kThreads) attention_split(const Split<Value> s) {
   begin_after_others();
-  __shared__ __align__(16) float q[kGroup][kHeadDim];
-  __shared__ float scores[kGroup][kKeys];
+  // Queries and scores are not needed any more when the warps leave their sums.
+  union Shared {
+    struct {
+      float q[kHeads][kHeadDim];
+      Scores scores[kWarps];
+    } before;
+    Shares<kHeadDim> after;
+  };
+  __shared__ __align__(16) unsigned char memory[sizeof(Shared)];
+  auto& shared = *reinterpret_cast<Shared*>(memory);
   const Heads heads = heads_of(s);
-  const int split = static_cast<int>(blockIdx.x);
-  const int first = split * kKeys;
-  const int end = s.p.past + 1;
-  for (int i = static_cast<int>(threadIdx.x); i < kGroup * kHeadDim; i += kThreads) {
-    const int h = i / kHeadDim;
-    q[h][i % kHeadDim] = h < heads.count ? to_float(s.p.q[heads.first * kHeadDim + i]) : 0.0F;
+  const Value* q = s.p.q + std::size_t{heads.first} * kHeadDim;
+  for (unsigned i = threadIdx.x; i < kHeads * kHeadDim; i += kThreads) {
+    shared.before.q[i / kHeadDim][i % kHeadDim] =
+        i < heads.count * kHeadDim ? to_float(q[i]) : 0.0F;
   }
   __syncthreads();
-  score_keys<kHeadDim>(s, heads, first, end, q, scores);
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned begin = blockIdx.x * s.keys;
+  const unsigned end = min(begin + s.keys, static_cast<unsigned>(s.p.past) + 1);
+  const std::size_t column = heads.kv * kHeadDim + Lanes<kHeadDim>::first_dim();
+  float sums[kHeads][kEight] = {};
+  Running running;
+  for (unsigned first = begin + warp * kKeys; first < end; first += kWarps * kKeys) {
+    Scores& scores = shared.before.scores[warp];
+    score_keys<kHeadDim>(s, s.p.keys + column, first, end, shared.before.q, scores);
+    __syncwarp();
+    const float factor = soften(scores, running);
+    __syncwarp();
+#pragma unroll
+    for (unsigned h = 0; h < kHeads; ++h) {
+      const float of_head = __shfl_sync(kAll, factor, static_cast<int>(h));
+#pragma unroll
+      for (unsigned e = 0; e < kEight; ++e) sums[h][e] *= of_head;
+    }
+    add_values<kHeadDim>(s, s.p.values + column, first, end, scores, sums);
+    __syncwarp();
+  }
   __syncthreads();
-  soften<kHeadDim>(s, heads, split, scores);
-  __syncthreads();  // q is not needed any more; its memory takes the sums
-  add_values<kHeadDim>(s, heads, first, end, split, scores, q);
+  leave<kHeadDim>(sums, running, shared.after);
+  __syncthreads();
+  join_warps<kHeadDim>(s, heads, shared.after);
 }
 
-// out of one head: the ranges' sums, relative to the largest score of all.
-template <int kHeadDim, class Value>
-__global__ void __launch_bounds__(kHeadDim) join_splits(const Split<Value> s) {
-  begin_after_others();
-  const int head = static_cast<int>(blockIdx.x);
-  const int d = static_cast<int>(threadIdx.x);
-  const float* partial =
-      s.partials + static_cast<std::size_t>(head * s.splits) * kPartial<kHeadDim>;
+constexpr unsigned kJoiningWarps = 8;
+
+// What a warp has of the splits that it looks at, and what all warps have: eight columns of a
+// thread, all of one head.
+struct Joined {
   float largest = -INFINITY;
-  for (int i = 0; i < s.splits; ++i) {
-    largest = fmaxf(largest, partial[static_cast<std::size_t>(i) * kPartial<kHeadDim> + kHeadDim]);
+  float sum = 0.0F;
+  float values[kEight] = {};
+
+  __device__ void add(float other_largest, float other_sum, const float (&other)[kEight]) {
+    const float together = fmaxf(largest, other_largest);
+    // Nothing yet, or nothing to add: there is no difference of infinities.
+    const float own_factor = largest == -INFINITY ? 0.0F : exp2f(largest - together);
+    const float factor = other_largest == -INFINITY ? 0.0F : exp2f(other_largest - together);
+    largest = together;
+    sum = own_factor * sum + factor * other_sum;
+#pragma unroll
+    for (unsigned e = 0; e < kEight; ++e) values[e] = own_factor * values[e] + factor * other[e];
   }
-  float value = 0.0F;
-  float weight = 0.0F;
-  for (int i = 0; i < s.splits; ++i) {
-    const float* range = partial + static_cast<std::size_t>(i) * kPartial<kHeadDim>;
-    const float factor = exp2f(range[kHeadDim] - largest);
-    value += factor * range[d];
-    weight += factor * range[kHeadDim + 1];
-  }
-  store_rounded(&s.p.out[head * kHeadDim + d], value / weight);
+};
+
+// Eight columns of a row of results, of which thread l of a warp has those from 256 * group + 8 * l
+// on.
+template <class Out>
+__device__ void store_columns(Out* out, unsigned cols, unsigned group, const float (&v)[kEight]) {
+  const unsigned col = group * kGroup + threadIdx.x * kEight;
+  if (col < cols) store_eight(out + col, v);
+}
+__device__ void store_columns(DigitRecord* out, unsigned /*cols*/, unsigned group,
+                              const float (&v)[kEight]) {
+  store_digits(v, out + group, threadIdx.x);
 }
 
-template <int kHeadDim, class Value>
-void launch(const Split<Value>& s, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(s.splits),
-                  static_cast<unsigned>(s.p.kv_heads * s.group_blocks));
+template <class Value, class Out>
+struct Join {
+  Split<Value> split;
+  Out* out;
+};
+
+// The ranges' sums, relative to the largest score of all: a block for each 256 columns of results,
+// whose warps share the ranges.
+template <unsigned kHeadDim, class Value, class Out>
+__global__ void __launch_bounds__(32 * kJoiningWarps) join_splits(const Join<Value, Out> join) {
+  begin_after_others();
+  const Split<Value>& s = join.split;
+  __shared__ Joined shares[kJoiningWarps][32];
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned cols = static_cast<unsigned>(s.p.heads) * kHeadDim;
+  const unsigned col = blockIdx.x * kGroup + lane * kEight;
+  Joined own;
+  if (col < cols) {
+    const float* partial = s.partials + std::size_t{col / kHeadDim} * s.splits * kPartial<kHeadDim>;
+#pragma unroll 4
+    for (unsigned i = warp; i < s.splits; i += kJoiningWarps) {
+      const float* range = partial + std::size_t{i} * kPartial<kHeadDim>;
+      float values[kEight];
+      load_eight(range + col % kHeadDim, values);
+      own.add(range[kHeadDim], range[kHeadDim + 1], values);
+    }
+  }
+  shares[warp][lane] = own;
+  __syncthreads();
+  if (warp != 0) return;
+  for (unsigned w = 1; w < kJoiningWarps; ++w) {
+    const Joined& other = shares[w][lane];
+    own.add(other.largest, other.sum, other.values);
+  }
+  float result[kEight];
+#pragma unroll
+  for (unsigned e = 0; e < kEight; ++e) result[e] = col < cols ? own.values[e] / own.sum : 0.0F;
+  store_columns(join.out, cols, blockIdx.x, result);
+}
+
+template <unsigned kHeadDim, class Value, class Out>
+void launch(const Split<Value>& s, Out* out, cudaStream_t stream) {
+  const dim3 grid(s.splits, static_cast<unsigned>(s.p.kv_heads) * s.group_blocks);
   launch_early(attention_split<kHeadDim, Value>, {grid, kThreads, 0, stream}, s);
-  launch_early(join_splits<kHeadDim, Value>,
-               {static_cast<unsigned>(s.p.heads), kHeadDim, 0, stream}, s);
+  const unsigned groups = blocks_for(static_cast<std::size_t>(s.p.heads) * kHeadDim, kGroup);
+  launch_early(join_splits<kHeadDim, Value, Out>, {groups, 32 * kJoiningWarps, 0, stream},
+               Join<Value, Out>{s, out});
+}
+
+template <class Value, class Out>
+bool launch_for(const AttentionProblem<Value, Value>& p, std::size_t head_dim, float* partials,
+                Out* out, cudaStream_t stream) {
+  const auto kv_heads = static_cast<std::size_t>(p.kv_heads);
+  const auto group = static_cast<unsigned>(p.heads / p.kv_heads);
+  const auto positions = static_cast<std::size_t>(p.past) + 1;
+  const std::size_t keys = split_keys(positions, kv_heads);
+  const Split<Value> s{p, partials, blocks_for(positions, keys), static_cast<unsigned>(keys),
+                       (group + kHeads - 1) / kHeads};
+  switch (head_dim) {
+    case 64:
+      launch<64>(s, out, stream);
+      return true;
+    case 128:
+      launch<128>(s, out, stream);
+      return true;
+    case 256:
+      launch<256>(s, out, stream);
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -205,22 +407,13 @@ void launch(const Split<Value>& s, cudaStream_t stream) {
 template <class Value>
 bool launch_attention_splits(const AttentionProblem<Value, Value>& p, std::size_t head_dim,
                              float* partials, cudaStream_t stream) {
-  const int group = p.heads / p.kv_heads;
-  const Split<Value> s{p, partials, p.past / kKeys + 1, (group + kGroup - 1) / kGroup};
-  switch (head_dim) {
-    case 64:
-      launch<64>(s, stream);
-      break;
-    case 128:
-      launch<128>(s, stream);
-      break;
-    case 256:
-      launch<256>(s, stream);
-      break;
-    default:
-      return false;
-  }
-  return true;
+  return launch_for(p, head_dim, partials, p.out, stream);
+}
+
+bool launch_attention_splits_to_digits(const AttentionProblem<float, float>& p,
+                                       std::size_t head_dim, float* partials, std::byte* digits,
+                                       cudaStream_t stream) {
+  return launch_for(p, head_dim, partials, reinterpret_cast<DigitRecord*>(digits), stream);
 }
 
 template bool launch_attention_splits(const AttentionProblem<float, float>&, std::size_t, float*,

@@ -87,13 +87,14 @@ struct Rotation {
   const float* table;  // of the first token's position
 };
 
-// One block per token; a warp's threads rotate neighbouring pairs.
+// A thread for each pair of a token; a warp's threads rotate neighbouring ones.
 __global__ void __launch_bounds__(kThreads) rotate(const Rotation p) {
   begin_after_others();
-  for (std::size_t t = blockIdx.x; t < p.tokens; t += gridDim.x) {
+  for (std::size_t t = blockIdx.y; t < p.tokens; t += gridDim.y) {
     const float* cosines = p.table + t * 2 * p.pairs;
     float* row = p.x + t * p.stride;
-    for (unsigned i = threadIdx.x; i < p.heads * p.pairs; i += kThreads) {
+    const unsigned i = blockIdx.x * kThreads + threadIdx.x;
+    if (i < p.heads * p.pairs) {
       const unsigned head = i / p.pairs;
       const unsigned pair = i - head * p.pairs;
       float* at = row + head * p.head_dim + pair;
@@ -144,9 +145,8 @@ __device__ void load_four(const float* from, float (&v)[4]) {
   v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
 }
 
-// One block per token: a row is read as a whole before it is written, which may be where it was.
-__global__ void __launch_bounds__(kMostThreads) rotate_to_half(const RotationToHalf p) {
-  begin_after_others();
+// A block's token: its row is read as a whole before it is written, which may be where it was.
+__device__ void rotate_row_to_half(const RotationToHalf& p) {
   const float* row = p.x + blockIdx.x * p.stride;
   const float* cosines = p.table + std::size_t{blockIdx.x} * 2 * p.pairs;
   float a[kHeld][4];
@@ -183,6 +183,11 @@ __global__ void __launch_bounds__(kMostThreads) rotate_to_half(const RotationToH
   }
 }
 
+__global__ void __launch_bounds__(kMostThreads) rotate_to_half(const RotationToHalf p) {
+  begin_after_others();
+  rotate_row_to_half(p);
+}
+
 struct Rounding {
   const float* x;
   std::size_t x_stride;
@@ -212,6 +217,25 @@ __global__ void __launch_bounds__(kThreads) round_to_half_four(const Rounding p)
   }
 }
 
+// Keys, and values that are rounded only: as many of one as of the other.
+struct KeysAndValues {
+  RotationToHalf keys;
+  Rounding values;
+};
+
+// Two blocks per token.
+__global__ void __launch_bounds__(kMostThreads) store_rows(const KeysAndValues p) {
+  begin_after_others();
+  if (blockIdx.y == 0) return rotate_row_to_half(p.keys);
+  const float* row = p.values.x + blockIdx.x * p.values.x_stride;
+  __half* out = p.values.out + blockIdx.x * p.values.stride;
+  for (unsigned col = 4 * threadIdx.x; col < p.values.cols; col += 4 * blockDim.x) {
+    float v[4];
+    load_four(row + col, v);
+    store_four(out + col, v);
+  }
+}
+
 void require_rotatable(const ConstMatrixView& x, std::size_t heads, std::size_t first_position,
                        const RopeTableView& table) {
   require_shape("cuda rope: x", x, x.rows, x.cols);
@@ -226,6 +250,37 @@ void require_rotatable(const ConstMatrixView& x, std::size_t heads, std::size_t 
                 std::to_string(first_position + x.rows) + " are outside the table's, " +
                 std::to_string(table.first_position) + " to " + std::to_string(end));
   }
+}
+
+// Checked.
+RotationToHalf rotation_to_half(const ConstMatrixView& x, std::size_t heads,
+                                std::size_t first_position, const RopeTableView& table,
+                                const HalfMatrixView& out) {
+  require_rotatable(x, heads, first_position, table);
+  const std::size_t head_dim = x.cols / heads;
+  const bool in_fours = head_dim % 8 == 0 && table.pairs % 4 == 0 && rows_of_float4(x) &&
+                        out.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(out.data) % 8 == 0;
+  if (!in_fours || x.cols > kMostRotatedCols || out.rows != x.rows || out.cols != x.cols) {
+    throw Error("cuda rope_to_half: " + std::to_string(heads) + " heads of " +
+                std::to_string(head_dim) + " with " + std::to_string(table.pairs) +
+                " pairs to rows of " + std::to_string(out.cols) +
+                "; heads must be a multiple of 8, pairs of 4, rows aligned to four elements, of at "
+                "most " +
+                std::to_string(kMostRotatedCols) + " columns, and as many");
+  }
+  return {x.data,
+          x.stride,
+          out.data,
+          out.stride,
+          static_cast<unsigned>(x.cols / 8),
+          static_cast<unsigned>(head_dim / 8),
+          static_cast<unsigned>(table.pairs),
+          table.values + (first_position - table.first_position) * 2 * table.pairs};
+}
+
+// Two eights per thread where there are threads enough.
+unsigned threads_of(const RotationToHalf& p) {
+  return 32 * std::clamp(blocks_for(p.eights, 64), 1U, kMostThreads / 32);
 }
 
 }  // namespace
@@ -251,37 +306,38 @@ void rope(const MatrixView& x, std::size_t heads, std::size_t first_position,
                    static_cast<unsigned>(x.cols / heads),
                    static_cast<unsigned>(table.pairs),
                    table.values + (first_position - table.first_position) * 2 * table.pairs};
-  launch_early(rotate, {grid_rows(x.rows), kThreads, 0, stream}, p);
+  const dim3 grid(blocks_for(heads * table.pairs, kThreads), grid_rows(x.rows));
+  launch_early(rotate, {grid, kThreads, 0, stream}, p);
   check_launch("rope", {x.rows, x.cols, heads});
 }
 
 void rope_to_half(const ConstMatrixView& x, std::size_t heads, std::size_t first_position,
                   const RopeTableView& table, const HalfMatrixView& out, cudaStream_t stream) {
-  require_rotatable(x, heads, first_position, table);
-  const std::size_t head_dim = x.cols / heads;
-  const bool in_fours = head_dim % 8 == 0 && table.pairs % 4 == 0 && rows_of_float4(x) &&
-                        out.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(out.data) % 8 == 0;
-  if (!in_fours || x.cols > kMostRotatedCols || out.rows != x.rows || out.cols != x.cols) {
-    throw Error("cuda rope_to_half: " + std::to_string(heads) + " heads of " +
-                std::to_string(head_dim) + " with " + std::to_string(table.pairs) +
-                " pairs to rows of " + std::to_string(out.cols) +
-                "; heads must be a multiple of 8, pairs of 4, rows aligned to four elements, of at "
-                "most " +
-                std::to_string(kMostRotatedCols) + " columns, and as many");
-  }
+  const RotationToHalf p = rotation_to_half(x, heads, first_position, table, out);
   if (x.rows == 0) return;
-  const RotationToHalf p{x.data,
-                         x.stride,
-                         out.data,
-                         out.stride,
-                         static_cast<unsigned>(x.cols / 8),
-                         static_cast<unsigned>(head_dim / 8),
-                         static_cast<unsigned>(table.pairs),
-                         table.values + (first_position - table.first_position) * 2 * table.pairs};
-  // Two eights per thread where there are threads enough.
-  const unsigned warps = std::clamp(blocks_for(p.eights, 64), 1U, kMostThreads / 32);
-  launch_early(rotate_to_half, {static_cast<unsigned>(x.rows), 32 * warps, 0, stream}, p);
+  launch_early(rotate_to_half, {static_cast<unsigned>(x.rows), threads_of(p), 0, stream}, p);
   check_launch("rope_to_half", {x.rows, x.cols, heads});
+}
+
+void store_keys_and_values(const ConstMatrixView& keys, const ConstMatrixView& values,
+                           std::size_t heads, std::size_t first_position,
+                           const RopeTableView& table, const HalfMatrixView& cached_keys,
+                           const HalfMatrixView& cached_values, cudaStream_t stream) {
+  const RotationToHalf rotation = rotation_to_half(keys, heads, first_position, table, cached_keys);
+  require_shape("cuda store_keys_and_values: values", values, keys.rows, keys.cols);
+  const bool in_fours = rows_of_float4(values) && cached_values.stride % 4 == 0 &&
+                        reinterpret_cast<std::uintptr_t>(cached_values.data) % 8 == 0;
+  if (!in_fours || cached_values.rows != keys.rows || cached_values.cols != keys.cols) {
+    throw Error("cuda store_keys_and_values: rows of " + std::to_string(values.cols) +
+                " values must be aligned to four elements, and as many in the cache");
+  }
+  if (keys.rows == 0) return;
+  const KeysAndValues p{rotation,
+                        {values.data, values.stride, cached_values.data, cached_values.stride,
+                         values.rows, values.cols}};
+  const dim3 grid(static_cast<unsigned>(keys.rows), 2);
+  launch_early(store_rows, {grid, threads_of(rotation), 0, stream}, p);
+  check_launch("store_keys_and_values", {keys.rows, keys.cols, heads});
 }
 
 void store_as_half(const ConstMatrixView& x, __half* out, std::size_t stride, cudaStream_t stream) {

@@ -23,7 +23,9 @@ namespace {
 // A block's warps share a tile (row_stages.cuh), each taking groups of 256 columns in turn, and go
 // on to the block's next.
 constexpr unsigned kMostWarps = 5;
-constexpr unsigned kBlocksPerMultiprocessor = 4;
+// Of several tokens, sums take the registers of two blocks.
+template <unsigned kTokens>
+constexpr unsigned kBlocksPerMultiprocessor = kTokens == 1 ? 4 : 2;
 
 // Threads of a quad whose units have scales of their own have columns of their own: a part. A token
 // has four columns in each, of which the last is the fourth digit of sums, or nothing.
@@ -446,7 +448,7 @@ __device__ void end_tile(const FewTokens& p, const FewTokensMatrix& m, unsigned 
 }
 
 template <class Format, Way kWay, unsigned kTokens>
-__global__ void __launch_bounds__(32 * kMostWarps, kTokens == 1 ? kBlocksPerMultiprocessor : 1)
+__global__ void __launch_bounds__(32 * kMostWarps, kBlocksPerMultiprocessor<kTokens>)
     multiply_units(const __grid_constant__ FewTokens p) {
 #if __CUDA_ARCH__ < 900
   if constexpr (kWay == Way::mapped) return;  // map_rows makes no map for such a GPU
@@ -507,7 +509,7 @@ void launch(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
         "cudaFuncSetAttribute", {kShared});
   unsigned tiles = 0;
   for (unsigned i = 0; i < p.count; ++i) tiles += blocks_for(p.matrices[i].rows, kRows);
-  const unsigned most = multiprocessors * (kTokens == 1 ? kBlocksPerMultiprocessor : 1);
+  const unsigned most = multiprocessors * kBlocksPerMultiprocessor<kTokens>;
   const unsigned threads = 32 * warps_for(blocks_for(p.cols, kGroup * kTogether<Format>));
   const unsigned grid = tiles < most ? tiles : most;
   launch_early(kernel, {grid, threads, kShared, stream}, p);

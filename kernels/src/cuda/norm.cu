@@ -157,23 +157,54 @@ __global__ void __launch_bounds__(kMostThreads) norm_by_block_of_fours(const Nor
   }
 }
 
-// To digits, whose rows are few: a block for each. `out` is its records.
+// Eight columns of a thread; what is beyond the end of the row is zero.
+template <bool kFour>
+__device__ void load_eight(const float* row, unsigned first, unsigned cols, float (&v)[8]) {
+  if (kFour && first + 8 <= cols) {
+#pragma unroll
+    for (unsigned i = 0; i < 2; ++i) {
+      const float4 four = *reinterpret_cast<const float4*>(row + first + 4 * i);
+      v[4 * i] = four.x, v[4 * i + 1] = four.y, v[4 * i + 2] = four.z, v[4 * i + 3] = four.w;
+    }
+    return;
+  }
+#pragma unroll
+  for (unsigned e = 0; e < 8; ++e) v[e] = first + e < cols ? row[first + e] : 0.0F;
+}
+
+// To digits, whose rows are few: a block for each, a warp for each group of columns, or for every
+// kMostThreads / 32 groups. `out` is its records. The first groups stay in registers.
+template <bool kFour>
 __global__ void __launch_bounds__(kMostThreads) norm_to_digits(const Norm<DigitRecord> p) {
   begin_after_others();
-  const float* x = p.x + blockIdx.x * p.x_stride;
-  float own = 0.0F;
-  for (unsigned i = threadIdx.x; i < p.cols; i += blockDim.x) own += x[i] * x[i];
-  const float scale = row_scale(p, block_sum(own));
   const unsigned lane = threadIdx.x % 32;
   const unsigned groups = (p.cols + kGroup - 1) / kGroup;
-  for (unsigned group = threadIdx.x / 32; group < groups; group += blockDim.x / 32) {
-    float v[8];
+  const unsigned own_col = threadIdx.x / 32 * kGroup + 8 * lane;
+  const float* x = p.x + blockIdx.x * p.x_stride;
+  float own[8];
+  float own_weight[8];
+  load_eight<kFour>(x, own_col, p.cols, own);
+  load_eight<kFour>(p.weight, own_col, p.cols, own_weight);
+  float sum = 0.0F;
 #pragma unroll
-    for (unsigned e = 0; e < 8; ++e) {
-      const unsigned col = group * kGroup + 8 * lane + e;
-      v[e] = col < p.cols ? x[col] * scale * p.weight[col] : 0.0F;
+  for (const float v : own) sum += v * v;
+  for (unsigned col = own_col + 8 * blockDim.x; col < p.cols; col += 8 * blockDim.x) {
+    float v[8];
+    load_eight<kFour>(x, col, p.cols, v);
+#pragma unroll
+    for (const float one : v) sum += one * one;
+  }
+  const float scale = row_scale(p, block_sum(sum));
+  DigitRecord* out = p.out + std::size_t{blockIdx.x} * groups;
+  for (unsigned group = threadIdx.x / 32; group < groups; group += blockDim.x / 32) {
+    const unsigned col = group * kGroup + 8 * lane;
+    if (col != own_col) {
+      load_eight<kFour>(x, col, p.cols, own);
+      load_eight<kFour>(p.weight, col, p.cols, own_weight);
     }
-    store_digits(v, p.out + std::size_t{blockIdx.x} * groups + group, lane);
+#pragma unroll
+    for (unsigned e = 0; e < 8; ++e) own[e] *= scale * own_weight[e];
+    store_digits(own, out + group, lane);
   }
 }
 
@@ -242,7 +273,9 @@ void rms_norm(const ConstMatrixView& x, const float* weight, float epsilon, cons
       x.data,  weight,    reinterpret_cast<DigitRecord*>(out.data), x.stride, 0, x.rows, cols, cols,
       epsilon, not_finite};
   const unsigned warps = std::clamp(blocks_for(cols, kGroup), 1U, kMostThreads / 32);
-  launch_early(norm_to_digits, {static_cast<unsigned>(x.rows), 32 * warps, 0, stream}, p);
+  const bool fours = rows_of_float4(x) && reinterpret_cast<std::uintptr_t>(weight) % 16 == 0;
+  launch_early(fours ? norm_to_digits<true> : norm_to_digits<false>,
+               {static_cast<unsigned>(x.rows), 32 * warps, 0, stream}, p);
   check_launch("rms_norm", {x.rows, x.cols});
 }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "kernels/attention.hpp"
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/half_matrix.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "kernels/export.hpp"
@@ -14,7 +15,7 @@
 namespace tensor_pager::kernels::cuda {
 
 /// Scratch that attention of this shape needs over a cache of this type: partial sums of a single
-/// token, and the halves of a cache that holds float32.
+/// token, and the halves of a cache that holds float32. That for a longer past is never less.
 [[nodiscard]] TENSOR_PAGER_EXPORT std::size_t attention_scratch_bytes(const AttentionShape& shape,
                                                                       WeightType cache_type);
 
@@ -30,6 +31,11 @@ namespace tensor_pager::kernels::cuda {
 /// if a launch fails.
 TENSOR_PAGER_EXPORT void attention(const AttentionShape& shape, const ConstMatrixView& q,
                                    const KvCacheView& cache, const MatrixView& out,
+                                   const Scratch& scratch, cudaStream_t stream);
+
+/// The same of one token, with results as what products of a few tokens read.
+TENSOR_PAGER_EXPORT void attention(const AttentionShape& shape, const ConstMatrixView& q,
+                                   const KvCacheView& cache, const DigitsView& out,
                                    const Scratch& scratch, cudaStream_t stream);
 
 /// The same for queries that are halves already, and with each result rounded to half once. Rows of
