@@ -114,6 +114,7 @@ class DriverSimulation {
     Driver::Moment moment{};
     std::uint64_t batch = 0;
     std::uint32_t frames = 0;
+    std::vector<LeaseId> ending;
     Driver::End end{};
     std::vector<Held> held;
   };
@@ -471,8 +472,15 @@ class DriverSimulation {
     if (caller.held.empty()) return false;
     const std::size_t i = random_.in(0, static_cast<std::uint32_t>(caller.held.size()) - 1);
     const Held held = caller.held[i];
+    caller.ending = {held.id};
     caller.held.erase(caller.held.begin() + static_cast<std::ptrdiff_t>(i));
-    caller.lease = held.id;
+    if (!driver_->has_stamps() && random_.in(0, 3) == 0) {  // all that the stream reads, together
+      std::erase_if(caller.held, [&](const Held& other) {
+        if (other.stream != held.stream) return false;
+        caller.ending.push_back(other.id);
+        return true;
+      });
+    }
     caller.end = driver_->end_work(SimulatedDevice::stream(held.stream));
     caller.doing = Doing::ending;  // without the mutex: the fence may pass before it is reported
     return true;
@@ -480,7 +488,7 @@ class DriverSimulation {
 
   bool finish_release(SimulatedCaller& caller) {
     done(caller);
-    driver_->release(caller.lease, caller.end);
+    driver_->release(caller.ending, caller.end);
     announce();
     return true;
   }

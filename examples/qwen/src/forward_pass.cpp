@@ -129,7 +129,39 @@ bool all_finite(const float* values, std::size_t count) {
   return std::ranges::all_of(hits, [](std::uint32_t hit) { return hit == 0; });
 }
 
+Bytes bytes_of(const loaders::Step& step) {
+  Bytes bytes{};
+  for (const loaders::WeightSlice& slice : step.weights) bytes += slice.bytes.size;
+  return bytes;
+}
+
 }  // namespace
+
+/// Leases of steps whose work was queued, which end together.
+class KeptLeases {
+ public:
+  explicit KeptLeases(Bytes most) : most_(most) {}
+  ~KeptLeases() { release(); }
+  KeptLeases(const KeptLeases&) = delete;
+  KeptLeases& operator=(const KeptLeases&) = delete;
+
+  bool empty() const { return leases_.empty(); }
+  void keep(Lease lease, Bytes size) {
+    leases_.push_back(std::move(lease));
+    kept_ += size;
+    if (kept_ > most_) release();
+  }
+  void release() noexcept {
+    Lease::release(leases_);
+    leases_.clear();
+    kept_ = {};
+  }
+
+ private:
+  const Bytes most_;
+  Bytes kept_{};
+  std::vector<Lease> leases_;
+};
 
 ForwardPass::ForwardPass(const PassResources& resources, const Activations& activations,
                          const std::string& name, std::optional<PassPlaces> places)
@@ -194,21 +226,37 @@ void ForwardPass::run(std::span<const loaders::TokenId> tokens, std::span<const 
   // stream before it waits for pages, it was held up until all queued copies of pages had ended.
   resources_.operations.prepare_positions(frequencies_, positions_of(stretches));
   gather_embeddings(tokens);
+  KeptLeases kept(most_kept_);
   for (std::size_t i = 0; i < schedule_.size(); ++i) {
     const loaders::PlacedStep& placed = schedule_[i];
     const loaders::Step& step = resources_.graph.steps[placed.step];
     if (placed.place == loaders::Place::cpu) {
       run_on_host(step);
     } else {
-      const Lease lease =
-          resources_.pager.acquire(*placed.plan_step, {}, resources_.operations.stream());
+      Lease lease = acquire(placed, kept);
       run_step(step, ubatches_[placed.ubatch], sink);
+      kept.keep(std::move(lease), bytes_of(step));
     }
     require_numbers();
     if (progress) progress(i + 1, schedule_.size());
   }
+  kept.release();
   // The host has waited for the logits: what they were made of is here, or has failed.
   resources_.pager.check(resources_.operations.stream());
+}
+
+// Whoever made the arena smaller meanwhile may have left no room beside what is kept.
+Lease ForwardPass::acquire(const loaders::PlacedStep& placed, KeptLeases& kept) {
+  const auto ask = [&] {
+    return resources_.pager.acquire(*placed.plan_step, {}, resources_.operations.stream());
+  };
+  if (kept.empty()) return ask();
+  try {
+    return ask();
+  } catch (const BudgetError&) {
+    kept.release();
+    return ask();
+  }
 }
 
 // Rows go to the device as they lie in the file, in pieces, so that one is read while another is

@@ -204,6 +204,13 @@ void Inference::begin_phase(Phase phase, const PassSize& size) {
   if (arena > present) pager_.set_arena(arena);
   pass_.emplace(PassResources{model_, plan_.graph, *store_, pager_, *operations_, cache_},
                 *activations_, generation ? "generation" : "prefill", places_of_phase());
+  pass_->keep_leases(kept_leases());
+}
+
+// A sixteenth of the arena at most, so that it can be made smaller meanwhile.
+Bytes Inference::kept_leases() const {
+  constexpr std::uint64_t kShare = 16;
+  return plan_.holds_all ? Bytes{plan_.decode_arena.count / kShare} : Bytes{};
 }
 
 // A phase that places steps on processors has fewer steps, so the whole graph's are looked at.
@@ -220,8 +227,10 @@ void Inference::resize_arena(Bytes arena) {
   const Bytes whole{std::min(arena / plan_.layout.page, std::uint64_t{plan_.layout.page_count()}) *
                     plan_.layout.page.count};
   pager_.set_arena(whole);
+  plan_.holds_all = plan_.holds_all && whole >= std::min(plan_.arena, plan_.decode_arena);
   plan_.arena = whole;
   plan_.decode_arena = whole;
+  if (pass_) pass_->keep_leases(kept_leases());
 }
 
 std::optional<PassPlaces> Inference::places_of_phase() {

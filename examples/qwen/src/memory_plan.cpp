@@ -17,6 +17,8 @@ namespace {
 // A step is at most this share of the arena, so that the next ones can be brought in beside it.
 constexpr std::uint64_t kStepsInArena = 8;
 constexpr Bytes kLargestStep = MiB(128);
+// Where nothing is copied while the model runs, what counts is that there are few steps.
+constexpr Bytes kLargestResidentStep = MiB(256);
 // What grows with the ubatch gets at most this share of the memory: a quarter.
 constexpr std::uint64_t kActivationShare = 4;
 
@@ -62,7 +64,7 @@ class Planner {
     plan.arena = share(request_.vram - kv_cache_ - activations);
     plan.decode_arena = share(request_.vram - kv_cache_ - decode_bytes());
     plan.holds_all = std::min(plan.arena, plan.decode_arena) >= everything;
-    plan.graph = cut_for(plan.arena);
+    plan.graph = cut_for(plan.arena, plan.holds_all ? kLargestResidentStep : kLargestStep);
     return plan;
   }
 
@@ -87,8 +89,8 @@ class Planner {
   }
 
   // Steps as large as leaves room for the next ones; smaller, if page boundaries ask for it.
-  loaders::Graph cut_for(Bytes arena) const {
-    Bytes limit = std::min(kLargestStep, Bytes{arena.count / kStepsInArena});
+  loaders::Graph cut_for(Bytes arena, Bytes most) const {
+    Bytes limit = std::min(most, Bytes{arena.count / kStepsInArena});
     for (;; limit.count /= 2) {
       loaders::Graph graph = cut(std::max(limit, Bytes{1}));
       if (limit.count <= 1 || minimum_arena(graph) <= arena) return graph;

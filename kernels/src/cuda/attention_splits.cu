@@ -7,7 +7,7 @@
 
 // Attention of a single token: it reads every key and value once, so what counts is that enough of
 // them are on their way at the same time. Each block takes a range of keys and the query heads that
-// share a key/value head, a warp of it sixteen keys at a time; a second kernel joins the ranges.
+// share a key/value head, a warp of it some keys at a time; a second kernel joins the ranges.
 // Weights are relative to the largest score that a warp has seen so far ("online softmax": Milakov
 // and Gimelshein, 2018), which is joined like the sums.
 
@@ -17,12 +17,13 @@ namespace {
 constexpr unsigned kThreads = 128;
 constexpr unsigned kWarps = kThreads / 32;
 constexpr unsigned kHeads = 8;  // of queries that a block works on, at most
-constexpr unsigned kKeys = 16;  // of a warp at a time
 constexpr unsigned kEight = 8;  // dimensions that a thread has of a key or a value
 constexpr unsigned kAll = 0xFFFFFFFFU;
 template <unsigned kHeadDim>
 constexpr std::size_t kPartial = partial_floats(kHeadDim);
-static_assert(kKeys * kWarps == kLeastSplitKeys);
+// Of a warp at a time: fewer where more would not fit the shared memory of all GPUs.
+template <unsigned kHeadDim>
+constexpr unsigned kKeys = kHeadDim > 128 ? 8 : 16;
 
 template <class Value>
 struct Split {
@@ -77,7 +78,8 @@ __device__ void store_eight(Out* out, const float (&v)[kEight]) {
 }
 
 // What a warp keeps in shared memory: a row of heads for each key.
-using Scores = float[kKeys][kHeads];
+template <unsigned kHeadDim>
+using Scores = float[kKeys<kHeadDim>][kHeads];
 
 // A warp's view of its keys: kLanes threads share one, and kAtOnce of them are read together.
 template <unsigned kHeadDim>
@@ -114,20 +116,54 @@ __device__ float add_up(const float (&v)[kHeads]) {
   return sum;
 }
 
-// Scores of a warp's next keys, already scaled. Those past the end, of which the last one is read
-// in their place, are -inf.
+// A warp's next keys and values, which come while it works on those before.
+template <unsigned kHeadDim>
+struct Stage {
+  __half keys[kKeys<kHeadDim>][kHeadDim];
+  __half values[kKeys<kHeadDim>][kHeadDim];
+};
+constexpr unsigned kStages = 2;
+
+// Asks for what is in the cache from key `first` on, by all threads of a warp. In place of keys
+// past the end, the last one comes again. A group of copies, be there any or not.
 template <unsigned kHeadDim, class Value>
-__device__ void score_keys(const Split<Value>& s, const __half* keys, unsigned first, unsigned end,
-                           const float (&q)[kHeads][kHeadDim], Scores& scores) {
+__device__ void ask(const Split<Value>& s, unsigned kv_head, unsigned first, unsigned end,
+                    Stage<kHeadDim>& stage) {
+  constexpr unsigned kPieces = kHeadDim / kEight;  // of a key
+  for (unsigned i = threadIdx.x % 32; first < end && i < kKeys<kHeadDim> * kPieces; i += 32) {
+    const unsigned row = i / kPieces;
+    const unsigned dim = i % kPieces * kEight;
+    const std::size_t from =
+        min(first + row, end - 1) * s.p.position_stride + kv_head * kHeadDim + dim;
+    const auto copy = [](const __half* global, const __half* shared) {
+      const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global) : "memory");
+    };
+    copy(s.p.keys + from, &stage.keys[row][dim]);
+    copy(s.p.values + from, &stage.values[row][dim]);
+  }
+  asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
+
+// Until all but the last group of copies have come, for all threads of the warp.
+__device__ inline void wait_for_all_but_one() {
+  asm volatile("cp.async.wait_group 1;\n" ::: "memory");
+  __syncwarp();
+}
+
+// Scores of a warp's next keys, already scaled; past the end, -inf.
+template <unsigned kHeadDim, class Value>
+__device__ void score_keys(const Split<Value>& s, const Stage<kHeadDim>& stage, unsigned first,
+                           unsigned end, const float (&q)[kHeads][kHeadDim],
+                           Scores<kHeadDim>& scores) {
   using L = Lanes<kHeadDim>;
   float queries[kHeads][kEight];
 #pragma unroll
   for (unsigned h = 0; h < kHeads; ++h) load_eight(&q[h][L::first_dim()], queries[h]);
-#pragma unroll 4
-  for (unsigned i = 0; i < kKeys; i += L::kAtOnce) {
-    const unsigned at = first + i + L::key();
+#pragma unroll 2
+  for (unsigned i = L::key(); i < kKeys<kHeadDim>; i += L::kAtOnce) {
     float key[kEight];
-    load_eight(keys + std::size_t{min(at, end - 1)} * s.p.position_stride, key);
+    load_eight(&stage.keys[i][L::first_dim()], key);
     float sums[kHeads] = {};
 #pragma unroll
     for (unsigned h = 0; h < kHeads; ++h) {
@@ -136,7 +172,7 @@ __device__ void score_keys(const Split<Value>& s, const __half* keys, unsigned f
     }
     const float sum = add_up<L::kLanes>(sums);
     if (threadIdx.x % L::kLanes < kHeads) {
-      scores[i + L::key()][threadIdx.x % kHeads] = at < end ? sum * s.p.scale : -INFINITY;
+      scores[i][threadIdx.x % kHeads] = first + i < end ? sum * s.p.scale : -INFINITY;
     }
   }
 }
@@ -149,10 +185,11 @@ struct Running {
 };
 
 // Turns scores into weights. Returns by how much what was summed up before shrinks.
-__device__ inline float soften(Scores& scores, Running& running) {
+template <unsigned kKeyCount>
+__device__ float soften(float (&scores)[kKeyCount][kHeads], Running& running) {
   const unsigned head = threadIdx.x % kHeads;
   const unsigned first = threadIdx.x % 32 / kHeads;
-  constexpr unsigned kOwn = kKeys / 4;
+  constexpr unsigned kOwn = kKeyCount / 4;
   float own[kOwn];
   float largest = running.largest;
 #pragma unroll
@@ -174,17 +211,16 @@ __device__ inline float soften(Scores& scores, Running& running) {
   return factor;
 }
 
-template <unsigned kHeadDim, class Value>
-__device__ void add_values(const Split<Value>& s, const __half* values, unsigned first,
-                           unsigned end, const Scores& weights, float (&sums)[kHeads][kEight]) {
+template <unsigned kHeadDim>
+__device__ void add_values(const Stage<kHeadDim>& stage, const Scores<kHeadDim>& weights,
+                           float (&sums)[kHeads][kEight]) {
   using L = Lanes<kHeadDim>;
-#pragma unroll 4
-  for (unsigned i = 0; i < kKeys; i += L::kAtOnce) {
-    const unsigned at = min(first + i + L::key(), end - 1);
+#pragma unroll 2
+  for (unsigned i = L::key(); i < kKeys<kHeadDim>; i += L::kAtOnce) {
     float value[kEight];
-    load_eight(values + std::size_t{at} * s.p.position_stride, value);
+    load_eight(&stage.values[i][L::first_dim()], value);
     float weight[kHeads];
-    load_eight(weights[i + L::key()], weight);
+    load_eight(weights[i], weight);
 #pragma unroll
     for (unsigned h = 0; h < kHeads; ++h) {
 #pragma unroll
@@ -248,35 +284,42 @@ __device__ void join_warps(const Split<Value>& s, const Heads& heads,
   }
 }
 
+// Queries, scores and stages are not needed any more when the warps leave their sums.
+template <unsigned kHeadDim>
+union SharedMemory {
+  struct {
+    Stage<kHeadDim> stages[kWarps][kStages];
+    Scores<kHeadDim> scores[kWarps];
+    float q[kHeads][kHeadDim];
+  } before;
+  Shares<kHeadDim> after;
+};
+
 template <unsigned kHeadDim, class Value>
-__global__ void __launch_bounds__(kThreads) attention_split(const Split<Value> s) {
+__global__ void __launch_bounds__(kThreads, 3) attention_split(const Split<Value> s) {
   begin_after_others();
-  // Queries and scores are not needed any more when the warps leave their sums.
-  union Shared {
-    struct {
-      float q[kHeads][kHeadDim];
-      Scores scores[kWarps];
-    } before;
-    Shares<kHeadDim> after;
-  };
-  __shared__ __align__(16) unsigned char memory[sizeof(Shared)];
-  auto& shared = *reinterpret_cast<Shared*>(memory);
+  extern __shared__ __align__(16) uint4 dynamic[];
+  auto& shared = *reinterpret_cast<SharedMemory<kHeadDim>*>(dynamic);
   const Heads heads = heads_of(s);
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned begin = blockIdx.x * s.keys;
+  const unsigned end = min(begin + s.keys, static_cast<unsigned>(s.p.past) + 1);
+  unsigned first = begin + warp * kKeys<kHeadDim>;
+  Stage<kHeadDim>(&stages)[kStages] = shared.before.stages[warp];
+  ask(s, heads.kv, first, end, stages[0]);
   const Value* q = s.p.q + std::size_t{heads.first} * kHeadDim;
   for (unsigned i = threadIdx.x; i < kHeads * kHeadDim; i += kThreads) {
     shared.before.q[i / kHeadDim][i % kHeadDim] =
         i < heads.count * kHeadDim ? to_float(q[i]) : 0.0F;
   }
   __syncthreads();
-  const unsigned warp = threadIdx.x / 32;
-  const unsigned begin = blockIdx.x * s.keys;
-  const unsigned end = min(begin + s.keys, static_cast<unsigned>(s.p.past) + 1);
-  const std::size_t column = heads.kv * kHeadDim + Lanes<kHeadDim>::first_dim();
   float sums[kHeads][kEight] = {};
   Running running;
-  for (unsigned first = begin + warp * kKeys; first < end; first += kWarps * kKeys) {
-    Scores& scores = shared.before.scores[warp];
-    score_keys<kHeadDim>(s, s.p.keys + column, first, end, shared.before.q, scores);
+  for (unsigned slot = 0; first < end; first += kWarps * kKeys<kHeadDim>, slot = 1 - slot) {
+    Scores<kHeadDim>& scores = shared.before.scores[warp];
+    ask(s, heads.kv, first + kWarps * kKeys<kHeadDim>, end, stages[1 - slot]);
+    wait_for_all_but_one();
+    score_keys<kHeadDim>(s, stages[slot], first, end, shared.before.q, scores);
     __syncwarp();
     const float factor = soften(scores, running);
     __syncwarp();
@@ -286,8 +329,8 @@ __global__ void __launch_bounds__(kThreads) attention_split(const Split<Value> s
 #pragma unroll
       for (unsigned e = 0; e < kEight; ++e) sums[h][e] *= of_head;
     }
-    add_values<kHeadDim>(s, s.p.values + column, first, end, scores, sums);
-    __syncwarp();
+    add_values<kHeadDim>(stages[slot], scores, sums);
+    __syncwarp();  // the next copies overwrite what all have read
   }
   __syncthreads();
   leave<kHeadDim>(sums, running, shared.after);
@@ -372,7 +415,12 @@ __global__ void __launch_bounds__(32 * kJoiningWarps) join_splits(const Join<Val
 template <unsigned kHeadDim, class Value, class Out>
 void launch(const Split<Value>& s, Out* out, cudaStream_t stream) {
   const dim3 grid(s.splits, static_cast<unsigned>(s.p.kv_heads) * s.group_blocks);
-  launch_early(attention_split<kHeadDim, Value>, {grid, kThreads, 0, stream}, s);
+  constexpr std::size_t kShared = sizeof(SharedMemory<kHeadDim>);
+  const auto kernel = attention_split<kHeadDim, Value>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(kShared)),
+        "cudaFuncSetAttribute", {kShared});
+  launch_early(kernel, {grid, kThreads, kShared, stream}, s);
   const unsigned groups = blocks_for(static_cast<std::size_t>(s.p.heads) * kHeadDim, kGroup);
   launch_early(join_splits<kHeadDim, Value, Out>, {groups, 32 * kJoiningWarps, 0, stream},
                Join<Value, Out>{s, out});

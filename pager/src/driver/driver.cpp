@@ -173,12 +173,11 @@ Driver::End Driver::end_work(StreamRef stream) {
   return end;
 }
 
-void Driver::release(LeaseId lease, const End& end) {
+void Driver::release(std::span<const LeaseId> leases, const End& end) {
   if (end.later) {
-    unfenced_.insert(lease);
+    unfenced_.insert(leases.begin(), leases.end());
     return;
   }
-  unfenced_.erase(lease);
   if (end.failure) {
     lost_track_ = true;
     fail(end.failure);
@@ -189,13 +188,20 @@ void Driver::release(LeaseId lease, const End& end) {
     fences_.insert(*fence);
     last_fence_ = std::max(last_fence_, *fence);
   }
-  drop(lease, fence, end.stamp);
+  for (const LeaseId lease : leases) {
+    unfenced_.erase(lease);
+    drop(lease, fence, end.stamp);
+  }
+}
+
+bool Driver::has_stamps() const {
+  return timings_.traced();
 }
 
 /// What the stream was given until now, or since, is no less than what the lease covered.
 void Driver::fence_the_unfenced() {
   for (const LeaseId lease : std::vector(unfenced_.begin(), unfenced_.end())) {
-    release(lease, end_work(held_.at(lease).caller.stream));
+    release({&lease, 1}, end_work(held_.at(lease).caller.stream));
   }
 }
 
@@ -435,7 +441,7 @@ void Driver::fail(std::exception_ptr failure) {
 void Driver::end_all_leases() {
   std::vector<LeaseId> leases;
   for (const auto& [lease, held] : held_) leases.push_back(lease);
-  for (const LeaseId lease : leases) release(lease, end_work(held_.at(lease).caller.stream));
+  for (const LeaseId lease : leases) release({&lease, 1}, end_work(held_.at(lease).caller.stream));
 }
 
 bool Driver::quiet() const {

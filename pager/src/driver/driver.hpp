@@ -88,7 +88,9 @@ class Driver {
     bool later = false;          ///< there can be none yet: the stream is being captured
   };
   End end_work(StreamRef stream);
-  void release(LeaseId lease, const End& end);
+  /// Of leases whose work has ended there. Where ends are stamped (has_stamps), of one.
+  void release(std::span<const LeaseId> leases, const End& end);
+  bool has_stamps() const;
   /// Whether leases have ended whose fence could not be recorded yet: observe() tries again.
   bool has_unfenced() const { return !unfenced_.empty(); }
 

@@ -2,6 +2,7 @@
 #include "pager/pager.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -119,7 +120,8 @@ Bytes minimum_arena(const PageLayout& layout, const AccessPlan& plan) {
 class Lease::Issuer {
  public:
   virtual ~Issuer() = default;
-  virtual void release(LeaseId lease, StreamRef stream) noexcept = 0;
+  /// All of one stream.
+  virtual void release(std::span<const LeaseId> leases, StreamRef stream) noexcept = 0;
 };
 
 /// The driver with its mutex and its thread: callers ask it under the mutex and wait for answers;
@@ -142,7 +144,7 @@ class Pager::Impl final : public Lease::Issuer {
   std::optional<LeaseId> try_acquire(std::span<const ByteRange> ranges, StreamRef stream);
   LeaseId pin(std::span<const ByteRange> ranges, StreamRef stream);
   void prefetch(std::span<const ByteRange> ranges);
-  void release(LeaseId lease, StreamRef stream) noexcept override;
+  void release(std::span<const LeaseId> leases, StreamRef stream) noexcept override;
   void check(StreamRef stream);
   void set_arena(Bytes arena);
   void evict_all();
@@ -421,17 +423,23 @@ void Pager::Impl::abandon(LeaseId lease, std::exception_ptr reason) {
   std::rethrow_exception(reason ? reason : known);
 }
 
-void Pager::Impl::release(LeaseId lease, StreamRef stream) noexcept {
+void Pager::Impl::release(std::span<const LeaseId> leases, StreamRef stream) noexcept {
   if (birthplace_.elsewhere()) return;
   {
     const std::lock_guard lock(mutex_);
     if (closing_) return;  // the end of the pager sees to it
     ++inside_;
   }
-  const Driver::End end = driver_->end_work(stream);
+  const bool together = !driver_->has_stamps();
+  while (!leases.empty()) {
+    const std::size_t count = together ? leases.size() : 1;
+    const Driver::End end = driver_->end_work(stream);
+    const std::lock_guard lock(mutex_);
+    driver_->release(leases.first(count), end);
+    leases = leases.subspan(count);
+    announce();
+  }
   const std::lock_guard lock(mutex_);
-  driver_->release(lease, end);
-  announce();
   --inside_;
   if (closing_) changed_.notify_all();
 }
@@ -578,7 +586,25 @@ Lease& Lease::operator=(Lease&& other) noexcept {
 }
 
 void Lease::release() noexcept {
-  if (const auto issuer = std::exchange(issuer_, nullptr)) issuer->release(id_, stream_);
+  if (const auto issuer = std::exchange(issuer_, nullptr)) issuer->release({&id_, 1}, stream_);
+}
+
+void Lease::release(std::span<Lease> leases) noexcept {
+  constexpr std::size_t kTogether = 64;
+  std::array<LeaseId, kTogether> ids;
+  while (!leases.empty()) {
+    const std::shared_ptr<Issuer> issuer = leases.front().issuer_;
+    const StreamRef stream = leases.front().stream_;
+    std::size_t count = 0;
+    while (count < std::min(leases.size(), kTogether)) {
+      Lease& lease = leases[count];
+      if (lease.issuer_ != issuer || lease.stream_.handle != stream.handle) break;
+      lease.issuer_ = nullptr;
+      ids[count++] = lease.id_;
+    }
+    if (issuer) issuer->release(std::span(ids).first(count), stream);
+    leases = leases.subspan(count);
+  }
 }
 
 }  // namespace tensor_pager

@@ -36,6 +36,8 @@ class LeaseTimings {
   void brought_in(LeaseId lease, std::vector<std::uint64_t> copies);
   /// Work that is queued from now on reads the pages.
   void granted(LeaseId lease, StreamRef stream);
+  /// Whether every lease's end wants a stamp of its own.
+  bool traced() const { return trace_ != nullptr; }
   /// A stamp after that work, for `ended`; nothing if nobody wants to know.
   std::optional<StampId> stamp_end(StreamRef stream) noexcept;
   void ended(LeaseId lease, std::optional<StampId> end);

@@ -50,6 +50,8 @@ struct PassPlaces {
   HostFeedForward* host = nullptr;
 };
 
+class KeptLeases;
+
 /// Runs a model's steps, layer-major: for each layer, every ubatch of the tokens, and only then the
 /// next layer, so that weights cross the link once per prompt. The order is that of the pager's
 /// plan, and each step's weights are leased while it computes.
@@ -67,6 +69,12 @@ class ForwardPass {
   /// std::invalid_argument for another size, or places that are not for this graph.
   ForwardPass(const PassResources& resources, const Activations& activations,
               const std::string& name, std::optional<PassPlaces> places = {});
+
+  /// From now on the leases of steps end together once they cover more than `most` bytes of weights
+  /// (at first none), or at the end of a pass: the device need not note the end of every step,
+  /// which takes longer than some of them. For an arena in which every page has its place: pages
+  /// that others wait for would stay longer than they are read.
+  void keep_leases(Bytes most) { most_kept_ = most; }
 
   /// Runs every kind of step once on whatever is in memory, so that what happens at first use
   /// (loading kernels, choosing algorithms) has happened. The results mean nothing; the next run
@@ -97,6 +105,7 @@ class ForwardPass {
 
   void cut(std::span<const Stretch> stretches);
   void run_on_nothing(const loaders::Step& step);
+  Lease acquire(const loaders::PlacedStep& placed, KeptLeases& kept);
   void gather_embeddings(std::span<const loaders::TokenId> tokens);
   void run_step(const loaders::Step& step, const Ubatch& ubatch, LogitsSink& sink);
   void run_on_host(const loaders::Step& step);
@@ -131,6 +140,7 @@ class ForwardPass {
   const Activations& activations_;
   kernels::RopeFrequencies frequencies_;
   HostFeedForward* host_ = nullptr;
+  Bytes most_kept_{};
   kernels::MatrixView lent_;  // the residual stream, while the processors have it
   std::vector<loaders::PlacedStep> schedule_;
   std::vector<Ubatch> ubatches_;         // of the pass that runs

@@ -135,6 +135,7 @@ class Inference {
   void prefill_piece(SequenceId sequence, std::span<const loaders::TokenId> tokens,
                      LogitsSink& sink, const PassProgress& progress);
   std::optional<PassPlaces> places_of_phase();
+  Bytes kept_leases() const;
 
   const Model& model_;
   MemoryPlan plan_;
