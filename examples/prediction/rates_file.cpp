@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 using loaders::PlacementRates;
 using loaders::TensorType;
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 
 // FNV-1a: the same on every machine, unlike std::hash.
 std::uint64_t hash(const std::string& text) {

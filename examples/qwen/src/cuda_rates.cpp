@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -95,13 +97,22 @@ struct DestroyStream {
 };
 using Stream = std::unique_ptr<CUstream_st, DestroyStream>;
 
-/// Copies in a stream of their own, more than there is time for.
+/// Copies in a stream of their own, more than there is time for: of a store's bytes, one after
+/// another, since what is copied over and over comes from a cache of the processors; or of a buffer
+/// where the store is not pinned.
 class QueuedCopies {
  public:
-  QueuedCopies() : to_(device_memory(kCopy)) {
-    void* pinned = nullptr;
-    check(cudaMallocHost(&pinned, kCopy), "cudaMallocHost");
-    from_.reset(pinned);
+  explicit QueuedCopies(const BackingStore& store) : to_(device_memory(kCopy)) {
+    Bytes at{};
+    for (std::size_t i = 0; i < kCopies; ++i) {
+      const std::uint64_t left = (store.size() - at).count;
+      const Bytes size = store.pinned(at, Bytes{std::min<std::uint64_t>(kCopy, left)});
+      if (size.count == 0) break;
+      copies_.push_back({store.data() + at.count, size.count});
+      at += size;
+      if (at == store.size()) at = {};
+    }
+    if (copies_.size() < kCopies) use_buffer();
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
     stream_.reset(stream);
@@ -114,28 +125,40 @@ class QueuedCopies {
 
   void start() {
     check(cudaEventRecord(ends_.front().get(), stream_.get()), "cudaEventRecord");
-    for (std::size_t i = 1; i <= kCopies; ++i) {
-      check(cudaMemcpyAsync(to_.get(), from_.get(), kCopy, cudaMemcpyHostToDevice, stream_.get()),
+    for (std::size_t i = 0; i < kCopies; ++i) {
+      check(cudaMemcpyAsync(to_.get(), copies_[i].data(), copies_[i].size(), cudaMemcpyHostToDevice,
+                            stream_.get()),
             "cudaMemcpyAsync");
-      check(cudaEventRecord(ends_[i].get(), stream_.get()), "cudaEventRecord");
+      check(cudaEventRecord(ends_[i + 1].get(), stream_.get()), "cudaEventRecord");
     }
   }
   /// Bytes per second of those that have ended by now.
   double rate() const {
     std::size_t ended = 0;
-    while (ended < kCopies && cudaEventQuery(ends_[ended + 1].get()) == cudaSuccess) ++ended;
+    std::size_t bytes = 0;
+    while (ended < kCopies && cudaEventQuery(ends_[ended + 1].get()) == cudaSuccess) {
+      bytes += copies_[ended++].size();
+    }
     if (ended == 0) throw Error("calibration: no copy to the GPU ended beside other work");
     float milliseconds = 0;
     check(cudaEventElapsedTime(&milliseconds, ends_.front().get(), ends_[ended].get()),
           "cudaEventElapsedTime");
-    return 1e3 * static_cast<double>(ended * kCopy) / static_cast<double>(milliseconds);
+    return 1e3 * static_cast<double>(bytes) / static_cast<double>(milliseconds);
   }
 
  private:
   static constexpr std::size_t kCopies = 128;
 
+  void use_buffer() {
+    void* pinned = nullptr;
+    check(cudaMallocHost(&pinned, kCopy), "cudaMallocHost");
+    buffer_.reset(pinned);
+    copies_.assign(kCopies, {static_cast<const std::byte*>(pinned), kCopy});
+  }
+
   DeviceMemory to_;
-  HostMemory from_;
+  HostMemory buffer_;
+  std::vector<std::span<const std::byte>> copies_;
   std::vector<Event> ends_;  // of each copy, and before the first
   Stream stream_;
 };
@@ -196,9 +219,9 @@ MachineRates measure_cuda_rates(int gpu) {
           .cache = cache_bytes(gpu)};
 }
 
-double measure_link_beside(int gpu, const std::function<void()>& work) {
+double measure_link_beside(int gpu, const BackingStore& store, const std::function<void()>& work) {
   check(cudaSetDevice(gpu), "cudaSetDevice");
-  QueuedCopies copies;
+  QueuedCopies copies(store);
   copies.start();
   work();
   return copies.rate();

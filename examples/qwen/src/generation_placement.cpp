@@ -80,102 +80,133 @@ double gpu_weights(double memory, double bytes_per_weight, std::uint32_t sequenc
   return memory * bytes_per_weight / (bytes_per_weight + kHalves);
 }
 
-/// Rows of the model's own matrices of one type, over and over, since made-up scales would be
-/// numbers that processors are slow with.
+/// The model's own feed-forward matrices of one type, since made-up scales would be numbers that
+/// processors are slow with: one after another where they lie in memory, as in a pass, since what
+/// is multiplied over and over may come from a cache; or rows of the first, over and over, in a
+/// buffer.
 class SampleMatrix {
  public:
   SampleMatrix(const Model& model, const loaders::Graph& graph, const BackingStore& store,
-               TensorType type, HostThreads& threads)
+               TensorType type, HostThreads& threads, bool in_memory)
       : threads_(threads) {
-    const loaders::WeightSlice* const slice = find(model, graph, type);
-    const loaders::TensorInfo& tensor = model.gguf.tensors()[slice->tensor];
-    const std::size_t row = slice->bytes.size.count / slice->rows;
-    weights_ = {weight_type(model.gguf, tensor), nullptr, kSample / row, tensor.ne[0]};
-    bytes_ = weights_.rows * row;
-    // Not initialised: threads write it first.
-    data_.reset(new std::byte[bytes_]);
-    weights_.data = data_.get();
-    fill(store, *slice, std::max<std::size_t>(kRead / row, 1) * row);
-    x_.assign(weights_.cols, 0.5F);
-    y_.resize(weights_.rows);
-    multiply();
+    if (in_memory) add_where_they_lie(model, graph, store, type);
+    if (parts_.empty()) add_copy(model, graph, store, type);
+    x_.assign(parts_.front().cols, 0.5F);
+    multiply_next();
   }
 
   /// Bytes of weights per second that one token is multiplied with, over about that time.
   double rate(double seconds) {
-    return static_cast<double>(bytes_) / seconds_of(seconds, [this] { multiply(); });
+    return per_second(seconds, [this] { return multiply_next(); });
   }
 
   /// Floating-point operations per second with so many tokens, over about that time.
   double arithmetic(std::uint32_t tokens, double seconds) {
-    const std::size_t rows = std::min(std::max(weights_.rows / tokens, kFewestRows), weights_.rows);
-    const std::vector<float> x(tokens * weights_.cols, 0.5F);
-    std::vector<float> y(tokens * rows);
+    const std::vector<float> x(tokens * most_cols(), 0.5F);
+    std::vector<float> y;
     std::size_t first = 0;
     const auto multiply_some = [&] {
-      // Other rows each time, which are in no cache.
-      first = first + 2 * rows <= weights_.rows ? first + rows : 0;
+      const kernels::Weights& w = parts_[next_];
+      const std::size_t rows = std::min(std::max(w.rows / tokens, kFewestRows), w.rows);
+      y.resize(std::max(y.size(), tokens * rows));
+      if (first + rows > w.rows) first = 0;
+      const kernels::Weights some = w.slice(first, std::min(rows, w.rows - first));
       threads_.run([&] {
-        kernels::cpu::matmul(weights_.slice(first, std::min(rows, weights_.rows - first)),
-                             {x.data(), tokens, weights_.cols}, {y.data(), tokens, rows});
+        kernels::cpu::matmul(some, {x.data(), tokens, w.cols}, {y.data(), tokens, some.rows});
       });
+      // Other rows each time, which are in no cache.
+      first += rows;
+      if (first + rows > w.rows) first = 0, next_ = (next_ + 1) % parts_.size();
+      return 2.0 * static_cast<double>(w.cols * some.rows * tokens);
     };
     multiply_some();
-    return 2.0 * static_cast<double>(weights_.cols * rows * tokens) /
-           seconds_of(seconds, multiply_some);
+    return per_second(seconds, multiply_some);
   }
 
  private:
-  // Of one call of several that take about that time.
+  // What calls that take about that time together, and return what each of them has done, do in a
+  // second.
   template <class Work>
-  static double seconds_of(double seconds, const Work& work) {
+  static double per_second(double seconds, const Work& work) {
     const auto begin = Clock::now();
-    double calls = 0;
+    double done = 0;
     double time = 0;
     do {
-      work();
-      ++calls;
+      done += work();
       time = std::chrono::duration<double>(Clock::now() - begin).count();
     } while (time < seconds);
-    return time / calls;
+    return done / time;
   }
 
-  static const loaders::WeightSlice* find(const Model& model, const loaders::Graph& graph,
-                                          TensorType type) {
+  static std::vector<const loaders::WeightSlice*> slices(const Model& model,
+                                                         const loaders::Graph& graph,
+                                                         TensorType type) {
+    std::vector<const loaders::WeightSlice*> found;
     for (const loaders::Step& step : graph.steps) {
       if (!is_feed_forward(step)) continue;
       for (const loaders::WeightSlice& slice : step.weights) {
         const loaders::TensorInfo& tensor = model.gguf.tensors()[slice.tensor];
-        if (tensor.type == type && tensor.dimensions > 1) return &slice;
+        if (tensor.type == type && tensor.dimensions > 1) found.push_back(&slice);
       }
     }
+    if (!found.empty()) return found;
     throw Error(fmt::format("no feed-forward matrix is {}", loaders::to_string(type)));
   }
 
+  void add_where_they_lie(const Model& model, const loaders::Graph& graph,
+                          const BackingStore& store, TensorType type) {
+    for (const loaders::WeightSlice* slice : slices(model, graph, type)) {
+      const std::byte* const data = store.address(slice->bytes);
+      if (data == nullptr) return parts_.clear();
+      const loaders::TensorInfo& tensor = model.gguf.tensors()[slice->tensor];
+      parts_.push_back({weight_type(model.gguf, tensor), data, slice->rows, tensor.ne[0]});
+    }
+  }
+
+  void add_copy(const Model& model, const loaders::Graph& graph, const BackingStore& store,
+                TensorType type) {
+    const loaders::WeightSlice& slice = *slices(model, graph, type).front();
+    const loaders::TensorInfo& tensor = model.gguf.tensors()[slice.tensor];
+    const std::size_t row = slice.bytes.size.count / slice.rows;
+    // Not initialised: threads write it first.
+    data_.reset(new std::byte[kSample / row * row]);
+    parts_.push_back({weight_type(model.gguf, tensor), data_.get(), kSample / row, tensor.ne[0]});
+    fill(store, slice, std::max<std::size_t>(kRead / row, 1) * row, kSample / row * row);
+  }
+
   // In pieces of whole rows, each from the beginning of the slice.
-  void fill(const BackingStore& store, const loaders::WeightSlice& slice, std::size_t piece) {
+  void fill(const BackingStore& store, const loaders::WeightSlice& slice, std::size_t piece,
+            std::size_t size) {
     const std::size_t step = std::min<std::size_t>(piece, slice.bytes.size.count);
     const std::size_t threads = threads_.count();
     std::vector<std::future<void>> readers;
     for (std::size_t t = 0; t < threads; ++t) {
       readers.push_back(std::async(std::launch::async, [&, t] {
-        for (std::size_t at = t * step; at < bytes_; at += threads * step) {
-          store.read(slice.bytes.offset, {data_.get() + at, std::min(step, bytes_ - at)});
+        for (std::size_t at = t * step; at < size; at += threads * step) {
+          store.read(slice.bytes.offset, {data_.get() + at, std::min(step, size - at)});
         }
       }));
     }
     for (std::future<void>& reader : readers) reader.get();
   }
 
-  void multiply() {
-    threads_.run([&] {
-      kernels::cpu::matmul(weights_, {x_.data(), 1, x_.size()}, {y_.data(), 1, y_.size()});
-    });
+  std::size_t most_cols() const {
+    return std::ranges::max(parts_, {}, &kernels::Weights::cols).cols;
+  }
+
+  // One token with a part; the bytes that it read.
+  double multiply_next() {
+    const kernels::Weights& w = parts_[next_];
+    next_ = (next_ + 1) % parts_.size();
+    x_.resize(std::max(x_.size(), w.cols), 0.5F);
+    y_.resize(std::max(y_.size(), w.rows));
+    threads_.run([&] { kernels::cpu::matmul(w, {x_.data(), 1, w.cols}, {y_.data(), 1, w.rows}); });
+    return static_cast<double>(kernels::row_bytes(w.type, w.rows * w.cols));
   }
 
   HostThreads& threads_;
-  kernels::Weights weights_;
-  std::size_t bytes_ = 0;
+  std::vector<kernels::Weights> parts_;
+  std::size_t next_ = 0;
   std::unique_ptr<std::byte[]> data_;
   std::vector<float> x_;
   std::vector<float> y_;
@@ -264,7 +295,8 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
   // type's is.
   double kept = 1;
   for (const auto& [type, bytes] : types) {
-    SampleMatrix sample(model, graph, store, type, threads);
+    // Where a GPU reads the store, all of it is in memory.
+    SampleMatrix sample(model, graph, store, type, threads, gpu.has_value());
     const double alone = sample.rate(kMeasured);
     rates.cpu_kernels[type] = {.weights = alone};
     if (sequences > 1) rates.cpu_kernels[type].arithmetic = sample.arithmetic(sequences, kMeasured);
@@ -272,7 +304,8 @@ loaders::PlacementRates measure_placement_rates(const Model& model, const loader
     if (type != main) continue;
     double beside = 0;
     const auto work = [&] { beside = sample.rate(kBeside); };
-    const double link = gpu ? measure_link_beside(*gpu, work) : measure_copies_beside(store, work);
+    const double link =
+        gpu ? measure_link_beside(*gpu, store, work) : measure_copies_beside(store, work);
     rates.link.together = std::min(rates.link.alone, link);
     kept = std::min(1.0, beside / alone);
   }

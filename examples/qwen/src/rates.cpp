@@ -225,7 +225,8 @@ double pass_weight_bytes(const loaders::Graph& graph, const PassSize& size) {
 MachineRates measure_cuda_rates(int /*gpu*/) {
   throw Error("no GPU was found: this build has no CUDA; use --device host");
 }
-double measure_link_beside(int gpu, const std::function<void()>& /*work*/) {
+double measure_link_beside(int gpu, const BackingStore& /*store*/,
+                           const std::function<void()>& /*work*/) {
   return measure_cuda_rates(gpu).link;
 }
 std::optional<std::string> gpu_address(int /*gpu*/) {

@@ -29,9 +29,9 @@ MachineRates measure_host_rates();
 /// CUDA says, and if there is no GPU.
 MachineRates measure_cuda_rates(int gpu);
 
-/// Bytes per second of copies from pinned memory to a GPU that run while `work` does, which should
-/// take about a tenth of a second. Throws Error or what `work` throws.
-double measure_link_beside(int gpu, const std::function<void()>& work);
+/// Bytes per second of copies to a GPU, of the store's bytes where they are pinned, that run while
+/// `work` does, which should take about a tenth of a second. Throws Error or what `work` throws.
+double measure_link_beside(int gpu, const BackingStore& store, const std::function<void()>& work);
 /// The same of copies of a store's pages to frames of the host device. Throws what the device or
 /// `work` throws.
 double measure_copies_beside(const BackingStore& store, const std::function<void()>& work);
