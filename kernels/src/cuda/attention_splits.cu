@@ -4,12 +4,17 @@
 #include "cuda/launch.hpp"
 #include "cuda/launch_early.cuh"
 #include "cuda/rounding.cuh"
+#include "cuda/tensor_core.cuh"
 
 // Attention of a single token: it reads every key and value once, so what counts is that enough of
 // them are on their way at the same time. Each block takes a range of keys and the query heads that
 // share a key/value head, a warp of it some keys at a time; a second kernel joins the ranges.
 // Weights are relative to the largest score that a warp has seen so far ("online softmax": Milakov
 // and Gimelshein, 2018), which is joined like the sums.
+//
+// The tensor cores multiply halves, of which one is what keys and values are. A query, and a
+// weight, is the sum of two of them: rows 0 to 7 of a tile are the larger parts of eight heads,
+// rows 8 to 15 the smaller ones, so that both come out in the same thread.
 
 namespace tensor_pager::kernels::cuda {
 namespace {
@@ -17,13 +22,14 @@ namespace {
 constexpr unsigned kThreads = 128;
 constexpr unsigned kWarps = kThreads / 32;
 constexpr unsigned kHeads = 8;  // of queries that a block works on, at most
-constexpr unsigned kEight = 8;  // dimensions that a thread has of a key or a value
+constexpr unsigned kEight = 8;  // what a tile has of keys or dimensions
+constexpr unsigned kKeys = 16;  // of a warp at a time
 constexpr unsigned kAll = 0xFFFFFFFFU;
 template <unsigned kHeadDim>
 constexpr std::size_t kPartial = partial_floats(kHeadDim);
-// Of a warp at a time: fewer where more would not fit the shared memory of all GPUs.
-template <unsigned kHeadDim>
-constexpr unsigned kKeys = kHeadDim > 128 ? 8 : 16;
+static_assert(kKeys * kWarps == kLeastSplitKeys);
+// Weights are from 0 to a power of two: small ones keep their digits as halves.
+constexpr float kLift = 12.0F;
 
 template <class Value>
 struct Split {
@@ -49,20 +55,6 @@ __device__ Heads heads_of(const Split<Value>& s) {
   return {kv, kv * group + first, min(kHeads, group - first)};
 }
 
-__device__ inline void load_eight(const __half* from, float (&v)[kEight]) {
-  union {
-    uint4 word;
-    __half2 halves[4];
-  } eight;
-  eight.word = *reinterpret_cast<const uint4*>(from);
-#pragma unroll
-  for (unsigned e = 0; e < 4; ++e) {
-    const float2 two = __half22float2(eight.halves[e]);
-    v[2 * e] = two.x;
-    v[2 * e + 1] = two.y;
-  }
-}
-
 __device__ inline void load_eight(const float* from, float (&v)[kEight]) {
 #pragma unroll
   for (unsigned i = 0; i < 2; ++i) {
@@ -77,52 +69,17 @@ __device__ void store_eight(Out* out, const float (&v)[kEight]) {
   store_four(out + 4, {v[4], v[5], v[6], v[7]});
 }
 
-// What a warp keeps in shared memory: a row of heads for each key.
-template <unsigned kHeadDim>
-using Scores = float[kKeys<kHeadDim>][kHeads];
-
-// A warp's view of its keys: kLanes threads share one, and kAtOnce of them are read together.
-template <unsigned kHeadDim>
-struct Lanes {
-  static constexpr unsigned kLanes = kHeadDim / kEight;
-  static constexpr unsigned kAtOnce = 32 / kLanes;
-  __device__ static unsigned key() { return threadIdx.x % 32 / kLanes; }
-  __device__ static unsigned first_dim() { return threadIdx.x % kLanes * kEight; }
-};
-
-// Adds up each of eight numbers over kLanes neighbouring threads. Half of the numbers go to the
-// neighbour each time, so that thread l ends with the sum of number l % 8.
-template <unsigned kLanes>
-__device__ float add_up(const float (&v)[kHeads]) {
-  const unsigned lane = threadIdx.x % 32;
-  float four[4];
-#pragma unroll
-  for (unsigned i = 0; i < 4; ++i) {
-    const float given = lane & 4 ? v[i] : v[i + 4];
-    four[i] = (lane & 4 ? v[i + 4] : v[i]) + __shfl_xor_sync(kAll, given, 4);
-  }
-  float two[2];
-#pragma unroll
-  for (unsigned i = 0; i < 2; ++i) {
-    const float given = lane & 2 ? four[i] : four[i + 2];
-    two[i] = (lane & 2 ? four[i + 2] : four[i]) + __shfl_xor_sync(kAll, given, 2);
-  }
-  const float given = lane & 1 ? two[0] : two[1];
-  float sum = (lane & 1 ? two[1] : two[0]) + __shfl_xor_sync(kAll, given, 1);
-#pragma unroll
-  for (unsigned distance = 8; distance < kLanes; distance *= 2) {
-    sum += __shfl_xor_sync(kAll, sum, distance);
-  }
-  return sum;
-}
-
-// A warp's next keys and values, which come while it works on those before.
+// A warp's next keys and values, which come while it works on those before. Rows are as far apart
+// as lets eight of them be read together.
 template <unsigned kHeadDim>
 struct Stage {
-  __half keys[kKeys<kHeadDim>][kHeadDim];
-  __half values[kKeys<kHeadDim>][kHeadDim];
+  static constexpr unsigned kStride = kHeadDim + 8;
+  __half keys[kKeys][kStride];
+  __half values[kKeys][kStride];
 };
-constexpr unsigned kStages = 2;
+// Fewer where more would not fit the shared memory of all GPUs.
+template <unsigned kHeadDim>
+constexpr unsigned kStages = kHeadDim > 128 ? 1 : 2;
 
 // Asks for what is in the cache from key `first` on, by all threads of a warp. In place of keys
 // past the end, the last one comes again. A group of copies, be there any or not.
@@ -130,101 +87,125 @@ template <unsigned kHeadDim, class Value>
 __device__ void ask(const Split<Value>& s, unsigned kv_head, unsigned first, unsigned end,
                     Stage<kHeadDim>& stage) {
   constexpr unsigned kPieces = kHeadDim / kEight;  // of a key
-  for (unsigned i = threadIdx.x % 32; first < end && i < kKeys<kHeadDim> * kPieces; i += 32) {
+  for (unsigned i = threadIdx.x % 32; first < end && i < kKeys * kPieces; i += 32) {
     const unsigned row = i / kPieces;
     const unsigned dim = i % kPieces * kEight;
     const std::size_t from =
         min(first + row, end - 1) * s.p.position_stride + kv_head * kHeadDim + dim;
-    const auto copy = [](const __half* global, const __half* shared) {
-      const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global) : "memory");
-    };
-    copy(s.p.keys + from, &stage.keys[row][dim]);
-    copy(s.p.values + from, &stage.values[row][dim]);
+    copy_async(shared_address(&stage.keys[row][dim]), s.p.keys + from, true);
+    copy_async(shared_address(&stage.values[row][dim]), s.p.values + from, true);
   }
-  asm volatile("cp.async.commit_group;\n" ::: "memory");
+  commit_copies();
 }
 
-// Until all but the last group of copies have come, for all threads of the warp.
-__device__ inline void wait_for_all_but_one() {
-  asm volatile("cp.async.wait_group 1;\n" ::: "memory");
+// Until all but the last group of copies have come, or all, for all threads of the warp.
+template <unsigned kLeft>
+__device__ void wait_for_stage() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kLeft) : "memory");
   __syncwarp();
 }
 
-// Scores of a warp's next keys, already scaled; past the end, -inf.
+// Two numbers as halves, and what that leaves of them as halves again.
+__device__ inline void split_halves(float a, float b, std::uint32_t& large, std::uint32_t& small) {
+  union {
+    std::uint32_t word;
+    __half2 halves;
+  } rounded;
+  rounded.word = large = pack_halves(a, b);
+  const float2 back = __half22float2(rounded.halves);
+  small = pack_halves(a - back.x, b - back.y);
+}
+
+// The queries of head lane / 4, as left operands of sixteen dimensions each.
+template <unsigned kHeadDim>
+using Queries = std::uint32_t[kHeadDim / 16][4];
+
 template <unsigned kHeadDim, class Value>
-__device__ void score_keys(const Split<Value>& s, const Stage<kHeadDim>& stage, unsigned first,
-                           unsigned end, const float (&q)[kHeads][kHeadDim],
-                           Scores<kHeadDim>& scores) {
-  using L = Lanes<kHeadDim>;
-  float queries[kHeads][kEight];
+__device__ void load_queries(const Split<Value>& s, const Heads& heads,
+                             Queries<kHeadDim>& queries) {
+  const unsigned head = threadIdx.x % 32 / 4;
+  const Value* q = s.p.q + std::size_t{heads.first + head} * kHeadDim + threadIdx.x % 4 * 2;
 #pragma unroll
-  for (unsigned h = 0; h < kHeads; ++h) load_eight(&q[h][L::first_dim()], queries[h]);
-#pragma unroll 2
-  for (unsigned i = L::key(); i < kKeys<kHeadDim>; i += L::kAtOnce) {
-    float key[kEight];
-    load_eight(&stage.keys[i][L::first_dim()], key);
-    float sums[kHeads] = {};
+  for (unsigned i = 0; i < kHeadDim / 16; ++i) {
 #pragma unroll
-    for (unsigned h = 0; h < kHeads; ++h) {
-#pragma unroll
-      for (unsigned e = 0; e < kEight; ++e) sums[h] += queries[h][e] * key[e];
-    }
-    const float sum = add_up<L::kLanes>(sums);
-    if (threadIdx.x % L::kLanes < kHeads) {
-      scores[i][threadIdx.x % kHeads] = first + i < end ? sum * s.p.scale : -INFINITY;
+    for (unsigned half = 0; half < 2; ++half) {
+      const Value* at = q + 16 * i + 8 * half;
+      const bool used = head < heads.count;
+      split_halves(used ? to_float(at[0]) : 0.0F, used ? to_float(at[1]) : 0.0F,
+                   queries[i][2 * half], queries[i][2 * half + 1]);
     }
   }
 }
 
-// The largest score that a warp has seen of a head, and the sum of its weights: of the keys that a
-// thread has looked at, those of head l % 8 that are l / 8 more than a multiple of four.
+// Scores of sixteen keys for head lane / 4, of which a thread has keys 2 * (lane % 4) and the next,
+// and those eight further on; scaled, and -inf past the end.
+template <unsigned kHeadDim, class Value>
+__device__ void score_keys(const Split<Value>& s, const Stage<kHeadDim>& stage, unsigned first,
+                           unsigned end, const Queries<kHeadDim>& queries, float (&scores)[4]) {
+  const unsigned lane = threadIdx.x % 32;
+  float c[2][4] = {};
+#pragma unroll
+  for (unsigned i = 0; i < kHeadDim / 16; ++i) {
+    // Keys 0 to 7 and 8 to 15, eight dimensions and the next of each.
+    std::uint32_t k[4];
+    load_tiles(k, shared_address(&stage.keys[lane % 8 + lane / 16 * 8][16 * i + lane / 8 % 2 * 8]));
+    multiply_tiles(c[0], queries[i], k[0], k[1]);
+    multiply_tiles(c[1], queries[i], k[2], k[3]);
+  }
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned key = first + i / 2 * 8 + lane % 4 * 2 + i % 2;
+    scores[i] = key < end ? (c[i / 2][i % 2] + c[i / 2][i % 2 + 2]) * s.p.scale : -INFINITY;
+  }
+}
+
+// The largest score that a warp has seen of head lane / 4, and a thread's share of the sum of its
+// weights.
 struct Running {
   float largest = -INFINITY;
   float sum = 0.0F;
 };
 
 // Turns scores into weights. Returns by how much what was summed up before shrinks.
-template <unsigned kKeyCount>
-__device__ float soften(float (&scores)[kKeyCount][kHeads], Running& running) {
-  const unsigned head = threadIdx.x % kHeads;
-  const unsigned first = threadIdx.x % 32 / kHeads;
-  constexpr unsigned kOwn = kKeyCount / 4;
-  float own[kOwn];
-  float largest = running.largest;
-#pragma unroll
-  for (unsigned i = 0; i < kOwn; ++i) {
-    own[i] = scores[4 * i + first][head];
-    largest = fmaxf(largest, own[i]);
-  }
-  largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 8));
-  largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 16));
+__device__ inline float soften(float (&scores)[4], Running& running) {
+  float largest = fmaxf(fmaxf(scores[0], scores[1]), fmaxf(scores[2], scores[3]));
+  largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 1));
+  largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 2));
+  largest = fmaxf(largest, running.largest);
   const float factor = exp2f(running.largest - largest);
   running.largest = largest;
   running.sum *= factor;
 #pragma unroll
-  for (unsigned i = 0; i < kOwn; ++i) {
-    const float weight = exp2f(own[i] - largest);
-    scores[4 * i + first][head] = weight;
-    running.sum += weight;
+  for (float& score : scores) {
+    score = exp2f(score - largest + kLift);
+    running.sum += score;
   }
   return factor;
 }
 
+// Sums of weighted values of head lane / 4: of eight dimensions each, a thread has 2 * (lane % 4)
+// and the next, for the larger parts of weights and for the smaller ones.
 template <unsigned kHeadDim>
-__device__ void add_values(const Stage<kHeadDim>& stage, const Scores<kHeadDim>& weights,
-                           float (&sums)[kHeads][kEight]) {
-  using L = Lanes<kHeadDim>;
-#pragma unroll 2
-  for (unsigned i = L::key(); i < kKeys<kHeadDim>; i += L::kAtOnce) {
-    float value[kEight];
-    load_eight(&stage.values[i][L::first_dim()], value);
-    float weight[kHeads];
-    load_eight(weights[i], weight);
+using Sums = float[kHeadDim / kEight][4];
+
+template <unsigned kHeadDim>
+__device__ void add_values(const Stage<kHeadDim>& stage, const float (&weights)[4], float factor,
+                           Sums<kHeadDim>& sums) {
+  const unsigned lane = threadIdx.x % 32;
+  std::uint32_t w[4];
+  split_halves(weights[0], weights[1], w[0], w[1]);
+  split_halves(weights[2], weights[3], w[2], w[3]);
 #pragma unroll
-    for (unsigned h = 0; h < kHeads; ++h) {
+  for (unsigned i = 0; i < kHeadDim / 16; ++i) {
+    // Dimensions 0 to 7 and 8 to 15, eight keys and the next of each.
+    std::uint32_t v[4];
+    load_tiles_transposed(v, shared_address(&stage.values[lane % 16][16 * i + lane / 16 * 8]));
 #pragma unroll
-      for (unsigned e = 0; e < kEight; ++e) sums[h][e] += weight[h] * value[e];
+    for (unsigned half = 0; half < 2; ++half) {
+      float(&c)[4] = sums[2 * i + half];
+#pragma unroll
+      for (float& sum : c) sum *= factor;
+      multiply_tiles(c, w, v[2 * half], v[2 * half + 1]);
     }
   }
 }
@@ -236,26 +217,18 @@ struct Shares {
   Running running[kWarps][kHeads];
 };
 
-// A warp's sums, of the threads that share its keys and of those that share its heads.
 template <unsigned kHeadDim>
-__device__ void leave(float (&sums)[kHeads][kEight], Running running, Shares<kHeadDim>& shares) {
-  using L = Lanes<kHeadDim>;
+__device__ void leave(const Sums<kHeadDim>& sums, Running running, Shares<kHeadDim>& shares) {
   const unsigned warp = threadIdx.x / 32;
-  const unsigned lane = threadIdx.x % 32;
+  const unsigned head = threadIdx.x % 32 / 4;
 #pragma unroll
-  for (unsigned h = 0; h < kHeads; ++h) {
-#pragma unroll
-    for (unsigned e = 0; e < kEight; ++e) {
-#pragma unroll
-      for (unsigned distance = L::kLanes; distance < 32; distance *= 2) {
-        sums[h][e] += __shfl_xor_sync(kAll, sums[h][e], distance);
-      }
-    }
-    if (lane < L::kLanes) store_eight(&shares.values[warp][h][L::first_dim()], sums[h]);
+  for (unsigned i = 0; i < kHeadDim / kEight; ++i) {
+    *reinterpret_cast<float2*>(&shares.values[warp][head][i * kEight + threadIdx.x % 4 * 2]) = {
+        sums[i][0] + sums[i][2], sums[i][1] + sums[i][3]};
   }
-  running.sum += __shfl_xor_sync(kAll, running.sum, 8);
-  running.sum += __shfl_xor_sync(kAll, running.sum, 16);
-  if (lane < kHeads) shares.running[warp][lane] = running;
+  running.sum += __shfl_xor_sync(kAll, running.sum, 1);
+  running.sum += __shfl_xor_sync(kAll, running.sum, 2);
+  if (threadIdx.x % 4 == 0) shares.running[warp][head] = running;
 }
 
 // The warps' sums, added in order, relative to the largest score of the block.
@@ -284,58 +257,47 @@ __device__ void join_warps(const Split<Value>& s, const Heads& heads,
   }
 }
 
-// Queries, scores and stages are not needed any more when the warps leave their sums.
+// Stages are not needed any more when the warps leave their sums.
 template <unsigned kHeadDim>
 union SharedMemory {
-  struct {
-    Stage<kHeadDim> stages[kWarps][kStages];
-    Scores<kHeadDim> scores[kWarps];
-    float q[kHeads][kHeadDim];
-  } before;
-  Shares<kHeadDim> after;
+  Stage<kHeadDim> stages[kWarps][kStages<kHeadDim>];
+  Shares<kHeadDim> shares;
 };
 
 template <unsigned kHeadDim, class Value>
-__global__ void __launch_bounds__(kThreads, 3) attention_split(const Split<Value> s) {
+__global__ void __launch_bounds__(kThreads, kHeadDim > 128 ? 2 : 3)
+    attention_split(const Split<Value> s) {
   begin_after_others();
+  constexpr unsigned kLast = kStages<kHeadDim> - 1;
+  constexpr unsigned kStep = kWarps * kKeys;
   extern __shared__ __align__(16) uint4 dynamic[];
   auto& shared = *reinterpret_cast<SharedMemory<kHeadDim>*>(dynamic);
   const Heads heads = heads_of(s);
   const unsigned warp = threadIdx.x / 32;
   const unsigned begin = blockIdx.x * s.keys;
   const unsigned end = min(begin + s.keys, static_cast<unsigned>(s.p.past) + 1);
-  unsigned first = begin + warp * kKeys<kHeadDim>;
-  Stage<kHeadDim>(&stages)[kStages] = shared.before.stages[warp];
+  unsigned first = begin + warp * kKeys;
+  Stage<kHeadDim>(&stages)[kStages<kHeadDim>] = shared.stages[warp];
   ask(s, heads.kv, first, end, stages[0]);
-  const Value* q = s.p.q + std::size_t{heads.first} * kHeadDim;
-  for (unsigned i = threadIdx.x; i < kHeads * kHeadDim; i += kThreads) {
-    shared.before.q[i / kHeadDim][i % kHeadDim] =
-        i < heads.count * kHeadDim ? to_float(q[i]) : 0.0F;
-  }
-  __syncthreads();
-  float sums[kHeads][kEight] = {};
+  Queries<kHeadDim> queries;
+  load_queries<kHeadDim>(s, heads, queries);
+  Sums<kHeadDim> sums = {};
   Running running;
-  for (unsigned slot = 0; first < end; first += kWarps * kKeys<kHeadDim>, slot = 1 - slot) {
-    Scores<kHeadDim>& scores = shared.before.scores[warp];
-    ask(s, heads.kv, first + kWarps * kKeys<kHeadDim>, end, stages[1 - slot]);
-    wait_for_all_but_one();
-    score_keys<kHeadDim>(s, stages[slot], first, end, shared.before.q, scores);
-    __syncwarp();
-    const float factor = soften(scores, running);
-    __syncwarp();
-#pragma unroll
-    for (unsigned h = 0; h < kHeads; ++h) {
-      const float of_head = __shfl_sync(kAll, factor, static_cast<int>(h));
-#pragma unroll
-      for (unsigned e = 0; e < kEight; ++e) sums[h][e] *= of_head;
-    }
-    add_values<kHeadDim>(stages[slot], scores, sums);
+  for (unsigned slot = 0; first < end; first += kStep) {
+    if constexpr (kLast > 0) ask(s, heads.kv, first + kStep, end, stages[kLast - slot]);
+    wait_for_stage<kLast>();
+    float weights[4];
+    score_keys<kHeadDim>(s, stages[slot], first, end, queries, weights);
+    const float factor = soften(weights, running);
+    add_values<kHeadDim>(stages[slot], weights, factor, sums);
     __syncwarp();  // the next copies overwrite what all have read
+    if constexpr (kLast == 0) ask(s, heads.kv, first + kStep, end, stages[0]);
+    slot = kLast - slot;
   }
   __syncthreads();
-  leave<kHeadDim>(sums, running, shared.after);
+  leave<kHeadDim>(sums, running, shared.shares);
   __syncthreads();
-  join_warps<kHeadDim>(s, heads, shared.after);
+  join_warps<kHeadDim>(s, heads, shared.shares);
 }
 
 constexpr unsigned kJoiningWarps = 8;
