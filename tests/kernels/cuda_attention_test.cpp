@@ -4,6 +4,7 @@
 #include "cuda_test_device.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/digits.hpp"
 #include "kernels/error.hpp"
 
 namespace tensor_pager::kernels::cuda {
@@ -69,9 +70,9 @@ struct Problem {
   DeviceArray<Value> device_q;
   DeviceArray<__half> device_keys, device_values;
 
-  explicit Problem(const AttentionShape& s, float query_scale = 1.0F)
+  explicit Problem(const AttentionShape& s, float query_scale = 1.0F, bool round = true)
       : shape(s),
-        q(queries(s, query_scale)),
+        q(queries(s, query_scale, round)),
         keys(cached(s, 2)),
         values(cached(s, 3)),
         device_q(as<Value>(q)),
@@ -80,10 +81,10 @@ struct Problem {
     shape.scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
   }
 
-  static std::vector<float> queries(const AttentionShape& s, float scale) {
+  static std::vector<float> queries(const AttentionShape& s, float scale, bool round) {
     auto q = normal_floats(s.tokens * s.heads * s.head_dim, 1);
     for (float& value : q) value *= scale;
-    return floats(halves(q));
+    return round ? floats(halves(q)) : q;
   }
   // Whatever follows the last position must not be read.
   static std::vector<__half> cached(const AttentionShape& s, std::uint32_t seed) {
@@ -206,6 +207,51 @@ TYPED_TEST(CudaAttention, OneTokenAgreesWithTheCpu) {
             << p.text();
       }
     }
+  }
+}
+
+class CudaAttentionOfOneToken : public CudaTest {};
+
+// Small queries, and large ones, whose rounding to halves would change scores by hundredths.
+TEST_F(CudaAttentionOfOneToken, RoundsNeitherQueriesNorWeights) {
+  for (const std::size_t head_dim : {64U, 128U, 256U}) {
+    for (const float scale : {0.01F, 1.0F, 20.0F}) {
+      const Problem<FloatValues> p(
+          {.tokens = 1, .heads = 10, .kv_heads = 2, .head_dim = head_dim, .past = 3000}, scale,
+          false);
+      // Scores are float32 sums of so many, and an error of them is one of weights.
+      EXPECT_TRUE(close(p.run(stream, 1), p.on_cpu(),
+                        FloatValues::kOneTokenTolerance * std::max(1.0F, scale / 2), p.row()))
+          << p.text() << ", queries of " << scale;
+    }
+  }
+}
+
+TEST_F(CudaAttentionOfOneToken, LeavesDigitsOfWhatItLeavesAsFloats) {
+  for (const std::size_t head_dim : {64U, 128U, 256U}) {
+    for (const std::size_t past : {0U, 700U, 20000U}) {
+      const Problem<FloatValues> p(
+          {.tokens = 1, .heads = 7, .kv_heads = 1, .head_dim = head_dim, .past = past});
+      const std::size_t bytes = digits_stride(p.row()) * sizeof(float);
+      const DeviceArray<float> floats(p.run(stream, 1));
+      const DeviceArray<std::byte> expected(bytes);
+      const DeviceArray<std::byte> got(bytes);
+      split_digits({floats.data(), 1, p.row()}, {expected.data(), 1, p.row()}, stream);
+      const DeviceArray<std::byte> scratch(attention_scratch_bytes(p.shape, WeightType::f16));
+      attention(p.shape, ConstMatrixView{p.device_q.data(), 1, p.row()}, p.cache(),
+                DigitsView{got.data(), 1, p.row()}, {scratch.data(), scratch.size()}, stream);
+      EXPECT_EQ(got.get(), expected.get()) << p.text();
+    }
+  }
+}
+
+TEST_F(CudaAttentionOfOneToken, MoreOfThePastNeverNeedsLessScratch) {
+  AttentionShape shape{.tokens = 1, .heads = 40, .kv_heads = 8, .head_dim = 128};
+  std::size_t before = 0;
+  for (shape.past = 0; shape.past < 40000; shape.past += 31) {
+    const std::size_t needed = attention_scratch_bytes(shape, WeightType::f16);
+    ASSERT_GE(needed, before) << shape.past;
+    before = needed;
   }
 }
 

@@ -230,5 +230,53 @@ TEST_F(CudaKvCache, StoresRowsAsHalves) {
   }
 }
 
+// A token's queries, keys and values in one launch: the bits of one after the other.
+TEST_F(CudaKvCache, FewTokensAreRotatedAndStoredTogether) {
+  struct Case {
+    std::size_t tokens, heads, kv_heads, head_dim, pairs;
+  };
+  const Case cases[] = {
+      {1, 40, 8, 128, 64}, {8, 5, 1, 64, 32}, {3, 2, 2, 256, 64}, {5, 3, 1, 128, 16}};
+  for (const auto& [tokens, heads, kv_heads, head_dim, pairs] : cases) {
+    const std::size_t cols = heads * head_dim;
+    const std::size_t kv_cols = kv_heads * head_dim;
+    const RopeTable table(rope_frequencies({.rotary_dims = 2 * pairs, .frequency_base = 1e6}), 7,
+                          tokens);
+    const DeviceArray<float> device_table(
+        std::vector<float>(table.at(7), table.at(7) + tokens * 2 * pairs));
+    const RopeTableView view{device_table.data(), 7, tokens, pairs};
+    const auto x = normal_floats(tokens * cols, 3);
+    const DeviceArray<float> queries(x);
+    const DeviceArray<float> apart(x);
+    const DeviceArray<float> keys(normal_floats(tokens * kv_cols, 4));
+    const DeviceArray<float> values(normal_floats(tokens * kv_cols, 5));
+    const std::vector<__half> untouched(2 * tokens * kv_cols, __float2half(5.0F));
+    const DeviceArray<__half> together(untouched);
+    const DeviceArray<__half> after_another(untouched);
+    const ConstMatrixView k{keys.data(), tokens, kv_cols};
+    const ConstMatrixView v{values.data(), tokens, kv_cols};
+    std::vector<CacheRow> rows;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      __half* const row = together.data() + t * kv_cols;
+      rows.push_back({row, row + tokens * kv_cols});
+    }
+    rotate_and_store({queries.data(), tokens, cols}, heads, k, v, kv_heads, 7, view, rows, stream);
+    rope({apart.data(), tokens, cols}, heads, 7, view, stream);
+    store_keys_and_values(k, v, kv_heads, 7, view, {after_another.data(), tokens, kv_cols, kv_cols},
+                          {after_another.data() + tokens * kv_cols, tokens, kv_cols, kv_cols},
+                          stream);
+    EXPECT_TRUE(equal_bits(queries.get(), apart.get(), cols)) << shape(tokens, cols, cols);
+    const auto got = together.get();
+    const auto expected = after_another.get();
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(__half2float(got[i]), __half2float(expected[i])) << i << " of " << kv_cols;
+    }
+    rows.pop_back();
+    EXPECT_THROW(rotate_and_store({queries.data(), tokens, cols}, heads, k, v, kv_heads, 7, view,
+                                  rows, stream),
+                 Error);
+  }
+}
+
 }  // namespace
 }  // namespace tensor_pager::kernels::cuda

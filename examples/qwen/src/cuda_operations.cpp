@@ -85,6 +85,12 @@ std::size_t digits_bytes(std::size_t rows, std::size_t cols) {
   return aligned(rows * kernels::cuda::digits_stride(cols) * sizeof(float));
 }
 
+void require_halves(const kernels::KvCacheView& cache) {
+  if (cache.type == kernels::WeightType::f16) return;
+  throw Error(fmt::format("the GPU stores keys and values as {}, but the cache is {}",
+                          kernels::name(kernels::WeightType::f16), kernels::name(cache.type)));
+}
+
 bool is_few(const PassSize& size) {
   return size.ubatch <= kernels::cuda::kMostFewTokens;
 }
@@ -443,10 +449,7 @@ void CudaOperations::rope_queries(const kernels::MatrixView& q, std::size_t head
 void CudaOperations::store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
                            std::size_t heads, std::size_t first_token,
                            const kernels::KvCacheView& cache, std::size_t first_position) {
-  if (cache.type != cache_type()) {
-    throw Error(fmt::format("the GPU stores keys and values as {}, but the cache is {}",
-                            kernels::name(cache_type()), kernels::name(cache.type)));
-  }
+  require_halves(cache);
   const auto rows_in = [&](const std::byte* matrix) -> kernels::cuda::HalfMatrixView {
     auto* const first = reinterpret_cast<__half*>(const_cast<std::byte*>(matrix));
     return {first + first_position * cache.position_stride, keys.rows, keys.cols,
@@ -454,6 +457,28 @@ void CudaOperations::store(const kernels::MatrixView& keys, const kernels::Const
   };
   kernels::cuda::store_keys_and_values(keys, values, heads, first_token, rope_table_,
                                        rows_in(cache.keys), rows_in(cache.values), cuda(stream()));
+}
+
+void CudaOperations::rotate_and_store(const kernels::MatrixView& q, std::size_t heads,
+                                      const kernels::MatrixView& keys,
+                                      const kernels::MatrixView& values, std::size_t kv_heads,
+                                      std::size_t first_token, std::span<const CachePlace> places) {
+  if (!are_digits(q.rows)) {
+    return Operations::rotate_and_store(q, heads, keys, values, kv_heads, first_token, places);
+  }
+  std::vector<kernels::cuda::CacheRow> rows(q.rows);
+  for (const CachePlace& place : places) {
+    require_halves(place.cache);
+    const auto at = [&](const std::byte* matrix, std::size_t row) {
+      return reinterpret_cast<__half*>(const_cast<std::byte*>(matrix)) +
+             (place.position + row) * place.cache.position_stride;
+    };
+    for (std::size_t i = 0; i < place.count; ++i) {
+      rows[place.row + i] = {at(place.cache.keys, i), at(place.cache.values, i)};
+    }
+  }
+  kernels::cuda::rotate_and_store(q, heads, keys, values, kv_heads, first_token, rope_table_, rows,
+                                  cuda(stream()));
 }
 
 // The form of queries and results is that of all rows, also where a sequence has one of them.

@@ -66,10 +66,6 @@ std::vector<std::size_t> positions_of(std::span<const Stretch> stretches) {
   return positions;
 }
 
-kernels::MatrixView rows(const kernels::MatrixView& matrix, std::size_t first, std::size_t count) {
-  return {matrix.row(first), count, matrix.cols, matrix.stride};
-}
-
 kernels::MatrixView columns(const kernels::MatrixView& matrix, const loaders::WeightSlice& slice) {
   return {matrix.data + slice.first_row, matrix.rows, slice.rows, matrix.stride};
 }
@@ -363,13 +359,14 @@ void ForwardPass::finish_heads(const loaders::Step& step, const Ubatch& ubatch) 
     norm_heads(step, WeightRole::q_norm, q);
     norm_heads(step, WeightRole::k_norm, k);
   }
-  resources_.operations.rope_queries(q, sizes.head_count, ubatch.first);
-  const kernels::MatrixView v = activations_.values(ubatch.count, kv_width);
+  std::vector<Operations::CachePlace> places;
   for (const Piece& piece : ubatch.pieces) {
-    resources_.operations.store(rows(k, piece.row, piece.count), rows(v, piece.row, piece.count),
-                                sizes.head_count_kv, ubatch.first + piece.row,
-                                resources_.cache.view(piece.place, step.layer), piece.position);
+    places.push_back(
+        {piece.row, piece.count, resources_.cache.view(piece.place, step.layer), piece.position});
   }
+  resources_.operations.rotate_and_store(q, sizes.head_count, k,
+                                         activations_.values(ubatch.count, kv_width),
+                                         sizes.head_count_kv, ubatch.first, places);
 }
 
 void ForwardPass::attend(const loaders::Step& step, const Ubatch& ubatch) {

@@ -6,6 +6,7 @@
 #include "cuda/rounding.cuh"
 #include "cuda/shapes.hpp"
 #include "kernels/cuda/activation.hpp"
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/kv_cache.hpp"
 #include "kernels/cuda/rope.hpp"
 
@@ -236,6 +237,66 @@ __global__ void __launch_bounds__(kMostThreads) store_rows(const KeysAndValues p
   }
 }
 
+// What a few tokens leave before attention: queries, keys and values, each in pairs of columns.
+struct FewHeads {
+  float* queries;
+  const float* keys;
+  const float* values;
+  std::size_t query_stride, key_stride, value_stride;
+  unsigned heads, kv_heads, head_dim, pairs;
+  const float* table;  // of the first token's position
+  CacheRow rows[kMostFewTokens];
+};
+
+struct RotatedPair {
+  float first, second;
+};
+
+// Not fused, as on the CPU.
+__device__ RotatedPair rotated(float a, float b, const float* cosines, unsigned pair,
+                               unsigned pairs) {
+  const float cosine = cosines[pair];
+  const float sine = cosines[pairs + pair];
+  return {__fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine)),
+          __fadd_rn(__fmul_rn(a, sine), __fmul_rn(b, cosine))};
+}
+
+// A thread for each pair of a token.
+__global__ void __launch_bounds__(kThreads) rotate_and_store_few(const FewHeads p) {
+  begin_after_others();
+  const unsigned t = blockIdx.y;
+  const float* cosines = p.table + std::size_t{t} * 2 * p.pairs;
+  const unsigned half = p.head_dim / 2;
+  unsigned i = blockIdx.x * kThreads + threadIdx.x;
+  if (i < p.heads * p.pairs) {
+    const unsigned pair = i % p.pairs;
+    float* at = p.queries + t * p.query_stride + i / p.pairs * p.head_dim + pair;
+    const RotatedPair v = rotated(at[0], at[p.pairs], cosines, pair, p.pairs);
+    at[0] = v.first;
+    at[p.pairs] = v.second;
+    return;
+  }
+  i -= p.heads * p.pairs;
+  if (i < p.kv_heads * half) {
+    const unsigned pair = i % half;
+    const unsigned head = i / half * p.head_dim;
+    const bool is_rotated = pair < p.pairs;
+    const unsigned a = head + (is_rotated ? pair : 2 * pair);
+    const unsigned b = is_rotated ? a + p.pairs : a + 1;
+    const float* from = p.keys + t * p.key_stride;
+    RotatedPair v{from[a], from[b]};
+    if (is_rotated) v = rotated(v.first, v.second, cosines, pair, p.pairs);
+    p.rows[t].keys[a] = __float2half_rn(v.first);
+    p.rows[t].keys[b] = __float2half_rn(v.second);
+    return;
+  }
+  i -= p.kv_heads * half;
+  if (i >= p.kv_heads * half) return;
+  const float* from = p.values + t * p.value_stride + 2 * i;
+  p.rows[t].values[2 * i] = __float2half_rn(from[0]);
+  p.rows[t].values[2 * i + 1] = __float2half_rn(from[1]);
+}
+
 void require_rotatable(const ConstMatrixView& x, std::size_t heads, std::size_t first_position,
                        const RopeTableView& table) {
   require_shape("cuda rope: x", x, x.rows, x.cols);
@@ -338,6 +399,41 @@ void store_keys_and_values(const ConstMatrixView& keys, const ConstMatrixView& v
   const dim3 grid(static_cast<unsigned>(keys.rows), 2);
   launch_early(store_rows, {grid, threads_of(rotation), 0, stream}, p);
   check_launch("store_keys_and_values", {keys.rows, keys.cols, heads});
+}
+
+void rotate_and_store(const MatrixView& queries, std::size_t heads, const ConstMatrixView& keys,
+                      const ConstMatrixView& values, std::size_t kv_heads,
+                      std::size_t first_position, const RopeTableView& table,
+                      std::span<const CacheRow> rows, cudaStream_t stream) {
+  require_rotatable(queries, heads, first_position, table);
+  require_rotatable(keys, kv_heads, first_position, table);
+  const std::size_t head_dim = queries.cols / heads;
+  require_shape("cuda rotate_and_store: keys", keys, queries.rows, kv_heads * head_dim);
+  require_shape("cuda rotate_and_store: values", values, queries.rows, kv_heads * head_dim);
+  if (rows.size() != queries.rows || rows.size() > kMostFewTokens || head_dim % 2 != 0) {
+    throw Error("cuda rotate_and_store: " + std::to_string(queries.rows) + " tokens with " +
+                std::to_string(rows.size()) + " places in the cache, heads of " +
+                std::to_string(head_dim) + "; there must be as many, at most " +
+                std::to_string(kMostFewTokens) + ", and heads of pairs");
+  }
+  if (rows.empty()) return;
+  FewHeads p{queries.data,
+             keys.data,
+             values.data,
+             queries.stride,
+             keys.stride,
+             values.stride,
+             static_cast<unsigned>(heads),
+             static_cast<unsigned>(kv_heads),
+             static_cast<unsigned>(head_dim),
+             static_cast<unsigned>(table.pairs),
+             table.values + (first_position - table.first_position) * 2 * table.pairs,
+             {}};
+  std::ranges::copy(rows, p.rows);
+  const dim3 grid(blocks_for(heads * table.pairs + kv_heads * head_dim, kThreads),
+                  static_cast<unsigned>(rows.size()));
+  launch_early(rotate_and_store_few, {grid, kThreads, 0, stream}, p);
+  check_launch("rotate_and_store", {queries.rows, heads, kv_heads, head_dim});
 }
 
 void store_as_half(const ConstMatrixView& x, __half* out, std::size_t stride, cudaStream_t stream) {

@@ -56,6 +56,10 @@ class CudaOperations final : public Operations {
   void store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
              std::size_t heads, std::size_t first_token, const kernels::KvCacheView& cache,
              std::size_t first_position) override;
+  void rotate_and_store(const kernels::MatrixView& q, std::size_t heads,
+                        const kernels::MatrixView& keys, const kernels::MatrixView& values,
+                        std::size_t kv_heads, std::size_t first_token,
+                        std::span<const CachePlace> places) override;
   void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,
                  std::size_t first_row, const kernels::KvCacheView& cache,
                  const ActivationView& out) override;

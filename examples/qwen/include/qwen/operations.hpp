@@ -119,6 +119,19 @@ class Operations {
   virtual void store(const kernels::MatrixView& keys, const kernels::ConstMatrixView& values,
                      std::size_t heads, std::size_t first_token, const kernels::KvCacheView& cache,
                      std::size_t first_position) = 0;
+  /// Rows [row, row + count) of a matrix of tokens, and where one sequence's cache has them.
+  struct CachePlace {
+    std::size_t row = 0;
+    std::size_t count = 0;
+    kernels::KvCacheView cache;
+    std::size_t position = 0;  ///< of the first
+  };
+  /// Both of the above for tokens [first_token, first_token + q.rows), of which each place has
+  /// some; may take less time together, with the same bits.
+  virtual void rotate_and_store(const kernels::MatrixView& q, std::size_t heads,
+                                const kernels::MatrixView& keys, const kernels::MatrixView& values,
+                                std::size_t kv_heads, std::size_t first_token,
+                                std::span<const CachePlace> places);
   /// Of one sequence, whose queries and results are rows [first_row, first_row + shape.tokens) of q
   /// and out. All of `q` was last changed by one call of rope_queries.
   virtual void attention(const kernels::AttentionShape& shape, const kernels::ConstMatrixView& q,

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <span>
 
 #include "kernels/cuda/half_matrix.hpp"
 #include "kernels/cuda/rope.hpp"
@@ -24,5 +25,21 @@ TENSOR_PAGER_EXPORT void store_keys_and_values(
     const ConstMatrixView& keys, const ConstMatrixView& values, std::size_t heads,
     std::size_t first_position, const RopeTableView& table, const HalfMatrixView& cached_keys,
     const HalfMatrixView& cached_values, cudaStream_t stream);
+
+/// Where the cache has a token's keys and values, both without gaps.
+struct CacheRow {
+  __half* keys = nullptr;
+  __half* values = nullptr;
+};
+
+/// For a few tokens, as many as `rows`, each perhaps of a sequence of its own: queries [tokens,
+/// heads * head_dim] as rope() leaves them, keys and values [tokens, kv_heads * head_dim] as
+/// store_keys_and_values() does; with the same bits, in one launch. Throws Error if there are more
+/// than kMostFewTokens, the shapes do not agree, the table lacks a position, or the launch fails.
+TENSOR_PAGER_EXPORT void rotate_and_store(const MatrixView& queries, std::size_t heads,
+                                          const ConstMatrixView& keys,
+                                          const ConstMatrixView& values, std::size_t kv_heads,
+                                          std::size_t first_position, const RopeTableView& table,
+                                          std::span<const CacheRow> rows, cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda
