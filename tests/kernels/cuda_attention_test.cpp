@@ -219,9 +219,10 @@ TEST_F(CudaAttentionOfOneToken, RoundsNeitherQueriesNorWeights) {
       const Problem<FloatValues> p(
           {.tokens = 1, .heads = 10, .kv_heads = 2, .head_dim = head_dim, .past = 3000}, scale,
           false);
-      // Scores are float32 sums of so many, and an error of them is one of weights.
+      // An error of a score is one of its weight, and scores, of which some are 4 * scale, are
+      // float32. Queries rounded to halves would be off forty times as much.
       EXPECT_TRUE(close(p.run(stream, 1), p.on_cpu(),
-                        FloatValues::kOneTokenTolerance * std::max(1.0F, scale / 2), p.row()))
+                        FloatValues::kOneTokenTolerance * std::max(1.0F, 2 * scale), p.row()))
           << p.text() << ", queries of " << scale;
     }
   }

@@ -27,9 +27,10 @@ using Clock = std::chrono::steady_clock;
 // More than caches hold.
 constexpr std::size_t kSample = std::size_t{160} << 20;
 constexpr std::size_t kRead = std::size_t{4} << 20;
-constexpr double kMeasured = 0.06;  // seconds, of each type
-constexpr int kWindows = 3;         // that this is divided into
-constexpr double kBeside = 0.08;    // of the type with the most weights
+constexpr double kMeasured = 0.06;         // seconds, of each type
+constexpr std::uint32_t kWholeTokens = 8;  // with which a whole slice is multiplied at once
+constexpr int kWindows = 3;                // that this is divided into
+constexpr double kBeside = 0.08;           // of the type with the most weights
 
 // Estimates, until they are measured: of kernels that read the weights of one token, by the rate at
 // which the GPU copies within its memory; of launches; of a signal, waking threads and a launch.
@@ -114,7 +115,9 @@ class SampleMatrix {
     std::size_t first = 0;
     const auto multiply_some = [&] {
       const kernels::Weights& w = parts_[next_];
-      const std::size_t rows = std::min(std::max(w.rows / tokens, kFewestRows), w.rows);
+      // Calls as long as those of a pass, up to a point: beginning and ending one takes time, too.
+      const std::size_t part = std::max<std::size_t>(tokens / kWholeTokens, 1);
+      const std::size_t rows = std::min(std::max(w.rows / part, kFewestRows), w.rows);
       y.resize(std::max(y.size(), tokens * rows));
       if (first + rows > w.rows) first = 0;
       const kernels::Weights some = w.slice(first, std::min(rows, w.rows - first));

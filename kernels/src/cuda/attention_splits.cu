@@ -379,9 +379,8 @@ void launch(const Split<Value>& s, Out* out, cudaStream_t stream) {
   const dim3 grid(s.splits, static_cast<unsigned>(s.p.kv_heads) * s.group_blocks);
   constexpr std::size_t kShared = sizeof(SharedMemory<kHeadDim>);
   const auto kernel = attention_split<kHeadDim, Value>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(kShared)),
-        "cudaFuncSetAttribute", {kShared});
+  static std::atomic<std::uint64_t> allowed{0};
+  allow_shared(kernel, kShared, allowed);
   launch_early(kernel, {grid, kThreads, kShared, stream}, s);
   const unsigned groups = blocks_for(static_cast<std::size_t>(s.p.heads) * kHeadDim, kGroup);
   launch_early(join_splits<kHeadDim, Value, Out>, {groups, 32 * kJoiningWarps, 0, stream},

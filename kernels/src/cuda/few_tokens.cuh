@@ -504,9 +504,8 @@ template <class Format, Way kWay, unsigned kTokens>
 void launch(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
   constexpr std::size_t kShared = sizeof(SharedMemory<Format, kWay, kTokens>);
   const auto kernel = multiply_units<Format, kWay, kTokens>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(kShared)),
-        "cudaFuncSetAttribute", {kShared});
+  static std::atomic<std::uint64_t> allowed{0};
+  allow_shared(kernel, kShared, allowed);
   unsigned tiles = 0;
   for (unsigned i = 0; i < p.count; ++i) tiles += blocks_for(p.matrices[i].rows, kRows);
   const unsigned most = multiprocessors * kBlocksPerMultiprocessor<kTokens>;

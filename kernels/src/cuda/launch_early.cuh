@@ -3,7 +3,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 #include "cuda/device_facts.hpp"
 #include "cuda/launch.hpp"
@@ -29,6 +31,21 @@ struct LaunchShape {
   std::size_t shared;
   cudaStream_t stream;
 };
+
+/// Lets a kernel take so much dynamic shared memory, once for each device: asking takes as long as
+/// a short kernel. `allowed` is the kernel's own.
+template <class Argument>
+void allow_shared(void (*kernel)(Argument), std::size_t bytes,
+                  std::atomic<std::uint64_t>& allowed) {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice", {});
+  const std::uint64_t bit = device < 64 ? std::uint64_t{1} << device : 0;
+  if ((allowed.load(std::memory_order_relaxed) & bit) != 0) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(bytes)),
+        "cudaFuncSetAttribute", {bytes});
+  allowed.fetch_or(bit, std::memory_order_relaxed);
+}
 
 /// Launches a kernel that calls begin_after_others(). Whoever asks for the last error is told of
 /// one.
