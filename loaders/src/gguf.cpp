@@ -112,6 +112,15 @@ GgufModel GgufModel::open(const std::filesystem::path& path) {
   return model;
 }
 
+GgufModel GgufModel::outline(const std::filesystem::path& name, std::span<const std::byte> header,
+                             Bytes size) {
+  GgufModel model;
+  Piece piece{name, parse_gguf_outline(name, header, size)};
+  model.metadata_ = piece.file.metadata;
+  model.append(std::move(piece));
+  return model;
+}
+
 void GgufModel::open_pieces(const std::filesystem::path& first) {
   Piece piece{first, parse_gguf_file(first)};
   metadata_ = piece.file.metadata;

@@ -260,14 +260,11 @@ void check_overlap(const HeaderReader& in, const std::vector<TensorInfo>& tensor
   }
 }
 
-}  // namespace
-
-GgufFile parse_gguf_file(const std::filesystem::path& path) {
-  HeaderReader in(path);
+GgufFile parse(HeaderReader& in) {
   read_magic_and_version(in);
   const std::uint64_t tensor_count = in.read_count(kMinTensorBytes, "tensor count");
   const std::uint64_t metadata_count = in.read_count(kMinKeyValueBytes, "metadata count");
-  GgufFile file{Metadata(path), {}, {in.size()}};
+  GgufFile file{Metadata(in.path()), {}, {in.size()}};
   read_metadata(in, metadata_count, file.metadata);
   const std::uint64_t alignment = read_alignment(file.metadata);
   for (std::uint64_t i = 0; i < tensor_count; ++i) {
@@ -276,6 +273,19 @@ GgufFile parse_gguf_file(const std::filesystem::path& path) {
   place_tensors(in, alignment, file.tensors);
   check_overlap(in, file.tensors);
   return file;
+}
+
+}  // namespace
+
+GgufFile parse_gguf_file(const std::filesystem::path& path) {
+  HeaderReader in(path);
+  return parse(in);
+}
+
+GgufFile parse_gguf_outline(const std::filesystem::path& name, std::span<const std::byte> header,
+                            Bytes size) {
+  HeaderReader in(name, header, size.count);
+  return parse(in);
 }
 
 }  // namespace tensor_pager::loaders

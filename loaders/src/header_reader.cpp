@@ -38,8 +38,15 @@ HeaderReader::HeaderReader(std::filesystem::path path) : path_(std::move(path)) 
   buffer_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(kBufferBytes, size_)));
 }
 
+HeaderReader::HeaderReader(std::filesystem::path name, std::span<const std::byte> begin,
+                           std::uint64_t size)
+    : path_(std::move(name)),
+      size_(size),
+      buffer_(begin.begin(), begin.end()),
+      buffer_end_(buffer_.size()) {}
+
 HeaderReader::~HeaderReader() {
-  ::close(descriptor_);
+  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 GgufError HeaderReader::error(std::string_view field, const std::string& problem) const {
@@ -66,6 +73,12 @@ void HeaderReader::require(std::uint64_t bytes, std::string_view field) const {
 }
 
 void HeaderReader::refill() {
+  if (descriptor_ < 0) {
+    throw error_at(position_, "",
+                   fmt::format("the outline of the model ends within its header of {} bytes; give "
+                               "all of it",
+                               buffer_end_));
+  }
   ssize_t got;
   do {
     got = ::pread(descriptor_, buffer_.data(), buffer_.size(), static_cast<off_t>(position_));

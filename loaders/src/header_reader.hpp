@@ -25,6 +25,8 @@ class HeaderReader {
  public:
   /// Throws GgufError if the file cannot be opened or is not a regular file.
   explicit HeaderReader(std::filesystem::path path);
+  /// What a file of `size` bytes begins with; `name` is what errors call it.
+  HeaderReader(std::filesystem::path name, std::span<const std::byte> begin, std::uint64_t size);
   ~HeaderReader();
   HeaderReader(const HeaderReader&) = delete;
   HeaderReader& operator=(const HeaderReader&) = delete;
@@ -63,7 +65,7 @@ class HeaderReader {
   void refill();
 
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  int descriptor_ = -1;  // or that of no file, whose beginning is in the buffer
   std::uint64_t size_ = 0;
   std::uint64_t position_ = 0;
   std::uint64_t item_begin_ = 0;

@@ -80,19 +80,11 @@ void require_model(const Metadata& metadata) {
   }
 }
 
-const ArchitectureTraits& find_architecture(const Metadata& metadata) {
+const ArchitectureTraits& read_architecture(const Metadata& metadata) {
   constexpr std::string_view kKey = "general.architecture";
-  const auto name = metadata.get<std::string>(kKey);
-  const auto found = std::ranges::find(kArchitectures, name, &ArchitectureTraits::name);
-  if (found != kArchitectures.end()) return *found;
-  std::string supported;  // those with experts can be planned, but nothing runs them yet
-  for (const ArchitectureTraits& known : kArchitectures) {
-    if (known.experts) continue;
-    supported += fmt::format("{}{}", supported.empty() ? "" : ", ", known.name);
-  }
-  throw metadata.error(
-      kKey, fmt::format("architecture \"{}\" is not supported; give a model of one that is: {}",
-                        name, supported));
+  return find_architecture(metadata.get<std::string>(kKey), [&](const std::string& problem) {
+    return metadata.error(kKey, problem);
+  });
 }
 
 // Metadata with the architecture's prefix before every key, and ranges.
@@ -351,10 +343,30 @@ const ArchitectureTraits& traits(Architecture architecture) {
   return *std::ranges::find(kArchitectures, architecture, &ArchitectureTraits::architecture);
 }
 
+const ArchitectureTraits& find_architecture(std::string_view name, const ArchitectureError& error) {
+  const auto found = std::ranges::find(kArchitectures, name, &ArchitectureTraits::name);
+  if (found != kArchitectures.end()) return *found;
+  std::string supported;  // those with experts can be planned, but nothing runs them yet
+  for (const ArchitectureTraits& known : kArchitectures) {
+    if (known.experts) continue;
+    supported += fmt::format("{}{}", supported.empty() ? "" : ", ", known.name);
+  }
+  throw error(fmt::format("architecture \"{}\" is not supported; give a model of one that is: {}",
+                          name, supported));
+}
+
+void require_dense(const ArchitectureTraits& architecture, const ArchitectureError& error) {
+  if (!architecture.experts) return;
+  throw error(
+      fmt::format("{} models have experts, which are not run yet; use a qwen2 or qwen3 "
+                  "model",
+                  architecture.name));
+}
+
 ModelConfig read_model_config(const GgufModel& model) {
   const Metadata& metadata = model.metadata();
   require_model(metadata);
-  const ArchitectureTraits& architecture = find_architecture(metadata);
+  const ArchitectureTraits& architecture = read_architecture(metadata);
   const Keys keys(metadata, architecture.name);
   require_next_tokens(keys, model);
 

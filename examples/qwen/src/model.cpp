@@ -47,12 +47,9 @@ std::string most_common_type(const loaders::GgufModel& model) {
 }
 
 void require_dense(const loaders::GgufModel& gguf, const loaders::ModelConfig& config) {
-  const loaders::ArchitectureTraits& architecture = loaders::traits(config.architecture);
-  if (!architecture.experts) return;
-  throw gguf.metadata().error(
-      "general.architecture",
-      fmt::format("{} models have experts, which are not run yet; use a qwen2 or qwen3 model",
-                  architecture.name));
+  loaders::require_dense(loaders::traits(config.architecture), [&](const std::string& problem) {
+    return gguf.metadata().error("general.architecture", problem);
+  });
 }
 
 // What kernels::cpu::attention asks of its shapes.
@@ -137,6 +134,21 @@ void stretch_positions(loaders::ModelConfig& config, const loaders::RopeOverride
       "--rope-scaling without a factor changes nothing, and the model has none; give --rope-scale");
 }
 
+loaders::Graph read_shape(Model& model) {
+  model.config = loaders::read_model_config(model.gguf);
+  require_dense(model.gguf, model.config);
+  require_attention_shape(model.gguf, model.config);
+  loaders::Graph graph = loaders::build_graph(model.gguf);
+  require_kernels(model.gguf, graph);
+  return graph;
+}
+
+void complete(Model& model, const loaders::Graph& graph, const loaders::RopeOverrides& rope) {
+  stretch_positions(model.config, rope);
+  read_tokens(model);
+  require_rows_for_tokens(model, graph);
+}
+
 }  // namespace
 
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor) {
@@ -149,16 +161,17 @@ kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::T
 
 Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides& rope) {
   Model model{.gguf = loaders::GgufModel::open(path), .config = {}};
-  model.config = loaders::read_model_config(model.gguf);
-  require_dense(model.gguf, model.config);
-  require_attention_shape(model.gguf, model.config);
-  const loaders::Graph graph = loaders::build_graph(model.gguf);
-  require_kernels(model.gguf, graph);
+  const loaders::Graph graph = read_shape(model);
   model.factors = ProductFactors(model.gguf, graph);
   if (graph.rope_factors) model.rope_factors = read_rope_factors(model.gguf, *graph.rope_factors);
-  stretch_positions(model.config, rope);
-  read_tokens(model);
-  require_rows_for_tokens(model, graph);
+  complete(model, graph, rope);
+  return model;
+}
+
+Model outline_model(loaders::GgufModel outline, const loaders::RopeOverrides& rope) {
+  Model model{.gguf = std::move(outline), .config = {}};
+  const loaders::Graph graph = read_shape(model);
+  complete(model, graph, rope);
   return model;
 }
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +70,12 @@ class TENSOR_PAGER_EXPORT GgufModel {
   /// Opens a model; for a split model `path` is its first file and the others are found beside it
   /// by name. Throws GgufError.
   static GgufModel open(const std::filesystem::path& path);
+
+  /// The outline of a model of one file that need not be there: `header` is what the file begins
+  /// with, up to its data, and `size` its size. Errors call it `name`, and so does files(). Throws
+  /// GgufError as `open` does.
+  static GgufModel outline(const std::filesystem::path& name, std::span<const std::byte> header,
+                           Bytes size);
 
   /// Keys of the (first) file.
   const Metadata& metadata() const { return metadata_; }

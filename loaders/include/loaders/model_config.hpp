@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,6 +32,15 @@ TENSOR_PAGER_EXPORT const ArchitectureTraits& traits(Architecture architecture);
 inline std::string_view to_string(Architecture architecture) {
   return traits(architecture).name;
 }
+
+/// The error of whoever names an architecture: with the place of its name, and this problem.
+using ArchitectureError = std::function<GgufError(const std::string& problem)>;
+/// The architecture of that name; throws what `error` makes if its pass is not known.
+TENSOR_PAGER_EXPORT const ArchitectureTraits& find_architecture(std::string_view name,
+                                                                const ArchitectureError& error);
+/// Throws what `error` makes for an architecture with experts, which can be planned but not run.
+TENSOR_PAGER_EXPORT void require_dense(const ArchitectureTraits& architecture,
+                                       const ArchitectureError& error);
 
 enum class RopeScalingKind { none, linear, yarn };
 

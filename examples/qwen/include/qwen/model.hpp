@@ -40,6 +40,10 @@ struct Model {
 /// failure here.
 Model open_model(const std::filesystem::path& path, const loaders::RopeOverrides& rope = {});
 
+/// A model that can be planned and predicted, but not run: nothing is read of its data, so its
+/// scales and rope factors are taken to be 1. Checked, and refused, as open_model does.
+Model outline_model(loaders::GgufModel outline, const loaders::RopeOverrides& rope = {});
+
 /// The kernels' name for a tensor's type. Throws the model's error that names tensor and type.
 kernels::WeightType weight_type(const loaders::GgufModel& gguf, const loaders::TensorInfo& tensor);
 
