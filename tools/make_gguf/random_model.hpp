@@ -33,6 +33,8 @@ struct RandomModelOptions {
 std::vector<std::string> architecture_names();
 std::vector<std::string> type_names();
 std::vector<std::string> preset_names();
+/// Those that a dense model of that architecture can have.
+std::vector<std::string> preset_names(const std::string& architecture);
 
 /// One tensor of a random model.
 struct RandomTensor {
