@@ -37,6 +37,9 @@ class Parser {
   /// Sets what the options are bound to. Throws UsageError, or TextRequest.
   void parse(int argc, const char* const* argv);
 
+  /// Whether it was, once options are parsed.
+  bool is_given(const std::string& option) const { return app_.count(option) > 0; }
+
  private:
   void answer_completion(const std::string& shell) const;
   std::vector<std::string> arguments(int argc, const char* const* argv) const;

@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "loaders/tensor_type.hpp"
-#include "pager/mapped_file_store.hpp"
 #include "qwen/backend.hpp"
 #include "qwen/error.hpp"
 #include "qwen/generation_placement.hpp"
@@ -69,14 +68,13 @@ Machine this_machine(bool host) {
           .host = host};
 }
 
-loaders::PlacementRates measure_generation(const qwen::Model& model, const Machine& device,
-                                           std::uint32_t sequences) {
-  const MappedFileStore store(model.gguf.paths());
+loaders::PlacementRates measure_generation(const qwen::Model& model, const BackingStore& weights,
+                                           const Machine& device, std::uint32_t sequences) {
   const loaders::Graph graph = loaders::build_graph(model.gguf, {});
   const qwen::RatesRequest request{.device = rates_of(device),
                                    .gpu = device.host ? std::nullopt : std::optional(0),
                                    .sequences = sequences};
-  return qwen::measure_placement(model, graph, store, request, std::nullopt).rates;
+  return qwen::measure_placement(model, graph, weights, request, std::nullopt).rates;
 }
 
 loaders::PlacementRates generation_of_device(const Machine& device) {

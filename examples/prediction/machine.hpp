@@ -7,6 +7,7 @@
 
 #include "loaders/placement.hpp"
 #include "loaders/tensor_type.hpp"
+#include "pager/backing_store.hpp"
 #include "qwen/model.hpp"
 
 namespace tensor_pager::prediction {
@@ -40,10 +41,10 @@ Machine h200();
 Machine this_machine(bool host);
 
 /// What this machine generates with, a token of each of so many sequences at a time: its processors
-/// are measured on weights of the model, which takes half a second, and its device is `device`.
+/// are measured on `weights` of the model, which takes half a second, and its device is `device`.
 /// Throws what measure_placement throws.
-loaders::PlacementRates measure_generation(const qwen::Model& model, const Machine& device,
-                                           std::uint32_t sequences);
+loaders::PlacementRates measure_generation(const qwen::Model& model, const BackingStore& weights,
+                                           const Machine& device, std::uint32_t sequences);
 
 /// Of processors that compute with all types, at memory's rate.
 std::map<loaders::TensorType, loaders::CpuKernelRate> kernels_of_all_types();

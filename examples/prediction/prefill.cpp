@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "prediction/memory.hpp"
 #include "qwen/rates.hpp"
 
 namespace tensor_pager::prediction {
@@ -11,13 +12,15 @@ namespace {
 
 qwen::MemoryPlan plan_for(const qwen::Model& model, const PrefillCase& what) {
   qwen::MemoryRequest request;
-  request.vram = GiB(1U << 20);
-  request.arena = what.arena;
+  request.vram = what.vram.value_or(GiB(1U << 20));
+  if (!what.vram) request.arena = what.arena;
   request.page = what.page;
   request.page_granularity = what.page > Bytes{0} ? what.page : what.granularity;
   request.tokens = what.prompt;
   request.context = what.prompt;
-  request.ubatch = std::min(what.ubatch, what.prompt);
+  request.useful_ubatch = what.ubatch;
+  if (!what.vram) request.ubatch = std::min(what.ubatch, what.prompt);
+  request.cache_type = what.cache_type;
   return qwen::plan_memory(model, request);
 }
 
@@ -60,6 +63,8 @@ PredictedPrefill predict_prefill(const qwen::Model& model, const PrefillCase& wh
   const AccessPlan access = loaders::access_plan(
       plan.graph, {.ubatches = ubatches(plan.prefill), .ubatch_tokens = plan.prefill.ubatch});
   return {.arena = plan.arena,
+          .page = plan.layout.page,
+          .beside = beside(model, plan, plan.prefill),
           .tokens = plan.prefill.tokens * what.passes,
           .prediction = predict(core_options(plan.layout, plan.arena, what.policy), access, seconds,
                                 {.link = what.link, .copy_latency = 10e-6, .map = what.map_seconds},

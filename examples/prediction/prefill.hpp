@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <variant>
 
 #include "pager/policy_options.hpp"
@@ -15,10 +16,12 @@ namespace tensor_pager::prediction {
 struct PrefillCase {
   std::uint32_t prompt = 0;
   std::variant<Bytes, qwen::Percent> arena = qwen::Percent{100};
-  Bytes page{};         ///< 0: by the size of the model
-  Bytes granularity{};  ///< of pages, if `page` is 0
-  std::uint32_t ubatch = 8192;
+  std::optional<Bytes> vram{};  ///< all memory of a run, instead of `arena`
+  Bytes page{};                 ///< 0: by the size of the model
+  Bytes granularity{};          ///< of pages, if `page` is 0
+  std::uint32_t ubatch = 8192;  ///< with `vram`, or as many as it allows
   PolicyOptions policy{};
+  kernels::WeightType cache_type = kernels::WeightType::f32;
   double link = 0;          ///< bytes per second
   double arithmetic = 0;    ///< floating-point operations per second of whole steps
   double weights_rate = 0;  ///< bytes of weights per second that steps read besides; 0: no limit
@@ -30,6 +33,8 @@ struct PrefillCase {
 
 struct PredictedPrefill {
   Bytes arena;
+  Bytes page;
+  Bytes beside;              ///< the arena: key-value cache and activations
   std::uint32_t tokens = 0;  ///< of the passes counted
   Prediction prediction;
 

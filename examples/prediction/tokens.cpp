@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "prediction/memory.hpp"
 #include "qwen/rates.hpp"
 
 namespace tensor_pager::prediction {
@@ -11,14 +12,15 @@ namespace {
 
 qwen::MemoryPlan plan_for(const qwen::Model& model, const TokensCase& what) {
   qwen::MemoryRequest request;
-  request.vram = GiB(1U << 20);
-  request.arena = what.arena;
+  request.vram = what.vram.value_or(GiB(1U << 20));
+  if (!what.vram) request.arena = what.arena;
   request.page = what.page;
   request.page_granularity = what.page > Bytes{0} ? what.page : what.granularity;
   request.tokens = 1;
   request.context = 1 + what.tokens;
   request.sequences = what.sequences;
   request.ubatch = 1;
+  request.cache_type = what.cache_type;
   return qwen::plan_memory(model, request);
 }
 
@@ -71,6 +73,8 @@ PredictedTokens predict_placed_tokens(const qwen::Model& model, const TokensCase
   if (chosen.prefetch_depth > 0) one.policy.prefetch_depth = chosen.prefetch_depth;
   return {
       .arena = plan.decode_arena,
+      .page = plan.layout.page,
+      .beside = beside(model, plan, {what.sequences, what.sequences, what.sequences}),
       .on_cpu = on_cpu(plan.graph, chosen.places),
       .tokens = what.tokens,
       .sequences = what.sequences,

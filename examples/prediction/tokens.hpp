@@ -26,11 +26,13 @@ struct TokensCase {
   std::uint32_t tokens = 1;     ///< of each sequence
   std::uint32_t sequences = 1;  ///< that a pass advances together
   std::variant<Bytes, qwen::Percent> arena = qwen::Percent{100};
-  Bytes page{};         ///< 0: by the size of the model
-  Bytes granularity{};  ///< of pages, if `page` is 0
+  std::optional<Bytes> vram{};  ///< all memory of a run, instead of `arena`
+  Bytes page{};                 ///< 0: by the size of the model
+  Bytes granularity{};          ///< of pages, if `page` is 0
   PolicyOptions policy{};
   qwen::PlaceWish place{};
   std::optional<GivenPlaces> given{};  ///< instead of `place`
+  kernels::WeightType cache_type = kernels::WeightType::f32;
   loaders::PlacementRates rates{};
   bool host = false;       ///< GenerationCase::host
   double map_seconds = 0;  ///< to map a page
@@ -38,6 +40,8 @@ struct TokensCase {
 
 struct PredictedTokens {
   Bytes arena;
+  Bytes page;
+  Bytes beside;  ///< the arena: key-value cache and activations
   Bytes on_cpu;  ///< weights that the processors read for a token
   std::uint32_t tokens = 0;
   std::uint32_t sequences = 1;

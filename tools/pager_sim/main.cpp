@@ -8,7 +8,9 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "command_line/left_out.hpp"
@@ -26,6 +28,7 @@
 #include "prediction/tokens.hpp"
 #include "qwen/error.hpp"
 #include "qwen/model.hpp"
+#include "simulated_model.hpp"
 #include "tables.hpp"
 
 namespace {
@@ -34,6 +37,11 @@ using namespace tensor_pager;
 using namespace tensor_pager::pager_sim;
 using namespace tensor_pager::prediction;
 using command_line::ProgressBar;
+
+struct Memory {
+  std::variant<Bytes, qwen::Percent> arena{};
+  std::optional<Bytes> vram{};
+};
 
 // A share of the rate alone is kept beside copies, as before.
 void set_rate(loaders::SharedRate& rate, double alone) {
@@ -49,7 +57,10 @@ Machine named_machine(const qwen::Model& model, const Options& options) {
                            generation ? std::optional(options.sequences) : std::nullopt);
   }
   Machine machine = this_machine(options.host);
-  if (generation) machine.generation = measure_generation(model, machine, options.sequences);
+  if (generation) {
+    const auto weights = weights_of(model, options.model);
+    machine.generation = measure_generation(model, *weights, machine, options.sequences);
+  }
   return machine;
 }
 
@@ -89,10 +100,26 @@ std::vector<double> given_or(const std::vector<double>& given, double rate) {
   return given.empty() ? std::vector<double>{rate} : given;
 }
 
+// What a run gets: arenas, or all of its memory.
+std::vector<Memory> memories(const Options& options) {
+  std::vector<Memory> all;
+  for (const auto& arena : options.arenas) all.push_back({.arena = arena});
+  if (options.vram.empty()) return all;
+  all.clear();
+  for (const Bytes vram : options.vram) all.push_back({.vram = vram});
+  return all;
+}
+
+// In which a device keeps keys and values.
+kernels::WeightType cache_type(const Options& options) {
+  return options.host ? kernels::WeightType::f32 : kernels::WeightType::f16;
+}
+
 std::vector<PrefillRow> prefill_cases(const Options& options, const Machine& machine) {
   PrefillCase common{.page = options.page,
                      .granularity = options.granularity,
                      .ubatch = options.ubatch,
+                     .cache_type = cache_type(options),
                      .weights_rate = machine.rates.weights_rate,
                      .map_seconds = machine.map_seconds,
                      .warm_up = options.warm ? kWarmUp : 0,
@@ -102,13 +129,14 @@ std::vector<PrefillRow> prefill_cases(const Options& options, const Machine& mac
     for (const std::string& policy : options.policies) {
       for (const double link : given_or(options.link_rates, machine.link)) {
         for (const double arithmetic : given_or(options.arithmetic, machine.rates.arithmetic)) {
-          for (const auto& arena : options.arenas) {
+          for (const Memory& memory : memories(options)) {
             PrefillCase& what = cases.emplace_back(PrefillRow{common, policy, {}}).what;
             what.prompt = prompt;
             what.policy = command_line::parse_policy(policy, std::nullopt);
             what.link = link;
             what.arithmetic = arithmetic;
-            what.arena = arena;
+            what.arena = memory.arena;
+            what.vram = memory.vram;
           }
         }
       }
@@ -121,6 +149,7 @@ std::vector<TokensRow> tokens_cases(const Options& options, const Machine& machi
   TokensCase common{.sequences = options.sequences,
                     .page = options.page,
                     .granularity = options.granularity,
+                    .cache_type = cache_type(options),
                     .rates = machine.generation,
                     .host = machine.host,
                     .map_seconds = machine.map_seconds};
@@ -128,13 +157,14 @@ std::vector<TokensRow> tokens_cases(const Options& options, const Machine& machi
   for (const std::uint32_t tokens : options.generated) {
     for (const std::string& policy : options.policies) {
       for (const double link : given_or(options.link_rates, machine.generation.link.alone)) {
-        for (const auto& arena : options.arenas) {
+        for (const Memory& memory : memories(options)) {
           for (const qwen::PlaceWish& place : options.places) {
             TokensCase& what = cases.emplace_back(TokensRow{common, policy, {}}).what;
             what.tokens = tokens;
             what.policy = command_line::parse_policy(policy, std::nullopt);
             set_rate(what.rates.link, link);
-            what.arena = arena;
+            what.arena = memory.arena;
+            what.vram = memory.vram;
             what.place = place;
           }
         }
@@ -144,18 +174,20 @@ std::vector<TokensRow> tokens_cases(const Options& options, const Machine& machi
   return cases;
 }
 
-std::string arena_text(const std::variant<Bytes, qwen::Percent>& arena) {
-  const Bytes* const bytes = std::get_if<Bytes>(&arena);
-  return bytes != nullptr ? fmt::format("{}", bytes->count)
-                          : fmt::format("{}%", std::get<qwen::Percent>(arena).value);
+template <class Case>
+std::string memory_text(const Case& what) {
+  if (what.vram) return fmt::format("--vram {}", what.vram->count);
+  const Bytes* const bytes = std::get_if<Bytes>(&what.arena);
+  return bytes != nullptr ? fmt::format("--arena {}", bytes->count)
+                          : fmt::format("--arena {}%", std::get<qwen::Percent>(what.arena).value);
 }
 
 std::string case_text(const PrefillCase& what) {
-  return fmt::format("pp{} with --arena {}", what.prompt, arena_text(what.arena));
+  return fmt::format("pp{} with {}", what.prompt, memory_text(what));
 }
 
 std::string case_text(const TokensCase& what) {
-  return fmt::format("{} with --arena {}", test_text(what), arena_text(what.arena));
+  return fmt::format("{} with {}", test_text(what), memory_text(what));
 }
 
 ProgressBar progress(const Options& options, std::size_t cases) {
@@ -272,7 +304,7 @@ std::vector<Row> predict_all(std::vector<Row> cases, const Predict& predict,
 }
 
 void run(const Options& options) {
-  const qwen::Model model = qwen::open_model(options.model, options.rope);
+  const qwen::Model model = simulated_model(options.model, options.rope);
   if (options.against) return compare_with(model, options);
   require_positions(model, options);
   const Machine machine = machine_for(model, options);
@@ -290,7 +322,7 @@ void run(const Options& options) {
       other);
   left_out.require_some();
   const auto print = options.format == Format::json ? print_json : print_tables;
-  print(machine, predicted_prefills, predicted_tokens);
+  print(model, machine, predicted_prefills, predicted_tokens);
 }
 
 }  // namespace

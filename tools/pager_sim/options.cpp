@@ -9,9 +9,14 @@
 #include "command_line/checks.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/position_options.hpp"
+#include "random_model.hpp"
 
 namespace tensor_pager::pager_sim {
 namespace {
+
+// As qwen::Backend has it: more tokens would gain nothing.
+constexpr std::uint32_t kHostUbatch = 512;
+constexpr std::uint32_t kGpuUbatch = 8192;
 
 // Options as they are typed, where that differs from what they mean.
 struct Typed {
@@ -19,6 +24,8 @@ struct Typed {
   std::vector<std::uint32_t> generated = {0};
   std::vector<std::string> places = {"gpu"};
   std::vector<std::string> arenas = {"10%", "25%", "50%", "75%", "100%"};
+  std::vector<std::string> vram;
+  std::optional<std::uint32_t> ubatch;
   std::vector<double> link_rates;
   std::vector<double> arithmetic;
   std::optional<double> weights_rate;
@@ -31,11 +38,42 @@ struct Typed {
   double tolerance = 10;
 };
 
+// One of three, which complete() looks after: CLI11's message would not say what they are.
+void add_model(CLI::App& app, Options& options) {
+  app.add_option("-m,--model", options.model.file, "GGUF model; for a split one, its first file")
+      ->type_name("FILE");
+  app.add_option("--hf-config", options.model.hf_config,
+                 "Instead of a model that is there: the config.json that Hugging Face keeps beside "
+                 "the weights of a Qwen2, Qwen2.5 or Qwen3 model")
+      ->type_name("FILE");
+  app.add_option("--preset", options.model.preset,
+                 "Likewise: a size of Qwen2.5, the shapes that make_gguf has for it")
+      ->check(CLI::IsMember(make_gguf::preset_names("qwen2")))
+      ->type_name("NAME");
+  app.add_option("--type", options.model.type, "What the matrices of such a model are stored as")
+      ->check(CLI::IsMember(make_gguf::type_names()))
+      ->capture_default_str()
+      ->type_name("TYPE");
+}
+
+void require_one_model(const ModelSource& model, bool typed) {
+  const int given = (model.file.empty() ? 0 : 1) + (model.hf_config.empty() ? 0 : 1) +
+                    (model.preset.empty() ? 0 : 1);
+  if (given != 1) {
+    throw command_line::UsageError(
+        fmt::format("{} of -m, --hf-config and --preset; give one",
+                    given == 0 ? "no model is given by any" : "a model is given by several"));
+  }
+  if (typed && model.is_file()) {
+    throw command_line::UsageError(
+        "--type says what a model is stored as that is not there, but -m gives one that is; leave "
+        "--type out");
+  }
+}
+
 void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
   CLI::App& app = parser.group("What is predicted");
-  app.add_option("-m,--model", options.model, "GGUF model; for a split one, its first file")
-      ->required()
-      ->type_name("FILE");
+  add_model(app, options);
   app.add_option("-p,--n-prompt", options.prompts, "Prompt lengths; 0 is none")
       ->delimiter(',')
       ->capture_default_str()
@@ -57,19 +95,26 @@ void add_what(command_line::Parser& parser, Options& options, Typed& typed) {
       ->delimiter(',')
       ->capture_default_str()
       ->type_name("gpu|cpu|PCT|auto,...");
-  app.add_option("--arena", typed.arenas, "Memory for weights: 2GiB, or 25% of them")
+  CLI::Option* const arena =
+      app.add_option("--arena", typed.arenas, "Memory for weights: 2GiB, or 25% of them")
+          ->delimiter(',')
+          ->capture_default_str()
+          ->type_name("SIZE|PCT,...");
+  app.add_option("--vram", typed.vram,
+                 "All device memory a run may take, instead of --arena; of a GPU's, what its "
+                 "products need beside activations is not counted")
       ->delimiter(',')
-      ->capture_default_str()
-      ->type_name("SIZE|PCT,...");
+      ->excludes(arena)
+      ->type_name("SIZE,...");
   app.add_option("--policy", options.policies,
                  "Which page is evicted: the one used longest ago, or the one needed last")
       ->delimiter(',')
       ->check(CLI::IsMember({"lru", "lookahead"}))
       ->capture_default_str()
       ->type_name("NAME,...");
-  app.add_option("--ubatch", options.ubatch, "Tokens that go through a layer together")
+  app.add_option("--ubatch", typed.ubatch, "Tokens that go through a layer together")
       ->check(command_line::positive())
-      ->capture_default_str()
+      ->default_str("8192; with --device host, 512")
       ->type_name("N");
   parser.add_alias("-ub", "--ubatch");
   app.add_option("--passes", options.passes, "Passes that are counted with --warm")
@@ -146,6 +191,9 @@ Options complete(Options options, const Typed& typed) {
   for (const std::string& arena : typed.arenas) {
     options.arenas.push_back(command_line::parse_arena(arena));
   }
+  for (const std::string& vram : typed.vram) {
+    options.vram.push_back(command_line::parse_size("--vram", vram));
+  }
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);
   for (const double rate : typed.arithmetic) options.arithmetic.push_back(rate * 1e12);
   options.tolerance = typed.tolerance / 100;
@@ -163,6 +211,7 @@ Options complete(Options options, const Typed& typed) {
   options.rope = typed.positions.overrides();
   options.host = typed.device == "host";
   options.granularity = options.host ? KiB(4) : MiB(2);
+  options.ubatch = typed.ubatch.value_or(options.host ? kHostUbatch : kGpuUbatch);
   if (typed.page &&
       (options.page.count == 0 || options.page.count % options.granularity.count != 0)) {
     throw command_line::UsageError(fmt::format("--page {} is not a multiple of {}; give one",
@@ -187,8 +236,10 @@ Options parse_options(int argc, const char* const* argv) {
           "Predicts prefills and generation of a paged model without a GPU: runs the pager's own\n"
           "decisions for each combination of the values given against a link, a device and\n"
           "processors of the rates given.",
-      .usage = "-m FILE [OPTION...]",
+      .usage = "-m FILE [OPTION...] | --hf-config FILE | --preset NAME [--type TYPE] [OPTION...]",
       .examples = {"-m model.gguf -p 2048 --arena 25%,50%,100% --link-rate 12,25 --arithmetic 100",
+                   "--preset 32b --type q4_k_m -p 512 -n 64 --vram 8GiB,12GiB --link-rate 12",
+                   "--hf-config config.json --machine bench.json -n 64 --arena 6GiB",
                    "-m model.gguf -p 0 -n 64 --arena 2GiB,8GiB --place gpu,auto",
                    "-m model.gguf --policy lru,lookahead --warm -o json",
                    "-m model.gguf --device host --machine bench.jsonl --arena 10%,50%",
@@ -200,6 +251,7 @@ Options parse_options(int argc, const char* const* argv) {
   add_comparison(parser.group("Comparison"), options, typed);
   add_output(parser.group("Output"), options, typed);
   parser.parse(argc, argv);
+  require_one_model(options.model, parser.is_given("--type"));
   return complete(std::move(options), typed);
 }
 

@@ -10,6 +10,7 @@
 
 #include "command_line/values.hpp"
 #include "loaders/model_config.hpp"
+#include "simulated_model.hpp"
 
 namespace tensor_pager::pager_sim {
 
@@ -17,13 +18,14 @@ enum class Format { md, json };
 
 /// Lists make a cross product.
 struct Options {
-  std::filesystem::path model;
+  ModelSource model;
   loaders::RopeOverrides rope;
   std::vector<std::uint32_t> prompts = {2048};  ///< none is 0
   std::vector<std::uint32_t> generated;         ///< numbers of tokens generated one by one
   std::uint32_t sequences = 1;                  ///< of generation, a token of each at a time
   std::vector<qwen::PlaceWish> places;          ///< of generation
   std::vector<std::variant<Bytes, qwen::Percent>> arenas;
+  std::vector<Bytes> vram;  ///< all memory of a run, instead of arenas; none: arenas are given
   /// What predictions are for: "h200", "this", or a file of pager_bench. Empty: "this" for host's
   /// pages, else "h200".
   std::string machine;
@@ -37,7 +39,7 @@ struct Options {
   std::optional<double> map_seconds;
   Bytes page;
   Bytes granularity = MiB(2);
-  std::uint32_t ubatch = 8192;
+  std::uint32_t ubatch = 8192;  ///< or as many as the memory allows
   std::uint32_t passes = 3;
   bool warm = false;
   std::optional<std::filesystem::path> against;  ///< measurements of pager_bench

@@ -29,21 +29,31 @@ std::string weights_rate_text(double rate) {
   return rate > 0 ? fmt::format("{:.4g} GB/s", rate / kGiga) : std::string("any rate");
 }
 
+void print_model(const qwen::Model& model, Bytes page) {
+  fmt::print(
+      "model: {}, {} of weights in pages of {}; memory is arena, key-value cache and "
+      "activations\n",
+      qwen::display_name(model), to_string(model.gguf.weights_bytes()), to_string(page));
+}
+
 void print_prefills(const Machine& machine, const std::vector<PrefillRow>& rows) {
   fmt::print(
       "machine: {}; weights read at {}, {:.0f} us to map a page; link and arithmetic as in the "
       "table\n\n",
       machine.name, weights_rate_text(machine.rates.weights_rate), 1e6 * machine.map_seconds);
   fmt::print(
-      "| test | policy | arena | link GB/s | TFLOP/s | t/s | seconds | stall % | hits % | copied "
+      "| test | policy | arena | memory | link GB/s | TFLOP/s | t/s | seconds | stall % | hits % | "
+      "copied "
       "GB "
-      "| optimal GB |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
+      "| optimal GB |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const PrefillRow& row : rows) {
     const Prediction& p = row.predicted.prediction;
     fmt::print(
-        "| pp{} | {} | {} | {:.4g} | {:.4g} | {:.0f} | {:.4f} | {:.1f} | {:.1f} | {:.4g} | {:.4g} "
+        "| pp{} | {} | {} | {} | {:.4g} | {:.4g} | {:.0f} | {:.4f} | {:.1f} | {:.1f} | {:.4g} | "
+        "{:.4g} "
         "|\n",
-        row.what.prompt, row.policy, to_string(row.predicted.arena), row.what.link / kGiga,
+        row.what.prompt, row.policy, to_string(row.predicted.arena),
+        to_string(row.predicted.arena + row.predicted.beside), row.what.link / kGiga,
         row.what.arithmetic / 1e12, row.predicted.tokens_per_second(), p.seconds,
         100 * ratio(p.stalled, p.seconds),
         100 * ratio(static_cast<double>(p.hits), static_cast<double>(p.accesses)),
@@ -67,28 +77,34 @@ void print_tokens(const Machine& machine, const std::vector<TokensRow>& rows) {
       machine.name, rates.gpu_memory / kGiga, 1e6 * rates.gpu_step, cpu, rate_text(rates.link),
       1e6 * rates.handover);
   fmt::print(
-      "| test | place | policy | arena | link GB/s | t/s | ms a pass | stall % | CPU % | on CPU "
+      "| test | place | policy | arena | memory | link GB/s | t/s | ms a pass | stall % | CPU % | "
+      "on CPU "
       "GB "
-      "| copied GB a pass |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
+      "| copied GB a pass |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const TokensRow& row : rows) {
     const PredictedGeneration& token = row.predicted.token;
     fmt::print(
-        "| {} | {} | {} | {} | {:.4g} | {:.4g} | {:.4g} | {:.1f} | {:.1f} | {:.4g} | {:.4g} |\n",
+        "| {} | {} | {} | {} | {} | {:.4g} | {:.4g} | {:.4g} | {:.1f} | {:.1f} | {:.4g} | {:.4g} "
+        "|\n",
         test_text(row.what), command_line::place_text(row.what.place), row.policy,
-        to_string(row.predicted.arena), row.what.rates.link.alone / kGiga,
-        row.predicted.tokens_per_second(), 1e3 * token.seconds,
+        to_string(row.predicted.arena), to_string(row.predicted.arena + row.predicted.beside),
+        row.what.rates.link.alone / kGiga, row.predicted.tokens_per_second(), 1e3 * token.seconds,
         100 * ratio(token.stalled, token.seconds), 100 * ratio(token.cpu, token.seconds),
         count(row.predicted.on_cpu) / kGiga, count(token.copied) / kGiga);
   }
 }
 
-Json json_of(const Machine& machine, const PrefillRow& row) {
+Json json_of(const qwen::Model& model, const Machine& machine, const PrefillRow& row) {
   const Prediction& p = row.predicted.prediction;
   return {{"n_prompt", row.what.prompt},
           {"n_gen", 0},
           {"machine", machine.name},
           {"policy", row.policy},
+          {"model", qwen::display_name(model)},
+          {"weights_bytes", model.gguf.weights_bytes().count},
+          {"page_bytes", row.predicted.page.count},
           {"arena_bytes", row.predicted.arena.count},
+          {"memory_bytes", (row.predicted.arena + row.predicted.beside).count},
           {"link_gb_per_s", row.what.link / kGiga},
           {"tflops", row.what.arithmetic / 1e12},
           {"tokens_per_s", row.predicted.tokens_per_second()},
@@ -101,7 +117,7 @@ Json json_of(const Machine& machine, const PrefillRow& row) {
           {"optimal_bytes", p.optimal.count}};
 }
 
-Json json_of(const Machine& machine, const TokensRow& row) {
+Json json_of(const qwen::Model& model, const Machine& machine, const TokensRow& row) {
   const PredictedGeneration& token = row.predicted.token;
   const std::uint32_t n = row.what.tokens;
   return {{"n_prompt", 0},
@@ -110,7 +126,11 @@ Json json_of(const Machine& machine, const TokensRow& row) {
           {"machine", machine.name},
           {"policy", row.policy},
           {"place", command_line::place_text(row.what.place)},
+          {"model", qwen::display_name(model)},
+          {"weights_bytes", model.gguf.weights_bytes().count},
+          {"page_bytes", row.predicted.page.count},
           {"arena_bytes", row.predicted.arena.count},
+          {"memory_bytes", (row.predicted.arena + row.predicted.beside).count},
           {"link_gb_per_s", row.what.rates.link.alone / kGiga},
           {"tokens_per_s", row.predicted.tokens_per_second()},
           {"seconds", n * token.seconds},
@@ -130,18 +150,20 @@ std::string test_text(const TokensCase& what) {
   return what.sequences == 1 ? text : fmt::format("{}x{}", text, what.sequences);
 }
 
-void print_tables(const Machine& machine, const std::vector<PrefillRow>& prefills,
-                  const std::vector<TokensRow>& tokens) {
+void print_tables(const qwen::Model& model, const Machine& machine,
+                  const std::vector<PrefillRow>& prefills, const std::vector<TokensRow>& tokens) {
+  print_model(model,
+              prefills.empty() ? tokens.front().predicted.page : prefills.front().predicted.page);
   if (!prefills.empty()) print_prefills(machine, prefills);
   if (!prefills.empty() && !tokens.empty()) fmt::print("\n");
   if (!tokens.empty()) print_tokens(machine, tokens);
 }
 
-void print_json(const Machine& machine, const std::vector<PrefillRow>& prefills,
-                const std::vector<TokensRow>& tokens) {
+void print_json(const qwen::Model& model, const Machine& machine,
+                const std::vector<PrefillRow>& prefills, const std::vector<TokensRow>& tokens) {
   Json all = Json::array();
-  for (const PrefillRow& row : prefills) all.push_back(json_of(machine, row));
-  for (const TokensRow& row : tokens) all.push_back(json_of(machine, row));
+  for (const PrefillRow& row : prefills) all.push_back(json_of(model, machine, row));
+  for (const TokensRow& row : tokens) all.push_back(json_of(model, machine, row));
   fmt::print("{}\n", all.dump(2));
 }
 

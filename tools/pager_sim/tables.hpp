@@ -30,12 +30,12 @@ struct TokensRow {
 /// "tg64", or "tg64x8" for 8 sequences, as pager_bench has it.
 std::string test_text(const prediction::TokensCase& what);
 
-/// A table of each kind that there are rows of, with what the machine is.
-void print_tables(const prediction::Machine& machine, const std::vector<PrefillRow>& prefills,
-                  const std::vector<TokensRow>& tokens);
+/// A table of each kind that there are rows of, with what model and machine are.
+void print_tables(const qwen::Model& model, const prediction::Machine& machine,
+                  const std::vector<PrefillRow>& prefills, const std::vector<TokensRow>& tokens);
 /// One array.
-void print_json(const prediction::Machine& machine, const std::vector<PrefillRow>& prefills,
-                const std::vector<TokensRow>& tokens);
+void print_json(const qwen::Model& model, const prediction::Machine& machine,
+                const std::vector<PrefillRow>& prefills, const std::vector<TokensRow>& tokens);
 
 void print_comparison(const prediction::StepRates& rates, const std::vector<Comparison>& rows);
 void print_comparison(const TokenRates& rates, const std::vector<TokensComparison>& rows);
