@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "prediction/machine.hpp"
+
 namespace tensor_pager::prediction {
 namespace {
 
@@ -36,7 +38,13 @@ class PlacedPass {
 
   CoreOptions core() const { return core_options(what_.layout, what_.arena, what_.policy); }
   MachineModel machine() const {
-    return {.link = link_, .copy_latency = what_.copy_latency, .map = what_.map_seconds};
+    MachineModel machine{
+        .link = link_, .copy_latency = what_.copy_latency, .map = what_.map_seconds};
+    if (what_.host) {
+      machine.map += kHostMapByte * static_cast<double>(what_.layout.page.count);
+      machine.map *= load_.slowed_maps(link_slowed());
+    }
+    return machine;
   }
   Phase phase(std::uint32_t passes) const { return {plan_, steps(places_), passes}; }
   /// All of it on the device, as of a prompt that is as long as the batch.
@@ -58,6 +66,11 @@ class PlacedPass {
     beside_ = std::min(1.0, p.link_busy / p.seconds);
     link_ = rates_.link.alone -
             (rates_.link.alone - rates_.link.together) * std::min(1.0, reading / p.seconds);
+    if (!what_.host) return p;
+    load_ = {.steps = std::min(1.0, reading / p.seconds),
+             .copies = beside_,
+             .maps = std::min(1.0, sum.mapping / passes / p.seconds)};
+    link_ = rates_.link.alone / load_.slowed_copies(link_slowed());
     return p;
   }
 
@@ -70,7 +83,11 @@ class PlacedPass {
   // How many times as long the device's steps take for copies beside them.
   double slowed() const {
     if (!what_.host || rates_.cpu.together <= 0) return 1;
-    return beside_ * rates_.cpu.alone / rates_.cpu.together + (1 - beside_);
+    return load_.slowed_steps(rates_.cpu.alone / rates_.cpu.together);
+  }
+
+  double link_slowed() const {
+    return rates_.link.together > 0 ? rates_.link.alone / rates_.link.together : 1;
   }
 
   std::vector<TimedStep> steps(const loaders::Places& places) const {
@@ -100,6 +117,7 @@ class PlacedPass {
   double handovers_ = 0;
   double beside_ = 1;  // the share of the time in which copies run
   double link_ = 0;
+  HostLoad load_{.copies = 1};
 };
 
 PredictedGeneration settle(PlacedPass& pass, const GenerationCase& what) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "prediction/machine.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <thread>
 
 #include "loaders/tensor_type.hpp"
 #include "qwen/backend.hpp"
@@ -35,6 +37,11 @@ std::map<loaders::TensorType, loaders::CpuKernelRate> kernels_of_all_types() {
     if (const auto type = loaders::tensor_type_from_number(number)) kernels[*type] = {};
   }
   return kernels;
+}
+
+double host_slowed() {
+  const double processors = std::max(std::thread::hardware_concurrency(), 1U);
+  return (processors + 1) / processors;
 }
 
 // Generation as measured on 2026-11-27 (docs/performance.md): 96 tokens/s with everything resident
@@ -78,8 +85,10 @@ loaders::PlacementRates measure_generation(const qwen::Model& model, const Backi
 }
 
 loaders::PlacementRates generation_of_device(const Machine& device) {
-  return {.link = {.alone = device.link, .together = device.link},
-          .cpu = {},
+  const double slowed = device.host ? host_slowed() : 1;
+  const double memory = device.host ? device.rates.weights_rate : 0;
+  return {.link = {.alone = device.link, .together = device.link / slowed},
+          .cpu = {.alone = memory, .together = memory / slowed},
           .cpu_kernels = {},
           .gpu_memory = (device.host ? 1 : kGpuKernels) * device.rates.weights_rate,
           .gpu_arithmetic = device.rates.arithmetic,

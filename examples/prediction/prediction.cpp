@@ -105,7 +105,9 @@ class Run {
       const Commands commands = core_.take_commands();
       double ready = now_;
       for (const Remap& remap : commands.remaps) {
-        if (std::holds_alternative<MapPage>(remap)) ready += machine_.map;
+        if (!std::holds_alternative<MapPage>(remap)) continue;
+        ready = maps_free_ = std::max(maps_free_, now_) + machine_.map;
+        counted_.mapping += machine_.map;
       }
       for (const PageRun& run : commands.copies) start(run, ready);
     }
@@ -153,7 +155,8 @@ class Run {
   const PageLayout layout_;
   const MachineModel machine_;
   Core core_;
-  double now_ = 0;  // of the host
+  double now_ = 0;        // of the host
+  double maps_free_ = 0;  // one thread maps, one page after another
   double link_free_ = 0;
   double stream_free_ = 0;
   std::deque<Copy> copies_;                         // under way, in order
@@ -167,6 +170,7 @@ Prediction difference(const Prediction& after, const Prediction& before) {
   return {.seconds = after.seconds - before.seconds,
           .stalled = after.stalled - before.stalled,
           .link_busy = after.link_busy - before.link_busy,
+          .mapping = after.mapping - before.mapping,
           .accesses = after.accesses - before.accesses,
           .hits = after.hits - before.hits,
           .loads = after.loads - before.loads,

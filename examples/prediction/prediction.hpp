@@ -27,6 +27,7 @@ struct Prediction {
   double seconds = 0;
   double stalled = 0;  ///< of them, time for which the stream had nothing to do but wait for pages
   double link_busy = 0;
+  double mapping = 0;  ///< time for which pages were mapped
   std::uint64_t accesses = 0;
   std::uint64_t hits = 0;
   std::uint64_t loads = 0;
@@ -54,9 +55,9 @@ struct Phase {
 
 /// Runs passes of a plan through the pager's own core against a clock that only counts: a copy
 /// engine that works in order, a stream that runs each step once its pages are there, and a host
-/// that takes no time and runs ahead of the stream as the pager lets it. `step_seconds` is by step
-/// of the plan. The first `warm_up` passes are not counted; none means that nothing is resident at
-/// first.
+/// that takes no time but to map pages, and runs ahead of the stream as the pager lets it.
+/// `step_seconds` is by step of the plan. The first `warm_up` passes are not counted; none means
+/// that nothing is resident at first.
 ///
 /// Throws BudgetError if the plan does not fit the core's frames.
 Prediction predict(const CoreOptions& core, const AccessPlan& plan,

@@ -21,6 +21,7 @@ struct PrefillCase {
   Bytes granularity{};          ///< of pages, if `page` is 0
   std::uint32_t ubatch = 8192;  ///< with `vram`, or as many as it allows
   PolicyOptions policy{};
+  bool host = false;  ///< the device is the processors, so that steps and copies slow one another
   kernels::WeightType cache_type = kernels::WeightType::f32;
   double link = 0;          ///< bytes per second
   double arithmetic = 0;    ///< floating-point operations per second of whole steps

@@ -9,6 +9,7 @@
 #include "../loaders/made_up_graph.hpp"
 #include "../pager/random.hpp"
 #include "prediction/generation.hpp"
+#include "prediction/machine.hpp"
 
 namespace tensor_pager::prediction {
 namespace {
@@ -175,6 +176,19 @@ TEST(GenerationOfSmallModels, WhatPlacesStepsAgreesWithThePagersCore) {
     EXPECT_GE(copied, streamed - some_pages) << "seed " << seed;
   }
   EXPECT_GT(others, 20);
+}
+
+// Two threads compute, one copies and one maps: of two processors each has a half.
+TEST(HostLoad, ProcessorsAreSharedFairly) {
+  constexpr double kTwoProcessors = 1.5;
+  const HostLoad all{.steps = 1, .copies = 1, .maps = 1};
+  EXPECT_DOUBLE_EQ(all.slowed_steps(kTwoProcessors), 2);
+  EXPECT_DOUBLE_EQ(all.slowed_copies(kTwoProcessors), 2);
+  EXPECT_DOUBLE_EQ(all.slowed_maps(kTwoProcessors), 2);
+  const HostLoad no_steps{.steps = 0, .copies = 1, .maps = 1};
+  EXPECT_DOUBLE_EQ(no_steps.slowed_copies(kTwoProcessors), 1);
+  const HostLoad alone{.steps = 1, .copies = 0, .maps = 0};
+  EXPECT_DOUBLE_EQ(alone.slowed_steps(kTwoProcessors), 1);
 }
 
 }  // namespace

@@ -217,6 +217,29 @@ TEST_F(OutlineTest, ThisMachineIsMeasuredWithoutTheModel) {
   EXPECT_EQ(Json::parse(run.out).size(), 10U);
 }
 
+// Whatever way pager_bench wrote it.
+TEST_F(OutlineTest, ACalibrationDescribesTheMachine) {
+  const std::string file = directory_ / "machine.json";
+  for (const std::string format : {"json", "jsonl"}) {
+    const auto calibrated =
+        tests::run_process(PAGER_BENCH, {"--calibrate", "--device", "host", "-o", format});
+    ASSERT_EQ(calibrated.status, 0) << calibrated.err;
+    std::ofstream(file) << calibrated.out;
+    const auto run = tests::run_process(
+        PAGER_SIM, {"--preset", "1.5b", "--device", "host", "--machine", file, "-p", "128", "-n",
+                    "8", "--arena", "25%,100%", "-q", "-o", "json"});
+    ASSERT_EQ(run.status, 0) << run.err;
+    const Json rows = Json::parse(run.out);
+    ASSERT_EQ(rows.size(), 4U);
+    const Json machine = Json::parse(calibrated.out);
+    EXPECT_EQ(rows[0]["link_gb_per_s"], machine["calibrated_link_gb_per_s"]);
+    EXPECT_EQ(rows[0]["tflops"], machine["calibrated_tflops"]);
+    // Copies take processors from the steps, so that they cost more than their own time hides.
+    EXPECT_LT(rows[0]["tokens_per_s"], rows[1]["tokens_per_s"]);
+    EXPECT_GT(rows[2]["device_s"], rows[3]["device_s"]);
+  }
+}
+
 TEST_F(OutlineTest, MadeUpWeightsAreTheSameInPieces) {
   const auto model = model_outline(make_design({.type = "q4_k_m"}), "outline");
   const auto store = random_weights_of(model);

@@ -160,6 +160,17 @@ TEST(Prediction, TheLastPhaseBeginsWithWhatOthersLeft) {
   EXPECT_NEAR(p.seconds, 2 * 0.4 + p.stalled, 1e-9);
 }
 
+// One thread commands them, so that copies cannot come faster than their pages are mapped.
+TEST(Prediction, MappingsAreMadeOneAfterAnother) {
+  MachineModel machine = link(1e6);
+  machine.map = 0.02;
+  const Prediction p =
+      predict(core(100, 60, 0), walk(100), std::vector<double>(50, 1e-6), machine, 1, 2);
+  EXPECT_EQ(p.loads, 200U);
+  EXPECT_NEAR(p.mapping, 200 * 0.02, 1e-9);
+  EXPECT_NEAR(p.seconds, 200 * 0.02, 0.1);
+}
+
 TEST(Prediction, EachStepOfThePlanNeedsATime) {
   const std::vector<TimedStep> steps(3, TimedStep{.seconds = 1});
   EXPECT_THROW(predict(core(4, 4), walk(4), steps, link(2), 0, 1), std::invalid_argument);

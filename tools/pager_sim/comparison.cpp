@@ -32,6 +32,7 @@ MeasuredPrefill measurement(const Json& row) {
                    .arena = measured.arena,
                    .page = {row.at("page_bytes").get<std::uint64_t>()},
                    .ubatch = row.at("n_ubatch"),
+                   .host = row.at("backends") == "host",
                    .link = 1e9 * (limit > 0 ? std::min(limit, link) : link),
                    .warm_up = warm ? kWarmUp : 0};
   return measured;
@@ -93,14 +94,15 @@ bool Comparison::same_bytes() const {
 }
 
 std::vector<Comparison> compare(const qwen::Model& model, const StepRates& rates,
-                                double map_seconds, const std::vector<MeasuredPrefill>& measured) {
+                                std::optional<double> map_seconds,
+                                const std::vector<MeasuredPrefill>& measured) {
   std::vector<Comparison> all;
   for (const MeasuredPrefill& row : measured) {
     if (row.copied == Bytes{0}) continue;
     PrefillCase what = row.what;
     what.arithmetic = rates.arithmetic;
     what.weights_rate = rates.weights_rate;
-    what.map_seconds = map_seconds;
+    what.map_seconds = map_seconds.value_or(what.host ? kHostMap : kGpuMap);
     all.push_back({row, predict_prefill(model, what)});
   }
   return all;

@@ -56,7 +56,8 @@ struct Comparison {
 
 /// Predicts every measurement that copied something with `rates`.
 std::vector<Comparison> compare(const qwen::Model& model, const prediction::StepRates& rates,
-                                double map_seconds, const std::vector<MeasuredPrefill>& measured);
+                                std::optional<double> map_seconds,
+                                const std::vector<MeasuredPrefill>& measured);
 
 /// What pager_bench wrote: rows with -o json or jsonl, from which rates are fitted as --against
 /// does, or what --calibrate measured. With `sequences` what it generates with, too, a token of

@@ -119,6 +119,7 @@ std::vector<PrefillRow> prefill_cases(const Options& options, const Machine& mac
   PrefillCase common{.page = options.page,
                      .granularity = options.granularity,
                      .ubatch = options.ubatch,
+                     .host = machine.host,
                      .cache_type = cache_type(options),
                      .weights_rate = machine.rates.weights_rate,
                      .map_seconds = machine.map_seconds,
@@ -248,10 +249,10 @@ void compare_with(const qwen::Model& model, const Options& options) {
   std::size_t compared = 0;
   if (!prefills.empty() || tokens.empty()) {
     const StepRates rates = fit_rates(model, prefills);
-    const double map = options.map_seconds.value_or(h200().map_seconds);
-    const auto rows = compare_each<Comparison>(
-        options, prefills,
-        [&](const std::vector<MeasuredPrefill>& one) { return compare(model, rates, map, one); });
+    const auto rows =
+        compare_each<Comparison>(options, prefills, [&](const std::vector<MeasuredPrefill>& one) {
+          return compare(model, rates, options.map_seconds, one);
+        });
     if (!rows.empty()) print_comparison(rates, rows);
     off += count_off(rows, options, [](const Comparison& row) { return !row.same_bytes(); });
     compared += rows.size();

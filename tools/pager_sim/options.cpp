@@ -154,7 +154,8 @@ void add_machine(CLI::App& app, Options& options, Typed& typed) {
       ->check(command_line::positive())
       ->default_str("the machine's")
       ->type_name("GB/S");
-  app.add_option("--map-time", typed.map_microseconds, "Microseconds to map a page")
+  app.add_option("--map-time", typed.map_microseconds,
+                 "Microseconds to map a page; on the host device, beside what its size takes")
       ->check(command_line::not_negative())
       ->default_str("the machine's")
       ->type_name("US");
