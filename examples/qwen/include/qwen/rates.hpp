@@ -20,8 +20,8 @@ struct MachineRates {
   double cache = 0;       ///< bytes that may be read again without the memory
 };
 
-/// Measured on the processor: a copy in memory, all threads reading 128 MiB, and a product of
-/// float32. Takes half a second.
+/// Measured on the processor: a copy in memory, all threads reading 128 MiB, and the faster of
+/// products with float32 and with Q4_K. Takes half a second.
 MachineRates measure_host_rates();
 /// Measured on a GPU: a copy from pinned memory, one within the GPU's (both what it reads and what
 /// it writes count), and products of half-precision operands that are not zero (zeros are
