@@ -130,7 +130,7 @@ TEST_F(KeptRatesOfRuns, OfTwoAtOnceAreWhole) {
   tests::ChildProcess two(QWEN_PREFILL, arguments);
   EXPECT_EQ(one.wait().status, 0);
   EXPECT_EQ(two.wait().status, 0);
-  EXPECT_EQ(kept()["version"], 2);
+  EXPECT_EQ(kept()["version"], 3);
   EXPECT_THAT(run().err, HasSubstr("measured on 20"));
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <random>
 #include <sstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -173,6 +174,73 @@ TEST_F(PagerTest, EvictingAllCopiesEverythingAgainAndHeldPagesStay) {
   EXPECT_EQ(statistics.core.loads, 2U * kPages - 1);
   EXPECT_EQ(statistics.core.evictions, kPages - 1U);
   EXPECT_EQ(statistics.link.copied, statistics.core.loaded);
+}
+
+Lease take(Pager& pager, std::uint32_t first, std::uint32_t count = 1, StreamRef stream = {}) {
+  const ByteRange range{kPage * first, kPage * count};
+  return pager.acquire({&range, 1}, stream);
+}
+
+// Of two pagers and two streams, one of which is not done yet, and some that have ended before.
+TEST_F(PagerTest, LeasesThatEndTogetherEndEachInItsOwnStream) {
+  const auto pager = make(8);
+  const auto other = make(2);
+  HostStream waiting;
+  std::atomic<bool> go = false;
+  std::vector<Lease> leases;
+  leases.push_back(take(*pager, 0));
+  leases.push_back(take(*pager, 1));
+  leases.emplace_back();
+  leases.push_back(take(*pager, 2, 1, waiting.ref()));
+  leases.push_back(take(*pager, 3, 1, waiting.ref()));
+  leases.push_back(take(*other, 4));
+  leases.push_back(take(*pager, 1));
+  leases.front().release();
+  std::atomic<int> correct = 0;
+  waiting.launch([&] {
+    while (!go) std::this_thread::yield();
+    for (const std::uint32_t page : {2U, 3U}) {
+      correct += WordStore::correct(pager->address(kPage * page), page) ? 1 : 0;
+    }
+  });
+  Lease::release(leases);
+  // Four frames are free; the fifth is that of the page whose use is longest ago.
+  {
+    const Lease lease = take(*pager, 5, 5);
+    EXPECT_TRUE(WordStore::correct(pager->address(kPage * 9), 9));
+  }
+  other->evict_all();
+  EXPECT_EQ(other->statistics().resident_pages, 0U);
+  go = true;
+  pager->evict_all();
+  waiting.synchronize();
+  EXPECT_EQ(pager->statistics().resident_pages, 0U);
+  EXPECT_EQ(correct, 2);
+  Lease::release(leases);  // nothing is left to end
+  leases.clear();
+}
+
+// Each has times of its own in a trace, on tracks 10, 1010 and 2010.
+TEST_F(PagerTest, LeasesThatEndTogetherAreTracedOneByOne) {
+  Trace trace;
+  Pager pager(make_host_device({}), store_, {.arena = kPage * 4, .page = kPage, .trace = &trace});
+  HostStream stream;
+  std::vector<Lease> leases;
+  for (std::uint32_t page = 0; page < 3; ++page) {
+    leases.push_back(take(pager, page, 1, stream.ref()));
+  }
+  Lease::release(leases);
+  stream.synchronize();
+  pager.settle();
+  std::ostringstream out;
+  trace.write(out);
+  const std::string text = out.str();
+  std::size_t spans = 0;
+  for (std::size_t at = 0; (at = text.find("10,\"name\":\"ranges\"", at)) != std::string::npos;
+       ++at) {
+    ++spans;
+  }
+  EXPECT_EQ(spans, 3U) << text;
 }
 
 TEST_F(PagerTest, NothingIsBroughtInBetweenEvictingAllAndTheNextAcquire) {

@@ -132,7 +132,7 @@ TEST_F(RatesFileTest, ADamagedFileIsNone) {
   std::ofstream(file().path()) << "";
   EXPECT_EQ(file().read().why_not, "the file is damaged");
   file().write(rates(), "2026-11-27");
-  replace("\"version\": 2", "\"version\": 3");
+  replace("\"version\": 3", "\"version\": 4");
   EXPECT_EQ(file().read().why_not, "another program stored them");
 }
 
