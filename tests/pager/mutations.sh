@@ -88,8 +88,12 @@ mutate "grant before copies are queued" driver.cpp 'return queued ? Answer::yes 
 mutate "lose a fence" driver.cpp 'fences_.insert(*fence);' ''
 mutate "forget a fence that passed early" driver.cpp 'passed_early_.insert(fence);' ''
 mutate "release without a fence" driver.cpp 'drop(lease, fence, end.stamp);' 'drop(lease, std::nullopt, end.stamp);'
+mutate "fence the first of those that end together" driver.cpp 'drop(lease, fence, end.stamp);' \
+  'drop(lease, fence, end.stamp), fence.reset();'
 mutate "forget a lease that ended in a capture" driver.cpp 'fence_the_unfenced();' ''
-mutate "take a captured stream's lease for done" driver.cpp 'unfenced_.insert(lease);' 'drop(lease, std::nullopt, std::nullopt);'
+mutate "take a captured stream's lease for done" driver.cpp \
+  'unfenced_.insert(leases.begin(), leases.end());' \
+  'for (const LeaseId lease : leases) drop(lease, std::nullopt, std::nullopt);'
 mutate "count frames that were refused" driver.cpp 'finish_budget(outcome.frames_failure);' \
   'core_.set_budget(change_->frames, change_->caller), finish_budget(outcome.frames_failure);'
 mutate "keep some of the frames that were refused" driver.cpp \
@@ -103,7 +107,7 @@ mutate "settle before copies have ended" driver.cpp 'return fences_.empty() && i
 mutate "go on after the device has failed" driver.cpp 'return !fatal_ && (core_.has_commands()' 'return (core_.has_commands()'
 mutate "end while queued work reads" driver.cpp '(lost_track_ || (fences_.empty() && in_flight_.empty()))' '(lost_track_ || in_flight_.empty())'
 mutate "leave held leases without a fence at the end" driver.cpp \
-  'for (const LeaseId lease : leases) release(lease' 'for (const LeaseId lease : leases) if (false) release(lease'
+  'for (const LeaseId lease : leases) release({&lease' 'for (const LeaseId lease : leases) if (false) release({&lease'
 mutate "take a copy that ended early for one that never ends" driver.cpp 'ended_early_.push_back(std::move(*ended));' \
   'if (!in_flight_.empty()) ended_early_.push_back(std::move(*ended));'
 
