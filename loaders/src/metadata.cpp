@@ -30,25 +30,25 @@ constexpr std::array<TypeTraits, kMetadataTypeCount> kTypes = {{
 }};
 
 template <class T>
-constexpr bool is_integer = std::is_integral_v<T> && !std::is_same_v<T, bool>;
+constexpr bool kIsInteger = std::is_integral_v<T> && !std::is_same_v<T, bool>;
 
 template <class T>
 std::string_view expected_name() {
   if constexpr (std::is_same_v<T, bool>) return "bool";
-  if constexpr (is_integer<T>) return "integer";
+  if constexpr (kIsInteger<T>) return "integer";
   if constexpr (std::is_floating_point_v<T>) return "float";
   if constexpr (std::is_same_v<T, std::string>) return "string";
 }
 
 // Whether a value stored as From may be asked for as To at all.
 template <class To, class From>
-constexpr bool convertible =
-    (is_integer<To> && is_integer<From>) ||
+constexpr bool kConvertible =
+    (kIsInteger<To> && kIsInteger<From>) ||
     (std::is_floating_point_v<To> && std::is_floating_point_v<From>) || std::is_same_v<To, From>;
 
 template <class To, class From>
 bool fits(const From& value) {
-  if constexpr (is_integer<To> && is_integer<From>) return std::in_range<To>(value);
+  if constexpr (kIsInteger<To> && kIsInteger<From>) return std::in_range<To>(value);
   return true;
 }
 
@@ -172,7 +172,7 @@ T Metadata::get(std::string_view key) const {
     return std::visit(
         [&](const auto& value) -> T {
           using Stored = std::remove_cvref_t<decltype(value)>;
-          if constexpr (convertible<T, Stored>) {
+          if constexpr (kConvertible<T, Stored>) {
             if (fits<T>(value)) return static_cast<T>(value);
             throw error(key,
                         fmt::format("value {} is outside [{}, {}]; convert the model again", value,
@@ -194,7 +194,7 @@ T Metadata::get(std::string_view key) const {
     out.reserve(found.size());
     bool converted = false;
     with_packed_type(found.element_type(), [&]<class Stored>(Stored) {
-      if constexpr (convertible<Element, Stored>) {
+      if constexpr (kConvertible<Element, Stored>) {
         converted = true;
         for (std::size_t i = 0; i < found.size(); ++i) {
           const Stored value = found.packed<Stored>(i);

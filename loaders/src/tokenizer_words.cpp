@@ -63,6 +63,7 @@ const PreTokenizer& find_pre_tokenizer(std::string_view name) {
   const auto found = std::ranges::find(kPreTokenizers, name, &PreTokenizer::name);
   if (found != kPreTokenizers.end()) return *found;
   std::vector<std::string_view> names;
+  names.reserve(kPreTokenizers.size());
   for (const PreTokenizer& known : kPreTokenizers) names.push_back(known.name);
   throw TokenizerError(
       fmt::format("unknown pre-tokeniser {} (tokenizer.ggml.pre); supported: {}; give token "

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <span>
 
@@ -22,7 +23,7 @@ enum class ScaleForm {
 // A scale (or offset) inside a quantised block.
 struct BlockScale {
   TensorType type;
-  std::size_t position;  // in the block
+  std::uint32_t position;  // in the block
   // The field is deviation / divisor * factor. The divisor is the standard deviation of what the
   // type's random quants decode to under a scale of 1; the factor centres types that have a minimum
   // beside the scale.

@@ -19,7 +19,7 @@ constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-float sum_of(Vec v) {
+inline float sum_of(Vec v) {
   float lanes[kLanes];
   store(lanes, v);
   for (std::size_t width = kLanes / 2; width > 0; width /= 2) {
@@ -28,7 +28,7 @@ float sum_of(Vec v) {
   return lanes[0];
 }
 
-float max_of(Vec v) {
+inline float max_of(Vec v) {
   float lanes[kLanes];
   store(lanes, v);
   float result = lanes[0];
@@ -91,7 +91,8 @@ struct RunningSoftmax {
 // Turns kKeyBlock raw scores, of which the first `allowed` count, into exp(score - largest) and
 // updates the running values. Returns the factor that makes what was accumulated before relative to
 // the new largest score.
-float update_softmax(float* scores, std::size_t allowed, float scale, RunningSoftmax& running) {
+inline float update_softmax(float* scores, std::size_t allowed, float scale,
+                            RunningSoftmax& running) {
   if (allowed == 0) {
     std::memset(scores, 0, kKeyBlock * sizeof(float));
     return 1.0F;
@@ -146,7 +147,7 @@ struct AttentionScratch {
   }
 };
 
-void load_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
+inline void load_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
   const std::size_t dim = tile.head_dim;
   std::memset(scratch.q, 0, scratch.queries * dim * sizeof(float));
   std::memset(scratch.out, 0, scratch.queries * scratch.value_dim * sizeof(float));
@@ -160,7 +161,7 @@ void load_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
 }
 
 // `elements` of the cache as floats: where they lie if they are that, else in `row`.
-const float* cached(const AttentionTile& tile, const std::byte* source, float* row) {
+inline const float* cached(const AttentionTile& tile, const std::byte* source, float* row) {
   if (tile.load == nullptr) return reinterpret_cast<const float*>(source);
   tile.load(source, row, tile.head_dim);
   return row;
@@ -168,8 +169,8 @@ const float* cached(const AttentionTile& tile, const std::byte* source, float* r
 
 // Packs `count` positions of keys from `keys` on; the rest of the block are zeros. Meanwhile
 // the next block comes from memory.
-void load_keys(const AttentionTile& tile, const AttentionScratch& scratch, const std::byte* keys,
-               std::size_t count) {
+inline void load_keys(const AttentionTile& tile, const AttentionScratch& scratch,
+                      const std::byte* keys, std::size_t count) {
   const std::size_t dim = tile.head_dim;
   if (count < kKeyBlock) std::memset(scratch.keys, 0, kKeyBlock * dim * sizeof(float));
   std::size_t p = 0;
@@ -197,8 +198,8 @@ void load_keys(const AttentionTile& tile, const AttentionScratch& scratch, const
 }
 
 // Packs `count` positions from `values` on; likewise.
-void load_values(const AttentionTile& tile, const AttentionScratch& scratch,
-                 const std::byte* values, std::size_t count) {
+inline void load_values(const AttentionTile& tile, const AttentionScratch& scratch,
+                        const std::byte* values, std::size_t count) {
   const std::size_t dim = tile.head_dim;
   if (count < kKeyBlock || dim != scratch.value_dim) {
     std::memset(scratch.values, 0, kKeyBlock * scratch.value_dim * sizeof(float));
@@ -222,8 +223,8 @@ struct KeyBlock {
 
 // Values of a few queries stay rows of a position: packing them would cost as much as their
 // products.
-KeyBlock load_block(const AttentionTile& tile, const AttentionScratch& scratch, std::size_t start,
-                    std::size_t count) {
+inline KeyBlock load_block(const AttentionTile& tile, const AttentionScratch& scratch,
+                           std::size_t start, std::size_t count) {
   const std::size_t dim = tile.head_dim;
   const std::size_t offset = start * tile.position_bytes;
   const std::byte* values = tile.values + offset;
@@ -243,7 +244,7 @@ KeyBlock load_block(const AttentionTile& tile, const AttentionScratch& scratch, 
 }
 
 // Positions that query i attends to.
-std::size_t query_length(const AttentionTile& tile, std::size_t i) {
+inline std::size_t query_length(const AttentionTile& tile, std::size_t i) {
   return tile.first_length + i / tile.group;
 }
 
@@ -283,7 +284,7 @@ void attend_block(const AttentionTile& tile, const AttentionScratch& scratch, co
   }
 }
 
-void store_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
+inline void store_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
   for (std::size_t i = 0; i < tile.tokens * tile.group; ++i) {
     const float* from = scratch.out + i * scratch.value_dim;
     float* to = tile.out + i / tile.group * tile.out_stride + i % tile.group * tile.head_dim;
@@ -294,7 +295,7 @@ void store_queries(const AttentionTile& tile, const AttentionScratch& scratch) {
   }
 }
 
-void attention_tile(const AttentionTile& tile) {
+inline void attention_tile(const AttentionTile& tile) {
   const AttentionScratch scratch(tile);
   load_queries(tile, scratch);
   const std::size_t length = tile.first_length + tile.tokens - 1;

@@ -53,7 +53,7 @@ TENSOR_PAGER_INLINE void for_each(Body body) {
 }
 #define TENSOR_PAGER_INLINE_LAMBDA __attribute__((always_inline))
 
-constexpr std::size_t kRowLanes = 8;
+inline constexpr std::size_t kRowLanes = 8;
 
 // Blocks of eight rows.
 using RowBlocks = const std::uint8_t* const (&)[kRowLanes];

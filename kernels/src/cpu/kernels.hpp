@@ -74,7 +74,7 @@ TENSOR_PAGER_INLINE void swiglu_lanes(const float* gate, const float* up, float*
   store(out, mul(div(g, denominator), load(up)));
 }
 
-void swiglu_row(const float* gate, const float* up, float* out, std::size_t n) {
+inline void swiglu_row(const float* gate, const float* up, float* out, std::size_t n) {
   std::size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) swiglu_lanes(gate + i, up + i, out + i);
   if (i == n) return;

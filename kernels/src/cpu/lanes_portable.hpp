@@ -21,7 +21,7 @@ inline constexpr std::size_t kTokenTile = 3;     // tokens in the register tile 
 inline constexpr std::size_t kOuterVectors = 2;  // vectors in the register tile of attention
 
 // out[j][i] = in[i][j], for kSquare rows and columns.
-constexpr std::size_t kSquare = 4;
+inline constexpr std::size_t kSquare = 4;
 inline void transpose_square(const float* in, std::size_t in_stride, float* out,
                              std::size_t out_stride) {
   for (std::size_t i = 0; i < kSquare; ++i) {
@@ -133,7 +133,9 @@ inline Codes with_signs(Codes c, Codes signs) {  // times factors of 1 and -1
 }
 inline Vec to_float(Codes c, std::size_t part) {  // signed; vector `part` of the 16 / kLanes
   IntVec v{};
-  for (std::size_t i = 0; i < kLanes; ++i) v[i] = static_cast<std::int8_t>(c[part * kLanes + i]);
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    v[i] = static_cast<std::int32_t>(static_cast<std::int8_t>(c[part * kLanes + i]));
+  }
   return __builtin_convertvector(v, Vec);
 }
 

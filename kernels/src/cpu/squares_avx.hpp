@@ -8,7 +8,7 @@
 namespace tensor_pager::kernels::cpu {
 namespace {
 
-constexpr std::size_t kSquare = 8;
+inline constexpr std::size_t kSquare = 8;
 
 inline void transpose_square(const float* in, std::size_t in_stride, float* out,
                              std::size_t out_stride) {

@@ -172,7 +172,8 @@ Gemm::Algorithm Gemm::usual_algorithm(const Key& key) {
   const Key shape{kUsualRows, key.cols,        kUsualTokens, key.cols,     kUsualRows,
                   key.y_type, key.y_alignment, key.bias,     key.workspace};
   // The heuristic does not read the bias, but wants an address.
-  Description d(shape, key.bias ? reinterpret_cast<const float*>(std::uintptr_t{256}) : nullptr);
+  alignas(256) static constexpr float kAnywhere = 0;
+  Description d(shape, key.bias ? &kAnywhere : nullptr);
   const auto best = candidates(shape, d);
   return usual_.emplace(usual, best.empty() ? std::nullopt : Algorithm(best.front())).first->second;
 }

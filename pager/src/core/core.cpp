@@ -151,7 +151,7 @@ LeaseId Core::acquire_step(std::vector<PageIndex> pages, CallerId caller, bool a
     planned_.pop_front();
     planned_loads_ -= step.loads;
     place_all_pages(step);
-    grant(lease, std::move(step));
+    grant(lease, step);
   } else {
     rollback();  // holds every waiting lease that fits, this one among them
   }
@@ -400,7 +400,7 @@ void Core::seek(StepIndex step) {
 }
 
 /// The planned step becomes the lease: its promises become pins.
-void Core::grant(Lease& lease, PlannedStep step) {
+void Core::grant(Lease& lease, const PlannedStep& step) {
   lease.blocked = false;
   for (const ResidencyId id : step.residencies) {
     --residencies_[id].promised;
@@ -419,7 +419,7 @@ void Core::pin(Lease& lease, ResidencyId id) {
 void Core::hold(Lease& lease, Position position) {
   PlannedStep step = begin_step(position, lease.pages);
   place_all_pages(step);
-  grant(lease, std::move(step));
+  grant(lease, step);
 }
 
 /// Holds the pages of a lease outside the plan, if they fit beside those that leases hold, and

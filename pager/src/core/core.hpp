@@ -293,7 +293,7 @@ class Core {
   void require_fits(std::size_t pages) const;
   bool fits(std::span<const PageIndex> pages) const;
   void seek(StepIndex step);
-  void grant(Lease& lease, PlannedStep step);
+  void grant(Lease& lease, const PlannedStep& step);
   void hold(Lease& lease, Position position);
   void hold_outside_plan(Lease& lease);
   void pin(Lease& lease, ResidencyId residency);

@@ -336,10 +336,10 @@ void Core::cancel_loads() {
     if (load.outgoing != kNone) {
       const Residency& outgoing = residencies_[load.outgoing];
       ResidencyId& residency = pages_[outgoing.page.value].residency;
-      if (outgoing.state != ResidencyState::failed) {
+      // If it failed, as copy_failed left it.
+      if (outgoing.state != ResidencyState::failed ||
+          (residency == kNone && (outgoing.pins != 0 || outgoing.fences != 0))) {
         residency = load.outgoing;
-      } else if (residency == kNone && (outgoing.pins != 0 || outgoing.fences != 0)) {
-        residency = load.outgoing;  // as copy_failed left it
       }
       enter_limbo(load.outgoing, /*first=*/true);
     }

@@ -102,7 +102,7 @@ class PinnedPieces {
  public:
   using Prepare = std::function<std::unique_ptr<Registration>(ByteRange)>;
 
-  explicit PinnedPieces(std::vector<ByteRange> ranges) {
+  explicit PinnedPieces(const std::vector<ByteRange>& ranges) {
     for (const ByteRange& range : ranges) pieces_.push_back(std::make_unique<Piece>(range));
   }
   ~PinnedPieces() {
