@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <optional>
 
 #include "cuda_test_device.hpp"
@@ -170,7 +171,8 @@ class CudaFewTokens : public CudaMatmul {
 TEST_F(CudaFewTokens, AreMultipliedAsExactlyAsInFloat32ForEveryType) {
   for (const WeightType type : all_weight_types()) {
     for (const std::size_t tokens : {1U, 2U, 3U, 5U, 8U}) {
-      for (const std::size_t cols : {256U, 768U, 5120U}) {
+      // Rows of the last are long enough for a whole multiprocessor's warps.
+      for (const std::size_t cols : {256U, 768U, 5120U, 18944U}) {
         const Problem p({type, 37, cols, tokens});
         const Reference r = reference(p, false, Inputs::as_they_are);
         EXPECT_TRUE(close(few(p, 0, 37), r.y, 0x1p-21, 37, r.magnitude)) << p.text();
@@ -189,24 +191,55 @@ TEST_F(CudaFewTokens, MayHaveMagnitudesFarApart) {
   EXPECT_TRUE(close(few(p, 0, 48), r.y, 0x1p-21, 48, r.magnitude));
 }
 
+void expect_equal_bits(const std::vector<float>& a, const std::vector<float>& b,
+                       const std::string& what) {
+  ASSERT_EQ(a.size(), b.size()) << what;
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i], b[i]) << what << ", element " << i;
+}
+
 TEST_F(CudaFewTokens, HaveTheSameBitsHoweverTheyAreTakenTogether) {
-  for (const WeightType type :
-       {WeightType::q4_k, WeightType::q6_k, WeightType::q8_0, WeightType::f16, WeightType::iq3_s}) {
-    const std::size_t rows = 67;
-    const std::size_t cols = 2048;
-    const Problem together({type, rows, cols, 8});
-    const std::vector<float> all = few(together, 0, rows);
-    const std::vector<float> part = few(together, 19, 21);
-    for (std::size_t t = 0; t < 8; ++t) {
-      const std::vector<float> x(together.x.begin() + static_cast<std::ptrdiff_t>(t * cols),
-                                 together.x.begin() + static_cast<std::ptrdiff_t>((t + 1) * cols));
-      const std::vector<float> alone = few(Problem({type, rows, cols, 1}, x), 0, rows);
-      for (std::size_t r = 0; r < rows; ++r) {
-        EXPECT_EQ(all[t * rows + r], alone[r]) << name(type) << " token " << t << " row " << r;
+  for (const WeightType type : {WeightType::q4_k, WeightType::q5_k, WeightType::q6_k,
+                                WeightType::q8_0, WeightType::f16, WeightType::iq3_s}) {
+    for (const std::size_t cols : {2048U, 18944U}) {
+      const std::size_t rows = 68;  // which a copy engine can take, and, without the first, not
+      const Problem together({type, rows, cols, 8});
+      const std::vector<float> all = few(together, 0, rows);
+      const std::vector<float> part = few(together, 19, 21);
+      for (std::size_t t = 0; t < 8; ++t) {
+        const std::string what = std::string(name(type)) + " token " + std::to_string(t);
+        const auto at = [&](const std::vector<float>& v, std::size_t from, std::size_t count) {
+          const auto begin = v.begin() + static_cast<std::ptrdiff_t>(from);
+          return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(count));
+        };
+        const Problem one({type, rows, cols, 1}, at(together.x, t * cols, cols));
+        expect_equal_bits(few(one, 0, rows), at(all, t * rows, rows), what + " alone");
+        expect_equal_bits(few(one, 19, 21), at(all, t * rows + 19, 21), what + " alone, in part");
+        expect_equal_bits(at(part, t * 21, 21), at(all, t * rows + 19, 21), what + " in part");
       }
-      for (std::size_t r = 0; r < 21; ++r) {
-        EXPECT_EQ(part[t * 21 + r], all[t * rows + 19 + r]) << name(type) << " token " << t;
+    }
+  }
+}
+
+TEST_F(CudaFewTokens, OfTwoTypesHaveTheBitsOfEachAlone) {
+  for (const WeightType type : {WeightType::q4_k, WeightType::q5_k}) {
+    for (const std::size_t cols : {256U, 3584U, 5120U, 18944U}) {
+      const Problem queries({type, 160, cols, 1});
+      const Problem keys({type, 32, cols, 1}, queries.x);
+      const Problem values({WeightType::q6_k, 32, cols, 1}, queries.x);
+      const DeviceArray<std::byte> memory(digits_stride(cols) * sizeof(float));
+      const DigitsView digits{memory.data(), 1, cols};
+      split_digits(queries.inputs(), digits, stream);
+      std::vector<std::unique_ptr<DeviceArray<float>>> results;
+      std::vector<FewTokensProduct> all;
+      for (const Problem* p : {&queries, &keys, &values}) {
+        results.push_back(std::make_unique<DeviceArray<float>>(p->shape.rows));
+        all.push_back({p->weights(), {results.back()->data(), 1, p->shape.rows}});
       }
+      products().matmul(all, digits, stream);
+      const std::string what = std::string(name(type)) + " " + std::to_string(cols);
+      expect_equal_bits(results[0]->get(), few(queries, 0, 160), what + ", queries");
+      expect_equal_bits(results[1]->get(), few(keys, 0, 32), what + ", keys");
+      expect_equal_bits(results[2]->get(), few(values, 0, 32), what + ", values");
     }
   }
 }

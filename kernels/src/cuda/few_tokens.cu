@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "cuda/device_facts.hpp"
@@ -107,32 +108,15 @@ void run(WeightType type, const FewTokens& p, cudaStream_t stream) {
       return multiply_values<__half>(p, stream);
     case WeightType::bf16:
       return multiply_values<__nv_bfloat16>(p, stream);
-    case WeightType::q4_0:
-      return multiply_units<Q4_0>(p, multiprocessors, stream);
-    case WeightType::q4_1:
-      return multiply_units<Q4_1>(p, multiprocessors, stream);
-    case WeightType::q5_0:
-      return multiply_units<Q5_0>(p, multiprocessors, stream);
-    case WeightType::q5_1:
-      return multiply_units<Q5_1>(p, multiprocessors, stream);
-    case WeightType::q8_0:
-      return multiply_units<Q8_0>(p, multiprocessors, stream);
-    case WeightType::q2_k:
-      return multiply_units<Q2K>(p, multiprocessors, stream);
-    case WeightType::q3_k:
-      return multiply_units<Q3K>(p, multiprocessors, stream);
-    case WeightType::q4_k:
-      return multiply_units<Q4K>(p, multiprocessors, stream);
-    case WeightType::q5_k:
-      return multiply_units<Q5K>(p, multiprocessors, stream);
-    case WeightType::q6_k:
-      return multiply_units<Q6K>(p, multiprocessors, stream);
-    case WeightType::iq4_nl:
-      return multiply_units<Iq4Nl>(p, multiprocessors, stream);
-    case WeightType::iq4_xs:
-      return multiply_units<Iq4Xs>(p, multiprocessors, stream);
     default:
-      return multiply_few_low_bit(type, p, multiprocessors, stream);
+      if (multiply_few_blocks_of_32(type, p, multiprocessors, stream) ||
+          multiply_few_k(type, p, multiprocessors, stream) ||
+          multiply_few_iq2(type, p, multiprocessors, stream) ||
+          multiply_few_low_bit(type, p, multiprocessors, stream)) {
+        return;
+      }
+      throw Error("cuda matmul: weight type " + std::to_string(static_cast<std::uint32_t>(type)) +
+                  " has no kernels");
   }
 }
 
@@ -155,6 +139,26 @@ FewTokensMatrix matrix(const FewTokensProduct& product, std::size_t first, std::
           product.accumulate};
 }
 
+FewTokens without_matrices(const Weights& like, const DigitsView& x) {
+  FewTokens p{};
+  p.x = x.data;
+  p.row_bytes = static_cast<unsigned>(row_bytes(like.type, like.cols));
+  p.cols = static_cast<unsigned>(x.cols);
+  p.tokens = static_cast<unsigned>(x.rows);
+  return p;
+}
+
+// Nothing if one of them has to be divided.
+std::optional<FewTokens> all_at_once(std::span<const FewTokensProduct> products,
+                                     const DigitsView& x) {
+  FewTokens p = without_matrices(products.front().w, x);
+  for (const FewTokensProduct& product : products) {
+    if (product.w.rows > rows_at_once(product)) return std::nullopt;
+    p.matrices[p.count++] = matrix(product, 0, product.w.rows);
+  }
+  return p;
+}
+
 }  // namespace
 
 bool map_rows(FewTokens& p, unsigned bytes, unsigned rows, unsigned most_apart) {
@@ -162,11 +166,12 @@ bool map_rows(FewTokens& p, unsigned bytes, unsigned rows, unsigned most_apart) 
   p.rows_apart = 1;
   while (p.rows_apart * p.row_bytes % kUnit != 0) p.rows_apart *= 2;
   if (p.rows_apart > most_apart) return false;
+  p.panel_rows = rows / p.rows_apart;
   for (unsigned i = 0; i < p.count; ++i) {
     const FewTokensMatrix& m = p.matrices[i];
     if (!aligned(m.w, kUnit) || m.rows % p.rows_apart != 0) return false;
     p.maps[i] = byte_map(m.w, m.rows / p.rows_apart, std::size_t{p.row_bytes} * p.rows_apart, bytes,
-                         rows / p.rows_apart);
+                         p.panel_rows);
   }
   return true;
 }
@@ -174,11 +179,7 @@ bool map_rows(FewTokens& p, unsigned bytes, unsigned rows, unsigned most_apart) 
 void multiply_few(std::span<const FewTokensProduct> products, const DigitsView& x,
                   cudaStream_t stream) {
   const Weights& first = products.front().w;
-  FewTokens p{};
-  p.x = x.data;
-  p.row_bytes = static_cast<unsigned>(row_bytes(first.type, first.cols));
-  p.cols = static_cast<unsigned>(x.cols);
-  p.tokens = static_cast<unsigned>(x.rows);
+  FewTokens p = without_matrices(first, x);
   const auto launch = [&] {
     if (p.count == 0) return;
     run(first.type, p, stream);
@@ -193,6 +194,19 @@ void multiply_few(std::span<const FewTokensProduct> products, const DigitsView& 
     }
   }
   launch();
+}
+
+bool multiply_few_of_two(std::span<const FewTokensProduct> first,
+                         std::span<const FewTokensProduct> second, const DigitsView& x,
+                         cudaStream_t stream) {
+  if (second.empty() || x.rows != 1) return false;
+  const auto p = all_at_once(first, x);
+  const auto q = all_at_once(second, x);
+  if (!p || !q) return false;
+  const bool done = multiply_few_of_two(first.front().w.type, second.front().w.type, *p, *q,
+                                        facts_of_device().multiprocessors, stream);
+  if (done) check_launch("matmul of a few tokens", {first.front().w.rows, x.cols, x.rows, 2});
+  return done;
 }
 
 }  // namespace tensor_pager::kernels::cuda

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -21,11 +22,18 @@ namespace tensor_pager::kernels::cuda {
 namespace {
 
 // A block's warps share a tile (row_stages.cuh), each taking groups of 256 columns in turn, and go
-// on to the block's next.
-constexpr unsigned kMostWarps = 5;
+// on to the block's next. As many warps as a multiprocessor has room for are in a block where rows
+// are long (parts_for), and else in some of them.
+constexpr unsigned kFewWarps = 5;
+template <class Format>
+constexpr unsigned kManyWarps = 20 * (sizeof(Stage<Format, Way::mapped>) * 2 + 1024) <= 227 * 1024
+                                    ? 20
+                                    : 16;
 // Of several tokens, sums take the registers of two blocks.
-template <unsigned kTokens>
-constexpr unsigned kBlocksPerMultiprocessor = kTokens == 1 ? 4 : 2;
+template <unsigned kTokens, unsigned kWarps>
+constexpr unsigned kBlocksPerMultiprocessor = kWarps > kFewWarps ? 1
+                                              : kTokens == 1     ? 4
+                                                                 : 2;
 
 // Threads of a quad whose units have scales of their own have columns of their own: a part. A token
 // has four columns in each, of which the last is the fourth digit of sums, or nothing.
@@ -35,51 +43,99 @@ constexpr unsigned kParts = 4 / Format::kUnitsPerScale;
 template <class Format, unsigned kTokens>
 constexpr unsigned kTiles = (4 * kParts<Format> * kTokens + 7) / 8;
 
+// Runs whose codes are not of the same size have sums of their own, of integers.
+template <class Format>
+constexpr unsigned kSets = [] {
+  if constexpr (kHasIntegers<Format>) return Format::kSecondFactor == 1 ? 1 : 2;
+  return 1;
+}();
+
 // How many warps share a block's rows: one less where that leaves fewer of them without work in the
-// last round. Part of the definition of a product's bits: it depends on the columns only.
-constexpr unsigned warps_for(unsigned groups) {
-  if (groups <= kMostWarps) return groups;
-  const auto idle = [&](unsigned warps) { return (warps - groups % warps) % warps * kMostWarps; };
-  const unsigned rounds = (groups + kMostWarps - 1) / kMostWarps;
-  return idle(kMostWarps) > rounds * kMostWarps / 2 && idle(kMostWarps - 1) < idle(kMostWarps)
-             ? kMostWarps - 1
-             : kMostWarps;
+// last round.
+constexpr unsigned warps_for(unsigned items, unsigned most) {
+  if (items <= most) return items;
+  const auto idle = [&](unsigned warps) { return (warps - items % warps) % warps * most; };
+  const unsigned rounds = (items + most - 1) / most;
+  return idle(most) > rounds * most / 2 && idle(most - 1) < idle(most) ? most - 1 : most;
 }
 
-// c = start + a b: a [16, 32] bytes by row, signed or not, b [32, 8] signed ones by column. Thread
-// l holds of a row l / 4 in words 0 and 2 and row l / 4 + 8 in 1 and 3; of b column l / 4; of c the
-// rows of its a and columns 2 (l % 4) and one more. Which of the 32 its bytes are does not matter,
-// as long as they are the same in a and b. (PTX manual, "Matrix fragments for mma.m16n8k32".)
+// The parts whose sums a row's product is made of, and how they are added up: those of a column of
+// parts in order, then the columns' sums. Items, groups that are copied together, are dealt out to
+// parts in turn. A warp has a part, or all parts of a column. That is the definition of a product's
+// bits, so it depends on the type and the columns only.
+struct Parts {
+  unsigned count, columns;
+};
+
+// From this many items on, there are parts for the warps of a whole multiprocessor: tiles of long
+// rows are too few to go round otherwise.
+constexpr unsigned kManyItems = 35;
+
+template <class Format>
+constexpr Parts parts_for(unsigned items) {
+  if (items < kManyItems) {
+    const unsigned warps = warps_for(items, kFewWarps);
+    return {warps, warps};
+  }
+  const unsigned columns = warps_for((items + 3) / 4, kManyWarps<Format> / 4);
+  return {4 * columns, columns};
+}
+
+// c += a b: a [16, 32] bytes by row, signed or not, b [32, 8] signed ones by column. Thread l holds
+// of a row l / 4 in words 0 and 2 and row l / 4 + 8 in 1 and 3; of b column l / 4; of c the rows of
+// its a and columns 2 (l % 4) and one more. Which of the 32 its bytes are does not matter, as long
+// as they are the same in a and b. (PTX manual, "Matrix fragments for mma.m16n8k32".)
 template <bool kSigned>
-__device__ inline void multiply_bytes(const std::uint32_t (&a)[4], uint2 b, int start,
-                                      int (&c)[4]) {
+__device__ inline void multiply_bytes(const std::uint32_t (&a)[4], uint2 b, int (&c)[4]) {
   if constexpr (kSigned) {
     asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%10, %10, %10, %10};\n"
-        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(start));
+        "{%8, %9}, {%0, %1, %2, %3};\n"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
   } else {
     asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%10, %10, %10, %10};\n"
-        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(start));
+        "{%8, %9}, {%0, %1, %2, %3};\n"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
   }
 }
+// The same with sixteen bytes without a sign of each row, the first halves of a and b.
+__device__ inline void multiply_bytes(const std::uint32_t (&a)[2], std::uint32_t b, int (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+      "{%0, %1, %2, %3};\n"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b));
+}
 
-// The sum of this and an integer below 2^22, as a float, is 1.5 * 2^23 and the integer.
-constexpr int kIntegerAsFloat = 0x4B400000;
-__device__ inline float as_float(int c) {
-  return __int_as_float(c) - 12582912.0F;
+// Products of bytes, scaled and added up: in integers, or in float32. The sum of kStart and an
+// integer below 2^22, as a float, is 1.5 * 2^23 and the integer.
+template <class Sum>
+constexpr int kStart = 0x4B400000;
+template <>
+constexpr int kStart<int> = 0;
+
+__device__ inline void add_scaled(float& sum, int c, float scale) {
+  sum = __fmaf_rn(__fsub_rn(__int_as_float(c), 12582912.0F), scale, sum);
+}
+__device__ inline void add_scaled(int& sum, int c, int scale) {
+  sum += c * scale;
 }
 
 // The codes of two rows as they are multiplied. Without a bias they need no sign.
+template <class Format>
+__device__ Codes factors(const Run& run) {
+  return signed_codes<Format::kBias>(run.codes);
+}
+template <class Format>
+__device__ Codes factors(const IntegerRun& run) {
+  return run.codes;
+}
 template <class Format, class AnyRun>
-__device__ void multiply_codes(const AnyRun& upper, const AnyRun& lower, uint2 b, int start,
-                               int (&c)[4]) {
-  const Codes first = signed_codes<Format::kBias>(upper.codes);
-  const Codes second = signed_codes<Format::kBias>(lower.codes);
+__device__ void multiply_codes(const AnyRun& upper, const AnyRun& lower, uint2 b, int (&c)[4]) {
+  const Codes first = factors<Format>(upper);
+  const Codes second = factors<Format>(lower);
   const std::uint32_t a[4] = {first.low, second.low, first.high, second.high};
-  multiply_bytes<Format::kBias != 0>(a, b, start, c);
+  multiply_bytes<Format::kBias != 0>(a, b, c);
 }
 
 __device__ inline unsigned quad() {
@@ -99,22 +155,27 @@ struct Sums {
   float offsets[kTokens][2] = {};
 };
 
-// A warp's sums of a tile.
+// A warp's sums of a tile: of pairs of columns.
+template <class Format>
+constexpr unsigned kPairs = 2 * kParts<Format>;  // of a token
 template <class Format, unsigned kTokens>
 struct Partial {
-  float pairs[4 * kTiles<Format, kTokens>][kRows];  // of columns
-  float offsets[kTokens][kRows];
+  float pairs[4 * kTiles<Format, kTokens>][kRows];
+  float offsets[kHasOffsets<Format> ? kTokens : 1][kRows];
 };
 
-// Leaves a warp's sums for the one that finishes the tile.
+// Leaves a warp's sums of a part for the one that finishes the tile, or adds them to what it has
+// left of this column's others.
 template <class Format, unsigned kTokens>
-__device__ void leave(const Sums<Format, kTokens>& sums, Partial<Format, kTokens>& partial) {
+__device__ void leave(const Sums<Format, kTokens>& sums, bool first,
+                      Partial<Format, kTokens>& partial) {
+  const auto put = [&](float& to, float sum) { to = first ? sum : to + sum; };
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+    const float(&columns)[4] = sums.columns[i];
 #pragma unroll
     for (unsigned r = 0; r < 2; ++r) {
-      partial.pairs[4 * i + quad()][lane() / 4 + 8 * r] =
-          sums.columns[i][2 * r + 1] + sums.columns[i][2 * r];
+      put(partial.pairs[4 * i + quad()][lane() / 4 + 8 * r], columns[2 * r + 1] + columns[2 * r]);
     }
   }
   if constexpr (kHasOffsets<Format>) {
@@ -125,27 +186,39 @@ __device__ void leave(const Sums<Format, kTokens>& sums, Partial<Format, kTokens
         float sum = sums.offsets[t][r];
         sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
         sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
-        if (quad() == 0) partial.offsets[t][lane() / 4 + 8 * r] = sum;
+        if (quad() == 0) put(partial.offsets[t][lane() / 4 + 8 * r], sum);
       }
     }
   }
 }
 
 // Adds what all warps have left, in order, and writes the rows of a matrix's tile.
-template <class Format, unsigned kTokens>
-__device__ void finish(const FewTokens& p, const FewTokensMatrix& m, unsigned tile,
-                       const Partial<Format, kTokens> (&partials)[kMostWarps]) {
-  constexpr unsigned kPairs = 2 * kParts<Format>;  // of a token
+template <class Format, unsigned kTokens, unsigned kWarps>
+__device__ void finish(const FewTokens& p, const FewTokensMatrix& m, unsigned tile, unsigned warps,
+                       const Partial<Format, kTokens> (&partials)[kWarps]) {
   const unsigned in_tile = lane() % kRows;
   const unsigned row = tile * kRows + in_tile;
   for (unsigned token = lane() / kRows; token < p.tokens; token += 32 / kRows) {
     float total = 0.0F;
-    for (unsigned w = 0; w < blockDim.x / 32; ++w) {
+    for (unsigned column = 0; column < p.columns_of_parts; ++column) {
+      constexpr unsigned kOfPairs = kPairs<Format>;
+      float sums[kOfPairs] = {};
+      float offsets = 0.0F;
+      for (unsigned w = column; w < warps; w += p.columns_of_parts) {
+        const bool first = w == column;
 #pragma unroll
-      for (unsigned k = 0; k < kPairs; ++k) {
-        total += partials[w].pairs[token * kPairs + k][in_tile];
+        for (unsigned k = 0; k < kOfPairs; ++k) {
+          const float pair = partials[w].pairs[token * kOfPairs + k][in_tile];
+          sums[k] = first ? pair : sums[k] + pair;
+        }
+        if constexpr (kHasOffsets<Format>) {
+          const float offset = partials[w].offsets[token][in_tile];
+          offsets = first ? offset : offsets + offset;
+        }
       }
-      if constexpr (kHasOffsets<Format>) total += partials[w].offsets[token][in_tile];
+#pragma unroll
+      for (unsigned k = 0; k < kOfPairs; ++k) total += sums[k];
+      if constexpr (kHasOffsets<Format>) total += offsets;
     }
     if (row >= m.rows) continue;
     total *= m.factor;
@@ -155,9 +228,8 @@ __device__ void finish(const FewTokens& p, const FewTokensMatrix& m, unsigned ti
   }
 }
 
-// The unit that a thread decodes as its i-th of a group, and where its elements begin. Fours of
-// units do not cross blocks of 256 elements: there, what follows from i is known when this is
-// compiled.
+// The unit that a thread decodes as its i-th of a group. Fours of units do not cross blocks of 256
+// elements: there, what follows from i is known when this is compiled.
 template <class Format>
 struct Unit {
   static constexpr unsigned kUnits = Format::kElements / 16;
@@ -167,8 +239,16 @@ struct Unit {
   __device__ explicit Unit(unsigned i)
       : block(kUnits == 16 ? 0 : (4 * i + quad()) / kUnits),
         unit(static_cast<int>(4 * i + quad() - block * kUnits)) {}
-  __device__ unsigned first() const {
-    return block * Format::kElements + static_cast<unsigned>(Format::first(unit));
+
+  // Where its elements begin: as far from those of the quad's first unit as with i = 0, ...
+  __device__ static unsigned first_of_thread() {
+    const Unit at(0);
+    return at.block * Format::kElements + static_cast<unsigned>(Format::first(at.unit));
+  }
+  // ... and those of that unit here.
+  __device__ static constexpr unsigned first_of_quad(unsigned i) {
+    return 4 * i / kUnits * Format::kElements +
+           static_cast<unsigned>(Format::first(static_cast<int>(4 * i % kUnits)));
   }
 };
 
@@ -182,13 +262,15 @@ __device__ const uint4 kNoDigits[kGroup / sizeof(uint4)] = {};
 // its units, it reads zeros.
 template <class Format, unsigned kTokens>
 struct Columns {
-  const std::int8_t* digits[kTiles<Format, kTokens>];      // of group 0, of the column in b
-  const std::int8_t* sum_digits[kTiles<Format, kTokens>];  // likewise, from this thread's word on
-  unsigned step[kTiles<Format, kTokens>];  // from one group to the next; nothing for zeros
-  unsigned sum_step[kTiles<Format, kTokens>];
-  const DigitRecord* records[kTiles<Format, kTokens>];  // of the token of the columns in c
-  float powers[2];                                      // of 256, of the columns in c
-  static constexpr bool kAhead = kTiles<Format, kTokens> == 1;
+  static constexpr unsigned kOfTiles = kTiles<Format, kTokens>;
+  // Of group 0, of the column in b, from the elements of this thread's first unit on.
+  const std::int8_t* digits[kOfTiles];
+  const std::int8_t* sum_digits[kOfTiles];  // likewise, from this thread's word on
+  unsigned step[kOfTiles];                  // from one group to the next; nothing for zeros
+  unsigned sum_step[kOfTiles];
+  const DigitRecord* records[kOfTiles];  // of the token of the columns in c
+  float powers[2];                       // of 256, of the columns in c
+  static constexpr bool kAhead = kOfTiles == 1;
   uint2 ahead[8];
 
   __device__ explicit Columns(const FewTokens& p) {
@@ -197,56 +279,73 @@ struct Columns {
     const auto of_token = [&](unsigned token) {
       return first + (token < p.tokens ? token : 0) * groups;
     };
+    const auto* none = reinterpret_cast<const std::int8_t*>(kNoDigits);
     const unsigned digit = lane() / 4 % 4;
     powers[0] = quad() % 2 == 0 ? 1.0F : 0x1p16F;
     powers[1] = quad() % 2 == 0 ? 0x1p8F : 0x1p24F;
 #pragma unroll
-    for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
+    for (unsigned i = 0; i < kOfTiles; ++i) {
       const unsigned four = 2 * i + lane() / 16;
       const unsigned token = four / kParts<Format>;
       const bool used =
           token < p.tokens && four % kParts<Format> == quad() / Format::kUnitsPerScale;
       const DigitRecord* record = of_token(token);
-      const auto* none = reinterpret_cast<const std::int8_t*>(kNoDigits);
       const bool has_digits = used && digit < kDigits;
-      const bool has_sums = used && quad() < 2;
-      digits[i] = has_digits ? record->digits[digit] : none;
-      sum_digits[i] = has_sums ? record->sum_digits[digit] + 4 * quad() : none;
+      digits[i] = (has_digits ? record->digits[digit] : none) + Unit<Format>::first_of_thread();
       step[i] = has_digits ? sizeof(DigitRecord) : 0;
+      const bool has_sums = used && quad() < 2;
+      sum_digits[i] = has_sums ? record->sum_digits[digit] + 4 * quad() : none;
       sum_step[i] = has_sums ? sizeof(DigitRecord) : 0;
       records[i] = of_token((2 * i + quad() / 2) / kParts<Format>);
     }
+    if constexpr (kAhead) keep();
+  }
+
+  // Once for all groups: a compiler would rather find all of it again than keep it.
+  __device__ void keep() {
+    asm volatile("" : "+l"(digits[0]), "+r"(step[0]));
+    if constexpr (kHasMinima<Format>) {
+      asm volatile("" : "+l"(sum_digits[0]), "+r"(sum_step[0]));
+    }
+    asm volatile("" : "+l"(records[0]), "+f"(powers[0]), "+f"(powers[1]));
   }
 
   // What load() will be asked for first, if that is not too much for the registers.
   __device__ void expect(unsigned group) {
     if constexpr (kAhead) {
 #pragma unroll
-      for (unsigned i = 0; i < 8; ++i) {
-        const unsigned element = Unit<Format>(i / 2).first() + i % 2 * Format::kSecond;
-        ahead[i] = at(0, group, element);
-      }
+      for (unsigned i = 0; i < 8; ++i) ahead[i] = at(0, group, i / 2, i % 2);
     }
   }
   // Of a group; and asks for the same of the one that comes next.
-  __device__ uint2 load(unsigned tile, GroupAndNext group, unsigned unit, unsigned run,
-                        unsigned element) {
-    if constexpr (!kAhead) return at(tile, group.now, element);
+  __device__ uint2 load(unsigned tile, GroupAndNext group, unsigned unit, unsigned run) {
+    if constexpr (!kAhead) return at(tile, group.now, unit, run);
     const uint2 loaded = ahead[2 * unit + run];
-    ahead[2 * unit + run] = at(0, group.next, element);
+    ahead[2 * unit + run] = at(0, group.next, unit, run);
     return loaded;
   }
   // Where it stands: a compiler would put it off until it is needed. (Not through the cache for
   // what is constant: the kernel before wrote it after this one had begun.)
-  __device__ uint2 at(unsigned tile, unsigned group, unsigned element) const {
+  __device__ uint2 at(unsigned tile, unsigned group, unsigned unit, unsigned run) const {
+    const std::int8_t* of_group = digits[tile] + std::size_t{group} * step[tile];
     uint2 v;
     asm volatile("ld.global.v2.u32 {%0, %1}, [%2];\n"
                  : "=r"(v.x), "=r"(v.y)
-                 : "l"(digits[tile] + group * step[tile] + element));
+                 : "l"(of_group + (Unit<Format>::first_of_quad(unit) + run * Format::kSecond)));
     return v;
   }
   __device__ std::uint32_t load_sums(unsigned tile, unsigned group) const {
-    return *reinterpret_cast<const std::uint32_t*>(sum_digits[tile] + group * sum_step[tile]);
+    return load_word(sum_digits[tile] + std::size_t{group} * sum_step[tile]);
+  }
+  __device__ float factor(unsigned tile, unsigned group) const {
+    return __uint_as_float(load_word(&records[tile][group].factor));
+  }
+
+ private:
+  __device__ static std::uint32_t load_word(const void* global) {
+    std::uint32_t v;
+    asm volatile("ld.global.u32 %0, [%1];\n" : "=r"(v) : "l"(global));
+    return v;
   }
 };
 
@@ -256,55 +355,57 @@ __device__ float scale_of_columns(float own, unsigned tile) {
   if constexpr (kParts<Format> < 4) return own;
   return __shfl_sync(0xFFFFFFFFU, own, static_cast<int>((2 * tile + quad() / 2) % 4), 4);
 }
-
-// Sixteen rows times the run of every thread's unit.
-template <class Format, unsigned kTokens>
-__device__ void add_run(const Run& upper, const Run& lower, Columns<Format, kTokens>& columns,
-                        GroupAndNext group, unsigned unit, unsigned run, unsigned element,
-                        float (&sums)[kTiles<Format, kTokens>][4]) {
-#pragma unroll
-  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    const float scales[2] = {scale_of_columns<Format>(upper.scale, i),
-                             scale_of_columns<Format>(lower.scale, i)};
-    int c[4];
-    multiply_codes<Format>(upper, lower, columns.load(i, group, unit, run, element),
-                           kIntegerAsFloat, c);
-#pragma unroll
-    for (unsigned e = 0; e < 4; ++e) sums[i][e] += as_float(c[e]) * scales[e / 2];
-  }
+template <class Format>
+__device__ int scale_of_columns(int own, unsigned /*tile*/) {
+  static_assert(kParts<Format> < 4);
+  return own;
 }
 
-// The same in integers. A block's sums stay below 2^31: with digits of at most 128, those of Q4_K's
-// second runs are at most 128 codes of 240 * 63, of Q5_K 256 of 31 * 63, of Q6_K 256 of 32 * 128.
-template <class Format, unsigned kTokens>
-__device__ void add_run(const IntegerRun& upper, const IntegerRun& lower,
-                        Columns<Format, kTokens>& columns, GroupAndNext group, unsigned unit,
-                        unsigned run, unsigned element, int (&sums)[kTiles<Format, kTokens>][4]) {
-  static_assert(kParts<Format> < 4);
+// Sixteen rows times every thread's unit: in integers if scales are. A block's sums stay below
+// 2^31: with digits of at most 128, those of Q4_K are at most 256 codes of 240 * 63, of Q5_K 256 of
+// 31 * 63, of Q6_K 256 of 4 * 32 * 128.
+template <class Format, unsigned kTokens, class AnyRun, class Sum>
+__device__ void add_unit(const AnyRun (&rows)[2][2], Columns<Format, kTokens>& columns,
+                         GroupAndNext group, unsigned unit,
+                         Sum (&sums)[kSets<Format>][kTiles<Format, kTokens>][4]) {
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
     int c[4];
-    multiply_codes<Format>(upper, lower, columns.load(i, group, unit, run, element), 0, c);
 #pragma unroll
-    for (unsigned e = 0; e < 4; ++e) sums[i][e] += c[e] * (e < 2 ? upper : lower).scale;
+    for (unsigned run = 0; run < 2; ++run) {
+      if (run == 0 || !kOneScale<Format>) {
+#pragma unroll
+        for (int& start : c) start = kStart<Sum>;
+      }
+      multiply_codes<Format>(rows[0][run], rows[1][run], columns.load(i, group, unit, run), c);
+      if (run == 0 && kOneScale<Format>) continue;
+      const Sum scales[2] = {scale_of_columns<Format>(rows[0][run].scale, i),
+                             scale_of_columns<Format>(rows[1][run].scale, i)};
+#pragma unroll
+      for (unsigned e = 0; e < 4; ++e) {
+        add_scaled(sums[kSets<Format> == 1 ? 0 : run][i][e], c[e], scales[e / 2]);
+      }
+    }
   }
 }
 
 // A block's eight minima times the sums of the inputs that they are taken from.
 template <class Format, unsigned kTokens, class Header>
 __device__ void subtract_minima(const Header (&headers)[2], Columns<Format, kTokens>& columns,
-                                unsigned group, float (&sums)[kTiles<Format, kTokens>][4]) {
-  std::uint32_t a[4] = {};
+                                unsigned group, float (&scaled)[kTiles<Format, kTokens>][4]) {
+  std::uint32_t a[2];
 #pragma unroll
   for (unsigned r = 0; r < 2; ++r) {
     a[r] = quad() % 2 == 0 ? headers[r].minima[0] : headers[r].minima[1];
   }
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    int c[4];
-    multiply_bytes<false>(a, {columns.load_sums(i, group), 0}, kIntegerAsFloat, c);
+    int c[4] = {};
+    multiply_bytes(a, columns.load_sums(i, group), c);
 #pragma unroll
-    for (unsigned e = 0; e < 4; ++e) sums[i][e] -= as_float(c[e]) * headers[e / 2].d_minimum;
+    for (unsigned e = 0; e < 4; ++e) {
+      scaled[i][e] = __fmaf_rn(static_cast<float>(c[e]), -headers[e / 2].d_minimum, scaled[i][e]);
+    }
   }
 }
 
@@ -327,24 +428,25 @@ template <class Format, unsigned kTokens, int kAlign, class Book, class Headers>
 __device__ void add_units(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2],
                           GroupAndNext group, Columns<Format, kTokens>& columns, const Book& book,
                           const Headers& headers, Sums<Format, kTokens>& sums,
-                          float (&scaled)[kTiles<Format, kTokens>][4]) {
+                          float (&scaled)[1][kTiles<Format, kTokens>][4]) {
 #pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
     const Unit<Format> at(i);
     // Beyond the end of a row, digits are zero: any block will do.
     const unsigned left = p.cols / Format::kElements - group.now * (kGroup / Format::kElements);
-    const auto block = static_cast<int>(at.block < left ? at.block : 0);
+    const auto block = static_cast<int>(min(at.block, left - 1));
     Run runs[2][2];
 #pragma unroll
     for (unsigned r = 0; r < 2; ++r) {
       decode_unit<Format, kAlign>(rows[r] + block * Format::kBytes, at.unit, book, headers[r],
                                   runs[r]);
     }
+    add_unit<Format, kTokens>(runs, columns, group, i, scaled);
+    if constexpr (kHasOffsets<Format>) {
 #pragma unroll
-    for (unsigned run = 0; run < 2; ++run) {
-      const unsigned element = at.first() + run * Format::kSecond;
-      add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, group, i, run, element, scaled);
-      if constexpr (kHasOffsets<Format>) {
+      for (unsigned run = 0; run < 2; ++run) {
+        const unsigned element = Unit<Format>::first_of_thread() + Unit<Format>::first_of_quad(i) +
+                                 run * Format::kSecond;
         add_offsets(p, runs[0][run], runs[1][run], group.now, element, sums);
       }
     }
@@ -355,8 +457,8 @@ __device__ void add_units(const FewTokens& p, const SharedBytes<kAlign> (&rows)[
 template <class Format, unsigned kTokens, int kAlign, class Headers>
 __device__ void add_integer_units(const SharedBytes<kAlign> (&rows)[2], GroupAndNext group,
                                   Columns<Format, kTokens>& columns, const Headers& headers,
-                                  float (&scaled)[kTiles<Format, kTokens>][4]) {
-  int sums[2][kTiles<Format, kTokens>][4] = {};
+                                  float (&scaled)[1][kTiles<Format, kTokens>][4]) {
+  int sums[kSets<Format>][kTiles<Format, kTokens>][4] = {};
 #pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
     const Unit<Format> at(i);
@@ -365,22 +467,15 @@ __device__ void add_integer_units(const SharedBytes<kAlign> (&rows)[2], GroupAnd
     for (unsigned r = 0; r < 2; ++r) {
       decode_unit<Format, kAlign>(rows[r], at.unit, NoBook{}, headers[r], runs[r]);
     }
-#pragma unroll
-    for (unsigned run = 0; run < 2; ++run) {
-      const unsigned element = at.first() + run * Format::kSecond;
-      add_run<Format, kTokens>(runs[0][run], runs[1][run], columns, group, i, run, element,
-                               sums[Format::kSecondFactor == 1 ? 0 : run]);
-    }
+    add_unit<Format, kTokens>(runs, columns, group, i, sums);
   }
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) {
-      float sum = static_cast<float>(sums[0][i][e]);
-      if constexpr (Format::kSecondFactor != 1) {
-        sum += static_cast<float>(sums[1][i][e]) * (1.0F / Format::kSecondFactor);
-      }
-      scaled[i][e] = sum * headers[e / 2].d;
+      int sum = sums[0][i][e];
+      if constexpr (kSets<Format> == 2) sum = Format::kSecondFactor * sum + sums[1][i][e];
+      scaled[0][i][e] = __fmul_rn(static_cast<float>(sum), Format::factor(headers[e / 2]));
     }
   }
 }
@@ -390,7 +485,7 @@ template <class Format, unsigned kTokens, int kAlign, class Book>
 __device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[2],
                           GroupAndNext group, Columns<Format, kTokens>& columns, const Book& book,
                           Sums<Format, kTokens>& sums) {
-  float scaled[kTiles<Format, kTokens>][4] = {};
+  float scaled[1][kTiles<Format, kTokens>][4] = {};
   using Header = decltype(block_header<Format, kAlign>(rows[0]));
   const Header headers[2] = {block_header<Format, kAlign>(rows[0]),
                              block_header<Format, kAlign>(rows[1])};
@@ -400,128 +495,253 @@ __device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[
     add_units<Format, kTokens>(p, rows, group, columns, book, headers, sums, scaled);
   }
   if constexpr (kHasMinima<Format>) {
-    subtract_minima<Format, kTokens>(headers, columns, group.now, scaled);
+    subtract_minima<Format, kTokens>(headers, columns, group.now, scaled[0]);
   }
 #pragma unroll
   for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    const float factor = columns.records[i][group.now].factor;
+    const float factor = columns.factor(i, group.now);
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) {
-      sums.columns[i][e] += scaled[i][e] * (factor * columns.powers[e % 2]);
+      float& sum = sums.columns[i][e];
+      sum = __fmaf_rn(scaled[0][i][e], factor * columns.powers[e % 2], sum);
     }
   }
 }
 
 constexpr unsigned kBuffers = 2;
 
-template <class Format, Way kWay, unsigned kTokens>
+template <class Format, Way kWay, unsigned kTokens, unsigned kWarps>
 struct SharedMemory {
-  Stage<Format, kWay> stages[kMostWarps][kStages<Format, kWay>];
-  Partial<Format, kTokens> partials[kBuffers][kMostWarps];  // of a tile, and of the next
-  std::uint64_t barriers[kMostWarps][kStages<Format, kWay>];
+  static constexpr unsigned kDepth = kStages<Format, kWay, kWarps>;
+  Stage<Format, kWay> stages[kWarps][kDepth];
+  Partial<Format, kTokens> partials[kBuffers][kWarps];  // of a tile, and of the next
+  std::uint64_t barriers[kWarps][kDepth];
 };
 
 // The warps of a block finish its tiles in turn; the others leave their sums and go on, until they
 // would have to leave some where those of kBuffers tiles ago have not been read. By named barriers:
 // one for each buffer that has been filled, one for each that has been read.
-template <class Format, unsigned kTokens>
-__device__ void end_tile(const FewTokens& p, const FewTokensMatrix& m, unsigned tile,
-                         unsigned count, const Sums<Format, kTokens>& sums,
-                         Partial<Format, kTokens> (&partials)[kBuffers][kMostWarps]) {
-  const unsigned warp = threadIdx.x / 32;
-  const unsigned warps = blockDim.x / 32;
-  const unsigned buffer = count % kBuffers;
-  const unsigned filled = 1 + buffer;
-  const unsigned read = 1 + kBuffers + buffer;
-  if (count >= kBuffers) {
-    // Whoever has read it has passed already.
-    if ((count - kBuffers) % warps != warp) hopper::wait_named(read, blockDim.x);
+template <class Format, unsigned kTokens, unsigned kWarps>
+class Turns {
+ public:
+  using Partials = Partial<Format, kTokens>[kBuffers][kWarps];
+  __device__ Turns(Partials& partials, unsigned warps) : partials_(partials), warps_(warps) {
+    // As those do who have finished the two tiles before the first.
+    if (finished_two_ago(0)) hopper::pass_named(1 + kBuffers, 32 * warps);
+    if (finished_two_ago(1)) hopper::pass_named(2 + kBuffers, 32 * warps);
   }
-  leave(sums, partials[buffer][warp]);
-  if (count % warps == warp) {
-    hopper::wait_named(filled, blockDim.x);
-    finish(p, m, tile, partials[buffer]);
-    hopper::pass_named(read, blockDim.x);
-  } else {
-    hopper::pass_named(filled, blockDim.x);
-  }
-}
 
-template <class Format, Way kWay, unsigned kTokens>
-__global__ void __launch_bounds__(32 * kMostWarps, kBlocksPerMultiprocessor<kTokens>)
-    multiply_units(const __grid_constant__ FewTokens p) {
-#if __CUDA_ARCH__ < 900
-  if constexpr (kWay == Way::mapped) return;  // map_rows makes no map for such a GPU
-#endif
-  extern __shared__ __align__(128) uint4 dynamic[];
-  auto& memory = *reinterpret_cast<SharedMemory<Format, kWay, kTokens>*>(dynamic);
+  // Of a tile's first part, or of another.
+  __device__ void end_part(const Sums<Format, kTokens>& sums, bool first) {
+    // Whoever has read it has passed already.
+    if (first && !finished_two_ago(next_)) hopper::wait_named(read(), 32 * warps_);
+    leave(sums, first, partials_[buffer_][warp()]);
+  }
+  __device__ void end_tile(const FewTokens& p, const FewTokensMatrix& m, unsigned tile) {
+    if (next_ == warp()) {
+      hopper::wait_named(filled(), 32 * warps_);
+      finish(p, m, tile, warps_, partials_[buffer_]);
+      hopper::pass_named(read(), 32 * warps_);
+    } else {
+      hopper::pass_named(filled(), 32 * warps_);
+    }
+    buffer_ = (buffer_ + 1) % kBuffers;
+    next_ = next_ + 1 == warps_ ? 0 : next_ + 1;
+  }
+
+ private:
+  // If it is warp `next`'s turn: whether it was this one's two tiles ago.
+  __device__ bool finished_two_ago(unsigned next) const {
+    const auto warps = static_cast<int>(warps_);
+    const int after = static_cast<int>(next) - static_cast<int>(warp());
+    return after == 2 || after == 2 - warps || after == 2 - 2 * warps;
+  }
+  __device__ unsigned filled() const { return 1 + buffer_; }
+  __device__ unsigned read() const { return 1 + kBuffers + buffer_; }
+
+  Partials& partials_;
+  unsigned warps_;
+  unsigned next_ = 0;  // the warp whose turn it is
+  unsigned buffer_ = 0;
+};
+
+// A block's share of the tiles. With kOnePart, as many warps as there are parts; otherwise a warp
+// has all parts of a column.
+template <class Format, Way kWay, unsigned kTokens, unsigned kWarps, bool kOnePart>
+__device__ void multiply_tiles(const FewTokens& p, Share share,
+                               SharedMemory<Format, kWay, kTokens, kWarps>& memory) {
   using Bytes = SharedBytes<kBlocksAt<Format, kWay>>;
-  constexpr unsigned kDepth = kStages<Format, kWay>;
+  constexpr unsigned kDepth = kStages<Format, kWay, kWarps>;
   const auto& book = shared_book<Format>();
-  const Copies<Format, kWay> copies(memory.stages[threadIdx.x / 32],
-                                    memory.barriers[threadIdx.x / 32]);
-  Cursor<Format> ahead(p);
+  const Copies<Format, kWay, kDepth> copies(p, memory.stages[warp()], memory.barriers[warp()]);
+  using Items = Cursor<Format, kOnePart>;
+  Items ahead(p, share);
 #pragma unroll
-  for (unsigned i = 0; i + 1 < kDepth; ++i) {
+  for (unsigned i = 0; i < kDepth; ++i) {
     copies.ask(p, ahead, i);
     ahead.advance(p);
   }
   // Weights were there before; inputs are what the kernel before leaves.
   begin_after_others();
   Columns<Format, kTokens> columns(p);
-  columns.expect(Cursor<Format>::first_group());
+  columns.expect(Items::first_group());
   Sums<Format, kTokens> sums;
+  Turns<Format, kTokens, kWarps> turns(memory.partials, share.warps);
   unsigned slot = 0;
   unsigned round = 0;
-  unsigned count = 0;
-  for (Cursor<Format> at(p); !at.ended(p);) {
-    __syncwarp();  // all have read what the next copies overwrite
-    copies.ask(p, ahead, slot == 0 ? kDepth - 1 : slot - 1);
-    ahead.advance(p);
+  for (Items at(p, share); !at.ended(p);) {
     copies.wait(slot, round);
-    const Bytes rows[2] = {Bytes(copies.row(p, at, slot, lane() / 4)),
-                           Bytes(copies.row(p, at, slot, lane() / 4 + 8))};
+    Bytes rows[2] = {Bytes(copies.row(p, at, slot, 0)), Bytes(copies.row(p, at, slot, 1))};
     const unsigned following = at.following(p);
-    if (kTogether<Format> == 1 || (at.group + 1) * kGroup >= p.cols) {
-      add_group<Format, kTokens>(p, rows, {at.group, following}, columns, book, sums);
+    unsigned group = at.group;
+    const auto add = [&](unsigned next) {
+      add_group<Format, kTokens>(p, rows, {group, next}, columns, book, sums);
+    };
+    const bool two = kTogether<Format> == 2 && (group + 1) * kGroup < p.cols;
+    const auto advance = [&] {
+      ++group;
+      for (Bytes& row : rows) row = row + kGroupBytes<Format>;
+    };
+    if constexpr (kTokens > 1 || !kOnePart) {
+      // That is long enough to stand here once.
+#pragma unroll 1
+      for (unsigned left = two ? 2 : 1; left > 0; --left, advance()) {
+        add(left == 2 ? group + 1 : following);
+      }
+    } else if (two) {
+      add(group + 1);
+      advance();
+      add(following);
     } else {
-      add_group<Format, kTokens>(p, rows, {at.group, at.group + 1}, columns, book, sums);
-      constexpr int kNext = kGroupBytes<Format>;
-      const Bytes next[2] = {rows[0] + kNext, rows[1] + kNext};
-      add_group<Format, kTokens>(p, next, {at.group + 1, following}, columns, book, sums);
+      add(following);
     }
+    __syncwarp();  // all have read what the next copies overwrite
+    copies.ask(p, ahead, slot);
+    ahead.advance(p);
     if (++slot == kDepth) slot = 0, ++round;
     const unsigned matrix = at.matrix;
     const unsigned tile = at.tile;
-    if (at.advance(p)) {
-      end_tile(p, p.matrices[matrix], tile, count++, sums, memory.partials);
-      sums = Sums<Format, kTokens>();
+    const unsigned part = at.part;
+    const Ended ended = at.advance(p);
+    if (ended == Ended::nothing) continue;
+    turns.end_part(sums, kOnePart || part == warp());
+    if (ended == Ended::tile) turns.end_tile(p, p.matrices[matrix], tile);
+    sums = Sums<Format, kTokens>();
+  }
+}
+
+// A GPU without a copy engine has no code of what needs it (map_rows makes no map there).
+template <Way kWay>
+constexpr bool kHasCode =
+#if __CUDA_ARCH__ < 900
+    kWay != Way::mapped;
+#else
+    true;
+#endif
+
+template <class Format, Way kWay, unsigned kTokens, unsigned kWarps, bool kOnePart>
+__global__ void __launch_bounds__(32 * kWarps, kBlocksPerMultiprocessor<kTokens, kWarps>)
+    multiply_units(const __grid_constant__ FewTokens p) {
+  if constexpr (kHasCode<kWay>) {
+    extern __shared__ __align__(128) uint4 dynamic[];
+    auto& memory = *reinterpret_cast<SharedMemory<Format, kWay, kTokens, kWarps>*>(dynamic);
+    multiply_tiles<Format, kWay, kTokens, kWarps, kOnePart>(
+        p, {blockIdx.x, gridDim.x, blockDim.x / 32}, memory);
+  }
+}
+
+// Matrices of two types at once, for one token: a kernel of its own for each would begin when the
+// one before has ended, for a few rows. The second type's blocks are the first ones.
+struct FewTokensOfTwo {
+  FewTokens first, second;
+  unsigned blocks_of_second;
+};
+
+template <class First, class Second>
+__global__ void __launch_bounds__(32 * kFewWarps, kBlocksPerMultiprocessor<1, kFewWarps>)
+    multiply_units_of_two(const __grid_constant__ FewTokensOfTwo p) {
+  if constexpr (kHasCode<Way::mapped>) {
+    extern __shared__ __align__(128) uint4 dynamic[];
+    const unsigned second = p.blocks_of_second;
+    const auto work = [&]<class Format>(const FewTokens& of_type, unsigned block, unsigned blocks) {
+      if (warp() >= of_type.parts) return;
+      auto& memory = *reinterpret_cast<SharedMemory<Format, Way::mapped, 1, kFewWarps>*>(dynamic);
+      multiply_tiles<Format, Way::mapped, 1, kFewWarps, true>(
+          of_type, {block, blocks, of_type.parts}, memory);
+    };
+    if (blockIdx.x < second) {
+      work.template operator()<Second>(p.second, blockIdx.x, second);
+    } else {
+      work.template operator()<First>(p.first, blockIdx.x - second, gridDim.x - second);
     }
   }
 }
 
-template <class Format, Way kWay, unsigned kTokens>
-void launch(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
-  constexpr std::size_t kShared = sizeof(SharedMemory<Format, kWay, kTokens>);
-  const auto kernel = multiply_units<Format, kWay, kTokens>;
-  static std::atomic<std::uint64_t> allowed{0};
-  allow_shared(kernel, kShared, allowed);
+inline unsigned count_tiles(const FewTokens& p) {
   unsigned tiles = 0;
   for (unsigned i = 0; i < p.count; ++i) tiles += blocks_for(p.matrices[i].rows, kRows);
-  const unsigned most = multiprocessors * kBlocksPerMultiprocessor<kTokens>;
-  const unsigned threads = 32 * warps_for(blocks_for(p.cols, kGroup * kTogether<Format>));
-  const unsigned grid = tiles < most ? tiles : most;
-  launch_early(kernel, {grid, threads, kShared, stream}, p);
+  return tiles;
+}
+
+template <class Format, Way kWay, unsigned kTokens, unsigned kWarps, bool kOnePart>
+void launch(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
+  constexpr std::size_t kShared = sizeof(SharedMemory<Format, kWay, kTokens, kWarps>);
+  static_assert(kShared <= 227 * 1024);
+  const auto kernel = multiply_units<Format, kWay, kTokens, kWarps, kOnePart>;
+  static std::atomic<std::uint64_t> allowed{0};
+  allow_shared(kernel, kShared, allowed);
+  const unsigned most = multiprocessors * kBlocksPerMultiprocessor<kTokens, kWarps>;
+  const unsigned grid = std::min(count_tiles(p), most);
+  const unsigned warps = kOnePart ? p.parts : p.columns_of_parts;
+  launch_early(kernel, {grid, 32 * warps, kShared, stream}, p);
+}
+
+// Finds how rows are divided, and makes maps if it can.
+template <class Format>
+bool prepare(FewTokens& p) {
+  const Parts parts = parts_for<Format>(blocks_for(p.cols, kGroup * kTogether<Format>));
+  p.parts = parts.count;
+  p.columns_of_parts = parts.columns;
+  return map_rows(p, Stage<Format, Way::mapped>::kStride, kRows, kWhole<Format> ? 1 : 4);
 }
 
 template <class Format, unsigned kTokens>
-void multiply_units(const FewTokens& p, unsigned multiprocessors, cudaStream_t stream) {
-  FewTokens mapped = p;
-  if (map_rows(mapped, Stage<Format, Way::mapped>::kStride, kRows, kWhole<Format> ? 1 : 4)) {
-    launch<Format, Way::mapped, kTokens>(mapped, multiprocessors, stream);
-  } else {
-    launch<Format, Way::plain, kTokens>(p, multiprocessors, stream);
+void multiply_units(FewTokens p, unsigned multiprocessors, cudaStream_t stream) {
+  if (!prepare<Format>(p)) {
+    return launch<Format, Way::plain, kTokens, kFewWarps, false>(p, multiprocessors, stream);
   }
+  if constexpr (kTokens == 1) {
+    if (p.parts <= kFewWarps) {
+      return launch<Format, Way::mapped, 1, kFewWarps, true>(p, multiprocessors, stream);
+    }
+    // A warp of a few takes as long for its columns, however many of them there are, as those of a
+    // whole multiprocessor for nearly three tiles.
+    if (count_tiles(p) <= 2 * multiprocessors) {
+      return launch<Format, Way::mapped, 1, kManyWarps<Format>, true>(p, multiprocessors, stream);
+    }
+  }
+  launch<Format, Way::mapped, kTokens, kFewWarps, false>(p, multiprocessors, stream);
+}
+
+/// False if that is not possible with these; then nothing has been launched.
+template <class First, class Second>
+bool launch_of_two(const FewTokens& first, const FewTokens& second, unsigned multiprocessors,
+                   cudaStream_t stream) {
+  FewTokensOfTwo p{first, second, 0};
+  if (first.tokens != 1 || !prepare<First>(p.first) || !prepare<Second>(p.second)) return false;
+  const unsigned warps = std::max(p.first.parts, p.second.parts);
+  if (warps > kFewWarps) return false;
+  const unsigned most = multiprocessors * kBlocksPerMultiprocessor<1, kFewWarps>;
+  p.blocks_of_second = count_tiles(p.second);
+  if (p.blocks_of_second >= most / 2) return false;
+  const unsigned blocks = std::min(count_tiles(p.first), most - p.blocks_of_second);
+  constexpr std::size_t kShared = std::max(sizeof(SharedMemory<First, Way::mapped, 1, kFewWarps>),
+                                           sizeof(SharedMemory<Second, Way::mapped, 1, kFewWarps>));
+  const auto kernel = multiply_units_of_two<First, Second>;
+  static std::atomic<std::uint64_t> allowed{0};
+  allow_shared(kernel, kShared, allowed);
+  launch_early(kernel, {blocks + p.blocks_of_second, 32 * warps, kShared, stream}, p);
+  return true;
 }
 
 template <class Format>

@@ -35,11 +35,12 @@ struct FewTokensMatrix {
 struct FewTokens {
   const std::byte* x;  ///< as DigitsView
   unsigned row_bytes, cols, tokens;
-  unsigned count;  ///< of matrices
+  unsigned parts, columns_of_parts;  ///< of a row: Parts in few_tokens.cuh
+  unsigned count;                    ///< of matrices
   FewTokensMatrix matrices[kMostTogether];
   /// For Hopper's copy engine (map_rows): of each matrix, every rows_apart-th row is as far from
-  /// the next as it needs them.
-  unsigned rows_apart;
+  /// the next as it needs them. Those of a tile are a panel of panel_rows.
+  unsigned rows_apart, panel_rows;
   CUtensorMap maps[kMostTogether];
 };
 
@@ -53,5 +54,27 @@ bool map_rows(FewTokens& p, unsigned bytes, unsigned rows, unsigned most_apart);
 /// type and as many columns as x. Throws Error if the type has no kernels or a launch fails.
 void multiply_few(std::span<const FewTokensProduct> products, const DigitsView& x,
                   cudaStream_t stream);
+
+/// The same with products of two types, each at most kMostTogether, in one launch. False, and
+/// nothing has been done, if there is no kernel for these types, or not for matrices that lie or
+/// are as large as these, or if there are no second ones.
+bool multiply_few_of_two(std::span<const FewTokensProduct> first,
+                         std::span<const FewTokensProduct> second, const DigitsView& x,
+                         cudaStream_t stream);
+
+// The kernels of quantised types; in files of their own, since compiling takes long. False for
+// other types.
+bool multiply_few_blocks_of_32(WeightType type, const FewTokens& p, unsigned multiprocessors,
+                               cudaStream_t stream);
+bool multiply_few_k(WeightType type, const FewTokens& p, unsigned multiprocessors,
+                    cudaStream_t stream);
+bool multiply_few_iq2(WeightType type, const FewTokens& p, unsigned multiprocessors,
+                      cudaStream_t stream);
+bool multiply_few_low_bit(WeightType type, const FewTokens& p, unsigned multiprocessors,
+                          cudaStream_t stream);
+
+/// For those that need no division, of one token.
+bool multiply_few_of_two(WeightType first_type, WeightType second_type, const FewTokens& first,
+                         const FewTokens& second, unsigned multiprocessors, cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

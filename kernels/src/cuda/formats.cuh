@@ -14,6 +14,8 @@
 // offset once per run. kUnitsPerScale units that follow each other, from a multiple of it on, have
 // the same scales.
 //
+// kOneScale says that a unit's two runs have one, too.
+//
 // decode() takes pointers that are multiples of kAlign.
 
 namespace tensor_pager::kernels::cuda {
@@ -30,8 +32,9 @@ struct Run {
 };
 
 // The same in integers, where a block has one factor and its groups have integer scales: elements
-// are d * scale * (code - kBias), with offsets -d_minimum * minimum. Codes of the second run are
-// kSecondFactor times as large.
+// are d * scale * code, with offsets -d_minimum * minimum. Codes are as they are multiplied, signed
+// where there is a bias; those of the second run are kSecondFactor times as large, and have
+// factor() in place of d.
 struct IntegerRun {
   Codes codes;
   int scale;
@@ -206,7 +209,8 @@ struct Block32 {
   static constexpr int kElements = 32;
   static constexpr int kSecond = 16;  // from the first run to the second, in elements
   static constexpr int kUnitsPerScale = 2;
-  __device__ static int first(int unit) { return 8 * unit; }
+  static constexpr bool kOneScale = true;
+  __device__ static constexpr int first(int unit) { return 8 * unit; }
 };
 
 struct Q4_0 : Block32 {
@@ -293,9 +297,10 @@ struct Iq4Nl : Block32 {
 struct Iq4Xs {
   static constexpr int kElements = 256, kBytes = 136, kSecond = 16;
   static constexpr bool kAffine = false;
+  static constexpr bool kOneScale = true;
   static constexpr int kBias = 128;
   static constexpr int kUnitsPerScale = 2;
-  __device__ static int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
+  __device__ static constexpr int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
   template <int kAlign, class P>
   __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const int group = unit >> 1;
@@ -312,7 +317,7 @@ struct Iq4Xs {
 struct TwoBits {
   static constexpr int kElements = 256, kSecond = 32;
   static constexpr int kUnitsPerScale = 2;
-  __device__ static int first(int unit) {
+  __device__ static constexpr int first(int unit) {
     return 128 * (unit >> 3) + 64 * (unit >> 2 & 1) + 8 * (unit & 3);
   }
   __device__ static int group(int unit, int run) {  // of 16 elements
@@ -371,7 +376,7 @@ struct SixBitScales {
   static constexpr bool kAffine = true;
   static constexpr int kBias = 0;
   static constexpr int kUnitsPerScale = 4;
-  __device__ static int first(int unit) { return 64 * (unit >> 2) + 8 * (unit & 3); }
+  __device__ static constexpr int first(int unit) { return 64 * (unit >> 2) + 8 * (unit & 3); }
 
   // What a block's units share: bytes for its eight groups.
   struct Header {
@@ -423,6 +428,7 @@ struct SixBitScales {
 struct Q4K : SixBitScales {
   static constexpr int kBytes = 144;
   static constexpr int kSecondFactor = 16;
+  __device__ static float factor(const Header& header) { return 0.0625F * header.d; }
   // Bytes without a sign: what is in the upper nibble stays there.
   template <int kAlign, class P>
   __device__ static void decode(P block, int unit, const Header& header, IntegerRun (&runs)[2]) {
@@ -443,6 +449,7 @@ struct Q4K : SixBitScales {
 struct Q5K : SixBitScales {
   static constexpr int kBytes = 176;
   static constexpr int kSecondFactor = 1;
+  __device__ static float factor(const Header& header) { return header.d; }
   template <int kAlign, class P, class AnyRun>
   __device__ static void decode(P block, int unit, const Header& header, AnyRun (&runs)[2]) {
     const int shift = 2 * (unit >> 2);
@@ -460,7 +467,7 @@ struct Q6K {
   static constexpr bool kAffine = false;
   static constexpr int kBias = 32;
   static constexpr int kUnitsPerScale = 2;
-  __device__ static int first(int unit) {
+  __device__ static constexpr int first(int unit) {
     return 128 * (unit >> 3) + 32 * (unit >> 2 & 1) + 8 * (unit & 3);
   }
 
@@ -484,22 +491,54 @@ struct Q6K {
     run.scale = signed_byte_of(header.scales[word], byte);
   }
 
+  // Quarters of a code less its bias: six bits at the top of a signed byte.
   static constexpr int kSecondFactor = 1;
-  template <int kAlign, class P, class AnyRun>
-  __device__ static void decode(P block, int unit, const Header& header, AnyRun (&runs)[2]) {
-    const int half = unit >> 3;
-    const int p = unit >> 2 & 1;
-    const Codes q = load_codes<kAlign>(block + 8 * unit);
-    const Codes upper = load_codes<kAlign>(block + 128 + 32 * half + 8 * (unit & 3));
+  __device__ static float factor(const Header& header) { return 0.25F * header.d; }
+  __device__ static std::uint32_t quarters(std::uint32_t q, std::uint32_t upper, int run, int r) {
+    const std::uint32_t low = run == 0 ? q << 2 : q >> 2;
+    return (low & 0x3C3C3C3CU) | (upper << (6 - 2 * r) & 0xC0C0C0C0U);
+  }
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, const Header& header, IntegerRun (&runs)[2]) {
+    const Bytes<kAlign> bytes(block, unit);
+    // 32 less is the upper bit of two turned round, as a sign: once for all runs, though a compiler
+    // would rather do it for each.
+    Codes upper = {bytes.upper.low ^ 0xAAAAAAAAU, bytes.upper.high ^ 0xAAAAAAAAU};
+    asm("" : "+r"(upper.low), "+r"(upper.high));
 #pragma unroll
     for (int run = 0; run < 2; ++run) {
-      const Codes nibbles = run == 0 ? low_nibbles(q) : high_nibbles(q);
-      const int r = p + 2 * run;
-      runs[run].codes = join(nibbles, bits(upper, 2 * r, 0x03030303U), 4);
-      const unsigned byte = 2U * static_cast<unsigned>(p) + (static_cast<unsigned>(unit) >> 1 & 1U);
-      scale(header, 2 * half + run, byte, runs[run]);
+      const int r = bytes.p + 2 * run;
+      runs[run].codes = {quarters(bytes.q.low, upper.low, run, r),
+                         quarters(bytes.q.high, upper.high, run, r)};
+      scale(header, 2 * bytes.half + run, bytes.of_scale, runs[run]);
     }
   }
+  template <int kAlign, class P>
+  __device__ static void decode(P block, int unit, const Header& header, Run (&runs)[2]) {
+    const Bytes<kAlign> bytes(block, unit);
+#pragma unroll
+    for (int run = 0; run < 2; ++run) {
+      const Codes nibbles = run == 0 ? low_nibbles(bytes.q) : high_nibbles(bytes.q);
+      const int r = bytes.p + 2 * run;
+      runs[run].codes = join(nibbles, bits(bytes.upper, 2 * r, 0x03030303U), 4);
+      scale(header, 2 * bytes.half + run, bytes.of_scale, runs[run]);
+    }
+  }
+
+ private:
+  template <int kAlign>
+  struct Bytes {
+    int half, p;
+    unsigned of_scale;
+    Codes q, upper;
+    template <class P>
+    __device__ Bytes(const P& block, int unit)
+        : half(unit >> 3),
+          p(unit >> 2 & 1),
+          of_scale(2U * static_cast<unsigned>(p) + (static_cast<unsigned>(unit) >> 1 & 1U)),
+          q(load_codes<kAlign>(block + 8 * unit)),
+          upper(load_codes<kAlign>(block + 128 + 32 * half + 8 * (unit & 3))) {}
+  };
 };
 
 /// scale * (code - kBias) + offset with the roundings of the formats' definition. Fused, since the

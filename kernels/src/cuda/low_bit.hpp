@@ -5,20 +5,16 @@
 
 #include <cstddef>
 
-#include "cuda/few_tokens.hpp"
 #include "kernels/weight_type.hpp"
 
-// The kernels of the formats in low_bit_formats.cuh; in files of their own, since compiling takes
-// long. Both throw Error for another type.
+// The kernels of the formats in low_bit_formats.cuh; in a file of their own, since compiling takes
+// long.
 
 namespace tensor_pager::kernels::cuda {
 
-/// `Out` is float or __half. `elements` fill whole blocks.
+/// `Out` is float or __half. `elements` fill whole blocks. Throws Error for another type.
 template <class Out>
 void dequantize_low_bit(WeightType type, const std::byte* blocks, Out* out, std::size_t elements,
                         cudaStream_t stream);
-
-void multiply_few_low_bit(WeightType type, const FewTokens& p, unsigned multiprocessors,
-                          cudaStream_t stream);
 
 }  // namespace tensor_pager::kernels::cuda

@@ -73,7 +73,7 @@ struct Octets {
   static constexpr int kElements = 256, kSecond = 16;
   static constexpr bool kAffine = false;
   static constexpr int kUnitsPerScale = 2;
-  __device__ static int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
+  __device__ static constexpr int first(int unit) { return 32 * (unit >> 1) + 8 * (unit & 1); }
   __device__ static int group(int unit) { return unit >> 1; }
   __device__ static int octet(int unit, int run) { return (unit & 1) + 2 * run; }
 };
@@ -92,6 +92,7 @@ struct Iq2 : Octets {
 };
 
 struct Iq2Xxs : Iq2 {
+  static constexpr bool kOneScale = true;
   static constexpr int kBytes = 66;
   __device__ static const auto& book() { return books::kIq2Xxs; }
   template <int kAlign, class Book, class P>
@@ -145,6 +146,7 @@ struct Iq2S : Iq2 {
 };
 
 struct Iq3Xxs : Octets {
+  static constexpr bool kOneScale = true;
   static constexpr int kBias = 128;
   static constexpr int kBytes = 98;
   __device__ static const auto& book() { return books::kIq3Xxs; }
@@ -168,6 +170,7 @@ struct Iq3Xxs : Octets {
 };
 
 struct Iq3S : Octets {
+  static constexpr bool kOneScale = true;
   static constexpr int kBias = 15;
   static constexpr int kBytes = 110;
   __device__ static const auto& book() { return books::kIq3S; }
@@ -213,6 +216,7 @@ struct Iq1 : Octets {
 };
 
 struct Iq1S : Iq1 {
+  static constexpr bool kOneScale = true;
   static constexpr int kBytes = 50;
   template <int kAlign, class Book, class P>
   __device__ static void decode(P block, int unit, const Book& book, Run (&runs)[2]) {
@@ -269,11 +273,12 @@ struct Mxfp4 : Block32 {
 };
 
 struct Nvfp4 {
+  static constexpr bool kOneScale = true;
   static constexpr int kElements = 64, kBytes = 36, kSecond = 8;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 128;
   static constexpr int kUnitsPerScale = 1;
-  __device__ static int first(int unit) { return 16 * unit; }
+  __device__ static constexpr int first(int unit) { return 16 * unit; }
   template <int kAlign, class P>
   __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     constexpr int kWord = kAlign < 4 ? kAlign : 4;
@@ -291,11 +296,12 @@ struct Nvfp4 {
 };
 
 struct Tq1_0 {
+  static constexpr bool kOneScale = true;
   static constexpr int kElements = 256, kBytes = 54, kSecond = 8;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 1;
   static constexpr int kUnitsPerScale = 4;
-  __device__ static int first(int unit) { return 16 * unit; }
+  __device__ static constexpr int first(int unit) { return 16 * unit; }
   template <int kAlign, class P>
   __device__ static void decode(P block, int unit, Run (&runs)[2]) {
     const float d = load_half(block + 52);
@@ -328,6 +334,7 @@ struct Tq1_0 {
 };
 
 struct Tq2_0 : TwoBits {
+  static constexpr bool kOneScale = true;
   static constexpr int kBytes = 66;
   static constexpr bool kAffine = false;
   static constexpr int kBias = 1;

@@ -194,29 +194,45 @@ void Products::matmul(const Weights& w, const ConstMatrixView& x, const MatrixVi
   matmul(w, rounded, y, options, {scratch.data + inputs, scratch.bytes - inputs}, stream);
 }
 
+namespace {
+
+// The first ones, which can be multiplied together.
+std::span<const FewTokensProduct> alike_at_front(std::span<const FewTokensProduct> products) {
+  std::size_t count = 0;
+  while (count < std::min<std::size_t>(products.size(), kMostTogether) &&
+         products[count].w.type == products.front().w.type) {
+    ++count;
+  }
+  return products.first(count);
+}
+
+}  // namespace
+
 void Products::matmul(std::span<const FewTokensProduct> products, const DigitsView& x,
                       cudaStream_t stream) {
   if (x.rows > kMostFewTokens || reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0) {
     throw Error("cuda matmul: digits of " + std::to_string(x.rows) + " tokens; there may be " +
                 std::to_string(kMostFewTokens) + ", which begin at a multiple of 16");
   }
-  std::vector<FewTokensProduct> alike;  // with weights of one type
-  const auto run = [&] {
-    if (!alike.empty()) multiply_few(alike, x, stream);
-    alike.clear();
-  };
+  std::vector<FewTokensProduct> used;
   for (const FewTokensProduct& product : products) {
     require_shape("cuda matmul: y", product.y, x.rows, product.w.rows);
     if (product.w.cols != x.cols) {
       throw Error("cuda matmul: digits of " + std::to_string(x.cols) + " columns for weights of " +
                   std::to_string(product.w.cols));
     }
-    if (x.rows == 0 || product.w.rows == 0) continue;
-    const bool another = !alike.empty() && alike.front().w.type != product.w.type;
-    if (another || alike.size() == kMostTogether) run();
-    alike.push_back(product);
+    if (x.rows != 0 && product.w.rows != 0) used.push_back(product);
   }
-  run();
+  for (std::span<const FewTokensProduct> left = used; !left.empty();) {
+    const auto alike = alike_at_front(left);
+    left = left.subspan(alike.size());
+    const auto others = alike_at_front(left);
+    if (multiply_few_of_two(alike, others, x, stream)) {
+      left = left.subspan(others.size());
+    } else {
+      multiply_few(alike, x, stream);
+    }
+  }
 }
 
 }  // namespace tensor_pager::kernels::cuda

@@ -53,8 +53,9 @@ struct alignas(128) Stage {
   std::uint8_t rows[kRows][kStride];
 };
 
-template <class Format, Way kWay>
-constexpr unsigned kStages = sizeof(Stage<Format, kWay>) <= 3600 ? 3 : 2;
+// As many of a warp as fit.
+template <class Format, Way kWay, unsigned kWarps>
+constexpr unsigned kStages = sizeof(Stage<Format, kWay>) <= (kWarps > 8 ? 3200 : 3600) ? 3 : 2;
 
 // What blocks in a stage begin at multiples of.
 template <class Format, Way kWay>
@@ -62,15 +63,33 @@ constexpr int kBlocksAt = !Stage<Format, kWay>::kAtOnce ? kLeastAlignment<Format
                           : kHasHeader<Format>          ? 16
                                                         : kBlockAlignment<Format>;
 
-// What a warp works on, one after the other: its groups of a tile, then of the block's next tile.
-// Tiles of a matrix follow those of the one before. Places are offsets from a matrix's first
-// weight: it has less than 4 GiB (multiply_few).
-template <class Format>
+// Which of the blocks that have tiles of the same matrices this is. Their warps are not always all
+// that a block has.
+struct Share {
+  unsigned block, blocks, warps;
+};
+
+__device__ inline unsigned warp() {
+  return threadIdx.x / 32;
+}
+
+// What ends with a warp's work on some groups.
+enum class Ended { nothing, part, tile };
+
+// What a warp works on, one after the other: the groups of its parts of a tile, then of the block's
+// next tile. Tiles of a matrix follow those of the one before. Places are offsets from a matrix's
+// first weight: it has less than 4 GiB (multiply_few). With kOnePart, a warp has one part of each
+// tile.
+template <class Format, bool kOnePart>
 struct Cursor {
   static constexpr unsigned kGroups = kTogether<Format>;
-  unsigned matrix, tile, group, place;
+  Share share;
+  unsigned matrix, tile, part, group, place;
 
-  __device__ explicit Cursor(const FewTokens& p) : matrix(0), tile(blockIdx.x) { begin(p); }
+  __device__ Cursor(const FewTokens& p, Share of_block)
+      : share(of_block), matrix(0), tile(of_block.block) {
+    begin(p);
+  }
   __device__ void begin(const FewTokens& p) {
     while (matrix < p.count) {
       const unsigned tiles = (p.matrices[matrix].rows + kRows - 1) / kRows;
@@ -78,24 +97,39 @@ struct Cursor {
       tile -= tiles;
       ++matrix;
     }
-    group = first_group();
+    begin_part(p, warp());
+  }
+  __device__ void begin_part(const FewTokens& p, unsigned of_tile) {
+    part = of_tile;
+    group = part * kGroups;
     place = tile * kRows * p.row_bytes + group * kGroupBytes<Format>;
   }
-  /// True if a tile has ended.
-  __device__ bool advance(const FewTokens& p) {
-    group += blockDim.x / 32 * kGroups;
-    place += blockDim.x / 32 * kGroups * kGroupBytes<Format>;
-    if (group * kGroup < p.cols) return false;
-    tile += gridDim.x;
+  __device__ Ended advance(const FewTokens& p) {
+    group += step(p);
+    place += step(p) * kGroupBytes<Format>;
+    if (group * kGroup < p.cols) return Ended::nothing;
+    if (has_next_part(p)) {
+      begin_part(p, part + share.warps);
+      return Ended::part;
+    }
+    tile += share.blocks;
     begin(p);
-    return true;
+    return Ended::tile;
   }
   __device__ bool ended(const FewTokens& p) const { return matrix >= p.count; }
+  /// The group that comes after the last one of this item.
   __device__ unsigned following(const FewTokens& p) const {
-    const unsigned next = group + blockDim.x / 32 * kGroups;
-    return next * kGroup < p.cols ? next : first_group();
+    const unsigned next = group + step(p);
+    if (next * kGroup < p.cols) return next;
+    return has_next_part(p) ? (part + share.warps) * kGroups : first_group();
   }
-  __device__ static unsigned first_group() { return threadIdx.x / 32 * kGroups; }
+  __device__ static unsigned first_group() { return warp() * kGroups; }
+
+ private:
+  __device__ static unsigned step(const FewTokens& p) { return p.parts * kGroups; }
+  __device__ bool has_next_part(const FewTokens& p) const {
+    return !kOnePart && part + share.warps < p.parts;
+  }
 };
 
 // How far into sixteen bytes a place is.
@@ -110,14 +144,15 @@ struct RowCopy {
   const std::uint8_t* from;
   unsigned bytes;  // none for a row that is not there
 
-  __device__ RowCopy(const FewTokens& p, const Cursor<Format>& cursor, unsigned row) {
+  template <class AnyCursor>
+  __device__ RowCopy(const FewTokens& p, const AnyCursor& cursor, unsigned row) {
     using S = Stage<Format, Way::plain>;
     const FewTokensMatrix& m = p.matrices[cursor.matrix];
     const unsigned place = cursor.place + row * p.row_bytes;
     const unsigned before = lead(m, place);
     // What is left of the row, if that is less than a group.
     const unsigned left = p.row_bytes - cursor.group * kGroupBytes<Format>;
-    from = m.w + (place - before);
+    from = m.w + place - before;  // which may be before the first weight
     bytes = (before + (left < S::kBytes ? left : S::kBytes) + kUnit - 1) / kUnit * kUnit;
     if (cursor.tile * kRows + row >= m.rows) bytes = 0;
   }
@@ -125,16 +160,15 @@ struct RowCopy {
 
 // A warp's copies to its stages. Those of an item have arrived after as many calls of wait() as
 // there were of ask() before and for it; all threads of the warp call them together.
-template <class Format, Way kWay>
+template <class Format, Way kWay, unsigned kDepth>
 class Copies {
  public:
   using S = Stage<Format, kWay>;
-  static constexpr unsigned kDepth = kStages<Format, kWay>;
 
 #if __CUDA_ARCH__ >= 900
   // By the copy engine: by panels of every k-th row, or a thread asks for each.
-  __device__ Copies(S* stages, std::uint64_t* barriers)
-      : stages_(address_of(stages)), barriers_(address_of(barriers)) {
+  __device__ Copies(const FewTokens& p, S* stages, std::uint64_t* barriers)
+      : stages_(address_of(stages)), barriers_(address_of(barriers)), rows_(p) {
     if (lane() == 0) {
 #pragma unroll
       for (unsigned i = 0; i < kDepth; ++i) {
@@ -144,13 +178,15 @@ class Copies {
     }
     __syncwarp();
   }
-  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
+  template <class AnyCursor>
+  __device__ void ask(const FewTokens& p, const AnyCursor& cursor, unsigned slot) const {
     if (cursor.ended(p) || lane() >= (kWay == Way::mapped ? 1 : kRows)) return;
     const std::uint32_t barrier = barriers_ + 8 * slot;
     if constexpr (kWay == Way::mapped) {
       hopper::arrive_and_expect(barrier, sizeof(S));
-      const unsigned rows = kRows / p.rows_apart;
-      for (unsigned i = 0; i < p.rows_apart; ++i) {
+      const unsigned panels = S::kAtOnce ? 1 : p.rows_apart;
+      const unsigned rows = S::kAtOnce ? kRows : p.panel_rows;
+      for (unsigned i = 0; i < panels; ++i) {
         const unsigned from =
             (i * p.row_bytes + cursor.group * kGroupBytes<Format>) / kUnit * kUnit;
         hopper::copy_panel(stage(slot) + i * rows * S::kStride, p.maps[cursor.matrix],
@@ -169,8 +205,10 @@ class Copies {
   }
 #else
   // Sixteen bytes at a time; the copies of a call are a group, be there any or not.
-  __device__ Copies(S* stages, std::uint64_t* /*barriers*/) : stages_(address_of(stages)) {}
-  __device__ void ask(const FewTokens& p, const Cursor<Format>& cursor, unsigned slot) const {
+  __device__ Copies(const FewTokens& p, S* stages, std::uint64_t* /*barriers*/)
+      : stages_(address_of(stages)), rows_(p) {}
+  template <class AnyCursor>
+  __device__ void ask(const FewTokens& p, const AnyCursor& cursor, unsigned slot) const {
     for (unsigned chunk = lane(); chunk < kRows * S::kChunks; chunk += 32) {
       if (cursor.ended(p)) break;
       const unsigned row = chunk / S::kChunks;
@@ -194,17 +232,18 @@ class Copies {
     return stages_ + slot * sizeof(S);
   }
 
-  /// Where a row of what is at the cursor begins.
-  __device__ std::uint32_t row(const FewTokens& p, const Cursor<Format>& at, unsigned slot,
-                               unsigned row) const {
+  /// Where a thread's rows of what is at the cursor begin: lane() / 4, and eight on.
+  template <class AnyCursor>
+  __device__ std::uint32_t row(const FewTokens& p, const AnyCursor& at, unsigned slot,
+                               unsigned i) const {
     if constexpr (S::kAtOnce) {
-      return stage(slot) + row * S::kStride;
+      return stage(slot) + (lane() / 4 + 8 * i) * S::kStride;
     } else if constexpr (kWay == Way::mapped) {
-      const unsigned panel = row % p.rows_apart;
-      const unsigned place = panel * (kRows / p.rows_apart) + row / p.rows_apart;
-      const unsigned before = (panel * p.row_bytes + at.group * kGroupBytes<Format>) % kUnit;
-      return stage(slot) + place * S::kStride + before;
+      // Rows that are eight apart are of one panel.
+      const unsigned before = (rows_.lead + at.group * kGroupBytes<Format>) % kUnit;
+      return stage(slot) + rows_.first + i * rows_.apart + before;
     } else {
+      const unsigned row = lane() / 4 + 8 * i;
       const unsigned before = lead(p.matrices[at.matrix], at.place + row * p.row_bytes);
       return stage(slot) + row * S::kStride + before;
     }
@@ -214,8 +253,23 @@ class Copies {
   __device__ static std::uint32_t address_of(const void* shared) {
     return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   }
+
+  // Where a thread's rows are in panels, once for all stages.
+  struct Rows {
+    unsigned first = 0, apart = 0, lead = 0;
+    __device__ explicit Rows(const FewTokens& p) {
+      if constexpr (kWay != Way::mapped || S::kAtOnce) return;
+      const unsigned row = lane() / 4;
+      const unsigned panel = row % p.rows_apart;
+      first = (panel * p.panel_rows + row / p.rows_apart) * S::kStride;
+      apart = 8 / p.rows_apart * S::kStride;
+      lead = panel * p.row_bytes;
+    }
+  };
+
   std::uint32_t stages_;
   [[maybe_unused]] std::uint32_t barriers_ = 0;
+  [[maybe_unused]] Rows rows_;
 };
 
 }  // namespace

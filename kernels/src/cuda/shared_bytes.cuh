@@ -11,32 +11,24 @@ namespace tensor_pager::kernels::cuda {
 
 namespace shared {
 
+template <class T>
+__device__ inline T load(std::uint32_t address) {
+  return *static_cast<const T*>(__cvta_shared_to_generic(address));
+}
 __device__ inline std::uint32_t word(std::uint32_t address) {
-  std::uint32_t v;
-  asm volatile("ld.shared.u32 %0, [%1];\n" : "=r"(v) : "r"(address));
-  return v;
+  return load<std::uint32_t>(address);
 }
 __device__ inline uint2 two_words(std::uint32_t address) {
-  uint2 v;
-  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];\n" : "=r"(v.x), "=r"(v.y) : "r"(address));
-  return v;
+  return load<uint2>(address);
 }
 __device__ inline uint4 four_words(std::uint32_t address) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(address));
-  return v;
+  return load<uint4>(address);
 }
 __device__ inline std::uint16_t half(std::uint32_t address) {
-  std::uint16_t v;
-  asm volatile("ld.shared.u16 %0, [%1];\n" : "=h"(v) : "r"(address));
-  return v;
+  return load<std::uint16_t>(address);
 }
 __device__ inline std::uint32_t byte(std::uint32_t address) {
-  std::uint32_t v;
-  asm volatile("ld.shared.u8 %0, [%1];\n" : "=r"(v) : "r"(address));
-  return v;
+  return load<std::uint8_t>(address);
 }
 
 }  // namespace shared

@@ -50,6 +50,12 @@ constexpr bool kHasIntegers = requires {
   Format::kSecondFactor;
 };
 
+/// Whether both runs of a unit have one scale.
+template <class Format>
+constexpr bool kOneScale = requires {
+  Format::kOneScale;
+};
+
 template <class Format, int kAlign, class P>
 __device__ auto block_header(const P& block) {
   if constexpr (kHasHeader<Format>) {
