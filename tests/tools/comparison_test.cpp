@@ -2,6 +2,7 @@
 // Predictions of pager_sim against prefills that pager_bench measured.
 #include "comparison.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -159,6 +160,46 @@ TEST_F(ComparisonTest, OtherFilesAreNamed) {
   EXPECT_THAT(says(directory_ / "."), HasSubstr("Is a directory"));
   std::ofstream(directory_ / "other") << "[{\"n_prompt\": 5}]";
   EXPECT_THAT(says(directory_ / "other"), HasSubstr("not output of this pager_bench"));
+}
+
+// Of a file that somebody changed: what cannot be is named, and nothing is divided by it.
+TEST_F(ComparisonTest, NumbersThatCannotBeAreNamed) {
+  const std::string prefill = R"({"backends": "host", "n_prompt": 64, "n_gen": 0, "warm": true,
+    "arena_bytes": 4194304, "page_bytes": 4096, "n_ubatch": 64, "copied_bytes": 0,
+    "median_ts": 100.0, "link_limit_gb_per_s": 0, "calibrated_link_gb_per_s": 3.5,
+    "calibrated_memory_gb_per_s": 12, "calibrated_tflops": 0.125})";
+  const std::string generation = R"({"backends": "host", "n_prompt": 0, "n_gen": 4, "n_depth": 0,
+    "n_parallel": 1, "arena_bytes": 4194304, "page_bytes": 4096, "copied_bytes": 0,
+    "on_cpu_bytes": 0, "place": "gpu", "median_ts": 100.0, "cpu_layers": [], "prefetch_depth": 0,
+    "placement_rates": {"link": {"alone": 1e9, "together": 1e9},
+      "cpu": {"alone": 1e9, "together": 1e9}, "cpu_kernels": {}, "gpu_memory": 1e9,
+      "gpu_arithmetic": 0, "gpu_step": 0, "handover": 0}})";
+  const auto says = [&](const std::string& row, const std::string& field, const auto& value) {
+    nlohmann::ordered_json changed = nlohmann::ordered_json::parse(row);
+    changed[field] = value;
+    const std::string file = directory_ / "changed";
+    std::ofstream(file) << changed.dump() << '\n';
+    const tests::ProcessResult run = against(file, "10");
+    EXPECT_EQ(run.status, 1) << field;
+    return run.err;
+  };
+  const std::string sane = "there is nothing to predict";
+  EXPECT_THAT(says(prefill, "n_gen", 0), HasSubstr(sane));
+  EXPECT_THAT(says(generation, "n_prompt", 0), HasSubstr(sane));
+  for (const char* field : {"n_parallel", "page_bytes", "arena_bytes"}) {
+    const std::string message = fmt::format("{} is 0, but must be from 1 to", field);
+    EXPECT_THAT(says(generation, field, 0), HasSubstr(message));
+  }
+  EXPECT_THAT(says(generation, "n_parallel", -3), HasSubstr("n_parallel is -3, but must be"));
+  EXPECT_THAT(says(generation, "n_parallel", 1.5), HasSubstr("n_parallel is 1.5, but must be"));
+  EXPECT_THAT(says(generation, "n_gen", 1e12), HasSubstr("n_gen is "));
+  EXPECT_THAT(says(generation, "median_ts", 0), HasSubstr("median_ts is 0, but must be more"));
+  for (const char* field : {"n_ubatch", "page_bytes"}) {
+    EXPECT_THAT(says(prefill, field, 0), HasSubstr("is 0, but must be from 1 to")) << field;
+  }
+  for (const char* field : {"median_ts", "calibrated_link_gb_per_s"}) {
+    EXPECT_THAT(says(prefill, field, 0), HasSubstr("is 0, but must be more than 0")) << field;
+  }
 }
 
 }  // namespace

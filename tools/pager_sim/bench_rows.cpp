@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -64,6 +65,26 @@ void for_each_row(const std::filesystem::path& path, const std::function<void(co
       refuse(path, error);
     }
   }
+}
+
+std::uint64_t count_in(const Json& row, const char* field, std::uint64_t most) {
+  const Json& value = row.at(field);
+  const bool whole = value.is_number_unsigned() || (value.is_number_integer() && value >= 0);
+  if (whole && value >= 1 && value <= most) return value;
+  throw std::invalid_argument(
+      fmt::format("{} is {}, but must be from 1 to {}", field, value.dump(), most));
+}
+
+std::uint32_t count_of_tokens(const Json& row, const char* field) {
+  constexpr std::uint64_t kMost = 1 << 24;
+  return static_cast<std::uint32_t>(count_in(row, field, kMost));
+}
+
+double rate_in(const Json& row, const char* field) {
+  const Json& value = row.at(field);
+  if (value.is_number() && std::isfinite(value.get<double>()) && value > 0) return value;
+  throw std::invalid_argument(
+      fmt::format("{} is {}, but must be more than 0", field, value.dump()));
 }
 
 }  // namespace tensor_pager::pager_sim

@@ -23,15 +23,15 @@ using Json = nlohmann::ordered_json;
 MeasuredPrefill measurement(const Json& row) {
   const bool warm = row.at("warm");
   const double limit = row.at("link_limit_gb_per_s");
-  const double link = row.at("calibrated_link_gb_per_s");
+  const double link = rate_in(row, "calibrated_link_gb_per_s");
   MeasuredPrefill measured;
-  measured.arena = {row.at("arena_bytes").get<std::uint64_t>()};
+  measured.arena = {count_in(row, "arena_bytes", kMostBytes)};
   measured.copied = {row.at("copied_bytes").get<std::uint64_t>()};
-  measured.tokens_per_second = row.at("median_ts");
-  measured.what = {.prompt = row.at("n_prompt"),
+  measured.tokens_per_second = rate_in(row, "median_ts");
+  measured.what = {.prompt = count_of_tokens(row, "n_prompt"),
                    .arena = measured.arena,
-                   .page = {row.at("page_bytes").get<std::uint64_t>()},
-                   .ubatch = row.at("n_ubatch"),
+                   .page = {count_in(row, "page_bytes", kMostBytes)},
+                   .ubatch = count_of_tokens(row, "n_ubatch"),
                    .host = row.at("backends") == "host",
                    .link = 1e9 * (limit > 0 ? std::min(limit, link) : link),
                    .warm_up = warm ? kWarmUp : 0};
@@ -51,9 +51,9 @@ std::vector<MeasuredPrefill> read_measurements(const std::filesystem::path& path
 std::vector<CalibratedRates> read_calibrations(const std::filesystem::path& path) {
   std::vector<CalibratedRates> all;
   for_each_row(path, [&](const Json& row) {
-    all.push_back({.link = 1e9 * row.at("calibrated_link_gb_per_s").get<double>(),
-                   .memory = 1e9 * row.at("calibrated_memory_gb_per_s").get<double>(),
-                   .arithmetic = 1e12 * row.at("calibrated_tflops").get<double>(),
+    all.push_back({.link = 1e9 * rate_in(row, "calibrated_link_gb_per_s"),
+                   .memory = 1e9 * rate_in(row, "calibrated_memory_gb_per_s"),
+                   .arithmetic = 1e12 * rate_in(row, "calibrated_tflops"),
                    .host = row.at("backends") == "host",
                    .of_row = row.contains("n_prompt")});
   });

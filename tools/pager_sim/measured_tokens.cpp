@@ -27,15 +27,15 @@ bool is_resident(const MeasuredTokens& row, bool with_cpu) {
 
 MeasuredTokens measurement(const nlohmann::ordered_json& row) {
   MeasuredTokens measured;
-  measured.arena = {row.at("arena_bytes").get<std::uint64_t>()};
+  measured.arena = {count_in(row, "arena_bytes", kMostBytes)};
   measured.copied = {row.at("copied_bytes").get<std::uint64_t>()};
   measured.on_cpu = {row.at("on_cpu_bytes").get<std::uint64_t>()};
   measured.place = row.at("place");
-  measured.tokens_per_second = row.at("median_ts");
-  measured.what = {.tokens = row.at("n_gen"),
-                   .sequences = row.at("n_parallel"),
+  measured.tokens_per_second = rate_in(row, "median_ts");
+  measured.what = {.tokens = count_of_tokens(row, "n_gen"),
+                   .sequences = count_of_tokens(row, "n_parallel"),
                    .arena = measured.arena,
-                   .page = {row.at("page_bytes").get<std::uint64_t>()},
+                   .page = {count_in(row, "page_bytes", kMostBytes)},
                    .given = GivenPlaces{.cpu_layers = row.at("cpu_layers"),
                                         .prefetch_depth = row.at("prefetch_depth")},
                    .rates = rates_from_json(row.at("placement_rates")),
