@@ -35,7 +35,7 @@ void MemoryArguments::add(CLI::App& app) {
 MemoryOptions MemoryArguments::options() const {
   MemoryOptions options;
   if (vram_ != "auto") options.vram = parse_size("--vram", vram_);
-  if (arena_) options.arena = parse_arena(*arena_);
+  if (arena_) options.arena = parse_arena("--arena", *arena_);
   return options;
 }
 

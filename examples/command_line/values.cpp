@@ -64,14 +64,14 @@ Bytes parse_size(std::string_view option, std::string_view text) {
       "{} \"{}\" is not a size; give bytes, or a number with KiB, MiB, GiB or TiB", option, text));
 }
 
-std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text) {
-  if (!text.ends_with('%')) return parse_size("--arena", text);
+std::variant<Bytes, qwen::Percent> parse_arena(std::string_view option, std::string_view text) {
+  if (!text.ends_with('%')) return parse_size(option, text);
   const auto percent = parse_number<double>(text.substr(0, text.size() - 1));
   if (percent && *percent > 0 && *percent <= 100) return qwen::Percent{*percent};
   throw UsageError(
-      fmt::format("--arena \"{}\" is not a share of the weights; give more than 0% "
+      fmt::format("{} \"{}\" is not a share of the weights; give more than 0% "
                   "and at most 100%",
-                  text));
+                  option, text));
 }
 
 qwen::PlaceWish parse_place(std::string_view text) {

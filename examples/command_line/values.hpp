@@ -20,7 +20,7 @@ namespace tensor_pager::command_line {
 Bytes parse_size(std::string_view option, std::string_view text);
 
 /// A size, or a share of the weights: "25%".
-std::variant<Bytes, qwen::Percent> parse_arena(std::string_view text);
+std::variant<Bytes, qwen::Percent> parse_arena(std::string_view option, std::string_view text);
 
 /// "gpu", "cpu", "auto", or a share of the weights that the processors shall compute: "60%".
 qwen::PlaceWish parse_place(std::string_view text);

@@ -11,14 +11,17 @@
 #include <memory>
 #include <stdexcept>
 #include <system_error>
+#include <variant>
 
 #include "command_line/interrupt.hpp"
 #include "command_line/note.hpp"
 #include "command_line/values.hpp"
+#include "home_folder.hpp"
 #include "output/replacement_file.hpp"
 #include "pager/counted.hpp"
 #include "pager/types.hpp"
 #include "qwen/error.hpp"
+#include "qwen/memory_plan.hpp"
 
 namespace tensor_pager::qwen_chat {
 namespace {
@@ -26,6 +29,7 @@ namespace {
 using command_line::Interrupted;
 
 constexpr Bytes kLongestFile = MiB(16);
+constexpr const char* kBlanks = " \t\n";  // a line that was pasted may have line ends
 
 double ratio(double a, double b) {
   return b > 0 ? a / b : 0;
@@ -72,9 +76,9 @@ std::string read_file(const std::string& path) {
   return content;
 }
 
-Bytes size_of(const std::string& text) {
+std::variant<Bytes, qwen::Percent> size_of(const std::string& text) {
   try {
-    return command_line::parse_size("/budget", text);
+    return command_line::parse_arena("/budget", text);
   } catch (const command_line::UsageError& error) {
     throw qwen::Error(error.what());  // not of the command line
   }
@@ -94,7 +98,8 @@ const std::vector<Chat::Command>& Chat::commands() {
       {"/file", "PATH", "puts a text file before the next question", &Chat::file},
       {"/save", "PATH", "keeps the conversation, with what was prefilled", &Chat::save},
       {"/load", "PATH", "goes on from one that was kept", &Chat::load},
-      {"/budget", "SIZE", "changes the memory for weights: 6GiB, say", &Chat::budget},
+      {"/budget", "SIZE", "changes the memory for weights: 6GiB, say, or 25% of them",
+       &Chat::budget},
       {"/help", "", "lists these", &Chat::help},
       {"/quit", "", "ends the program, as Ctrl-D does", &Chat::quit},
   };
@@ -123,20 +128,22 @@ void Chat::run() {
 
 // "//" is how a question begins with "/".
 void Chat::take(const std::string& line) {
-  const std::size_t first = line.find_first_not_of(" \t");
+  const std::size_t first = line.find_first_not_of(kBlanks);
   if (first == std::string::npos) return;
   if (line[first] != '/') return ask(line);
   if (line.compare(first, 2, "//") == 0) return ask(line.substr(first + 1));
   command(line.substr(first));
 }
 
+// A text of several lines that begins with a path, say, is still a question.
 void Chat::command(const std::string& line) {
-  const std::size_t blank = line.find_first_of(" \t");
+  const std::size_t blank = line.find_first_of(kBlanks);
   const std::string name = line.substr(0, blank);
-  const std::size_t begin = line.find_first_not_of(" \t", blank);
+  const std::size_t begin = line.find_first_not_of(kBlanks, blank);
   std::string argument = begin == std::string::npos ? "" : line.substr(begin);
-  argument.erase(argument.find_last_not_of(" \t") + 1);
+  argument.erase(argument.find_last_not_of(kBlanks) + 1);
   const auto found = std::ranges::find(commands(), name, &Command::name);
+  if (found == commands().end() && line.find('\n') != std::string::npos) return ask(line);
   if (found == commands().end()) {
     throw qwen::Error(
         fmt::format("{} is no command; /help lists them, and a question that begins "
@@ -205,30 +212,39 @@ void Chat::help(const std::string& /*argument*/) {
   console_.note("Ctrl-C ends an answer; what else begins with / begins with //");
 }
 
+void Chat::confirm(const std::string& done) const {
+  if (!options_.quiet) console_.note(done);
+}
+
 void Chat::system(const std::string& text) {
-  attached_.clear();
   conversation_.restart(text);
+  attached_.clear();
+  confirm("the conversation begins anew, with this as what the model is told first");
 }
 
 void Chat::clear(const std::string& /*argument*/) {
-  attached_.clear();
   conversation_.restart(conversation_.system());
+  attached_.clear();
+  confirm("the conversation begins anew");
 }
 
 void Chat::drop(const std::string& /*argument*/) {
   if (!conversation_.drop_oldest())
     throw qwen::Error("there is no older question; /clear begins anew");
+  confirm(fmt::format("the oldest question is left out; {} in use of {}", conversation_.tokens(),
+                      inference_.context()));
 }
 
-void Chat::file(const std::string& path) {
+void Chat::file(const std::string& typed) {
+  const std::string path = with_home(typed);
   const std::string content = read_file(path);
   require_text(inference_, path, content);
   attached_ += (attached_.empty() ? "" : "\n\n") + content;
-  if (!options_.quiet)
-    console_.note(fmt::format("{} before the next question", counted(content.size(), "byte")));
+  confirm(fmt::format("{} before the next question", counted(content.size(), "byte")));
 }
 
-void Chat::save(const std::string& path) {
+void Chat::save(const std::string& typed) {
+  const std::string path = with_home(typed);
   if (output::is_stdout(path)) {
     throw qwen::Error(fmt::format("/save {} would mix with the answers; give a file", path));
   }
@@ -241,19 +257,25 @@ void Chat::save(const std::string& path) {
   } catch (const output::OutputError& error) {
     throw qwen::Error(error.what());  // that of an answer is another matter
   }
+  confirm(fmt::format("{} kept in {}", counted(conversation_.tokens(), "token"), path));
 }
 
-void Chat::load(const std::string& path) {
-  attached_.clear();
+void Chat::load(const std::string& typed) {
+  const std::string path = with_home(typed);
   conversation_.load(path);
-  if (!options_.quiet) console_.note(counted(conversation_.tokens(), "token"));
+  attached_.clear();
+  confirm(fmt::format("the conversation of {} in {} goes on",
+                      counted(conversation_.tokens(), "token"), path));
 }
 
 void Chat::budget(const std::string& size) {
-  inference_.resize_arena(size_of(size));
-  if (!options_.quiet) {
-    console_.note(fmt::format("{} for weights", to_string(inference_.plan().arena)));
-  }
+  const std::variant<Bytes, qwen::Percent> wish = size_of(size);
+  const auto* const share = std::get_if<qwen::Percent>(&wish);
+  inference_.resize_arena(
+      share != nullptr
+          ? qwen::share_of_weights(inference_.model(), inference_.plan().layout, *share)
+          : std::get<Bytes>(wish));
+  confirm(fmt::format("{} for weights", to_string(inference_.plan().arena)));
 }
 
 void Chat::quit(const std::string& /*argument*/) {

@@ -38,14 +38,15 @@ class Chat {
   void command(const std::string& line);
   void ask(const std::string& question);
   void note_answer(const Answer& answer, const Statistics& before) const;
+  void confirm(const std::string& done) const;
 
   void help(const std::string& argument);
   void system(const std::string& text);
   void clear(const std::string& argument);
   void drop(const std::string& argument);
-  void file(const std::string& path);
-  void save(const std::string& path);
-  void load(const std::string& path);
+  void file(const std::string& typed);
+  void save(const std::string& typed);
+  void load(const std::string& typed);
   void budget(const std::string& size);
   void quit(const std::string& argument);
 

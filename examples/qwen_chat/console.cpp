@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <string_view>
 #include <system_error>
 
 #include "command_line/note.hpp"
@@ -23,6 +24,35 @@ namespace {
 constexpr int kHistory = 1000;  // lines
 constexpr const char* kDim = "\x1b[2m";
 constexpr const char* kPlain = "\x1b[0m";
+
+// A terminal that is asked to puts what is pasted between two marks, so that line ends in it are
+// text and no keys.
+constexpr const char* kMarkPastes = "\x1b[?2004h";
+constexpr const char* kMarkNoPastes = "\x1b[?2004l";
+constexpr const char* kPasteBegins = "\\e[200~";
+constexpr std::wstring_view kPasteEnds = L"\x1b[201~";
+constexpr wchar_t kControlC = 3;
+
+bool knows_pastes() {
+  const char* const terminal = std::getenv("TERM");
+  return terminal != nullptr && *terminal != '\0' && std::string_view(terminal) != "dumb";
+}
+
+void mark_pastes(bool marked) {
+  if (knows_pastes()) std::fputs(marked ? kMarkPastes : kMarkNoPastes, stderr);
+}
+
+// Without what would move the cursor or ring.
+std::wstring printable(std::wstring_view pasted) {
+  std::wstring text;
+  for (std::size_t i = 0; i < pasted.size(); ++i) {
+    wchar_t c = pasted[i];
+    if (c == L'\r' && pasted.substr(i + 1).starts_with(L'\n')) continue;
+    if (c == L'\r') c = L'\n';
+    if (c >= L' ' || c == L'\n' || c == L'\t') text.push_back(c);
+  }
+  return text;
+}
 
 char* prompt(EditLine* /*editor*/) {
   static char text[] = "> ";
@@ -38,8 +68,22 @@ unsigned char interrupt(EditLine* /*editor*/, int /*key*/) {
 }
 
 unsigned char suspend(EditLine* /*editor*/, int /*key*/) {
+  mark_pastes(false);
   ::raise(SIGTSTP);
+  mark_pastes(true);
   return CC_REDISPLAY;
+}
+
+unsigned char paste(EditLine* editor, int key) {
+  std::wstring text;
+  while (!text.ends_with(kPasteEnds)) {
+    wchar_t c = 0;
+    if (::el_wgetc(editor, &c) != 1) return CC_EOF;
+    if (c == kControlC) return interrupt(editor, key);
+    text.push_back(c);
+  }
+  text.resize(text.size() - kPasteEnds.size());
+  return ::el_winsertstr(editor, printable(text).c_str()) == 0 ? CC_REFRESH : CC_ERROR;
 }
 
 }  // namespace
@@ -62,6 +106,8 @@ class Console::Editor {
     ::el_set(editor_, EL_BIND, "^I", "ed-insert", nullptr);  // a tab is text
     ::el_set(editor_, EL_ADDFN, "suspend", "Stops the program", suspend);
     ::el_set(editor_, EL_BIND, "^Z", "suspend", nullptr);
+    ::el_set(editor_, EL_ADDFN, "paste", "Takes in what is pasted", paste);
+    ::el_set(editor_, EL_BIND, kPasteBegins, "paste", nullptr);
   }
   ~Editor() {
     ::el_end(editor_);
@@ -75,8 +121,10 @@ class Console::Editor {
       was_interrupted = false;
       // Before the prompt is written: what is typed as soon as it is seen is a key already.
       ::el_set(editor_, EL_PREP_TERM, 1);
+      mark_pastes(true);
       int size = 0;
       const char* const line = ::el_gets(editor_, &size);
+      mark_pastes(false);
       if (was_interrupted) {
         std::fputs("\n", stderr);
         continue;

@@ -20,7 +20,8 @@ class Console {
   /// Whether somebody types.
   bool is_terminal() const { return editor_ != nullptr; }
   /// The next line, without its end; nothing when there are no more. On a terminal Ctrl-C begins
-  /// the line again, and Ctrl-D on an empty one is the end.
+  /// the line again, and Ctrl-D on an empty one is the end; what is pasted there is part of one
+  /// line, with the line ends that it has.
   std::optional<std::string> read_line();
 
   /// Part of an answer. Throws if stdout cannot be written.

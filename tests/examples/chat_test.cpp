@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <filesystem>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -45,6 +46,12 @@ class Chat : public testing::Test {
 
   TemporaryDirectory directory_;
 };
+
+// Of the last question, as the line behind its answer says.
+int tokens_read(const std::string& notes) {
+  const std::size_t end = notes.rfind(" new of ");
+  return std::stoi(notes.substr(notes.rfind(' ', end - 1) + 1));
+}
 
 std::vector<std::string> lines(const std::string& text) {
   std::vector<std::string> all;
@@ -277,10 +284,94 @@ TEST_F(Chat, EarlierLinesComeBack) {
   EXPECT_EQ(terminal.wait(), 0);
 }
 
+// A terminal sends it between marks, once it was asked to.
+TEST_F(Chat, WhatIsPastedIsOneQuestion) {
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "3", "--temp", "0"}));
+  terminal.until("\x1b[?2004h");
+  terminal.type("Say: \x1b[200~Who art thou?\r\ncaf\xc3\xa9\r/clear\n\nAnd\twho else?\x1b[201~");
+  terminal.until("who else?");
+  terminal.type(" Now\n");
+  terminal.until("\x1b[?2004l");
+  const std::string status = terminal.until("in use of");
+  const std::string file =
+      directory_.write("pasted", "Say: Who art thou?\ncaf\xc3\xa9\n/clear\n\nAnd\twho else? Now");
+  const ProcessResult same = pipe("/file " + file + "\nx\n", {"-n", "3", "--temp", "0"});
+  EXPECT_EQ(tokens_read(status), tokens_read(same.err) - 2);  // "\n\n" and "x"
+  terminal.type(std::string(kUp) + "\n");                     // it comes back as a whole
+  terminal.until("in use of");
+  terminal.type(std::string("\x1b[200~never") + kControlC);
+  terminal.until("> ");
+  terminal.type("\x1b[200~/usr/bin is a path,\nand no command\x1b[201~\n");
+  terminal.until("in use of");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+// More than the terminal has lines and columns.
+TEST_F(Chat, LongTextsArePasted) {
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "3", "--temp", "0", "-c", "1500"}));
+  terminal.until("> ");
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += "line " + std::to_string(i) + "\n";
+  terminal.type("\x1b[200~" + text + std::string(400, 'a') + "\x1b[201~\n");
+  const std::string status = terminal.until("in use of 1500");
+  const ProcessResult same =
+      pipe("/file " + directory_.write("long", text + std::string(400, 'a')).string() + "\nx\n",
+           {"-n", "3", "--temp", "0", "-c", "1500"});
+  EXPECT_EQ(tokens_read(status), tokens_read(same.err) - 2);
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, ATerminalThatKnowsNoMarksGetsNone) {
+  Terminal terminal("/bin/sh",
+                    {"-c", std::string("TERM=dumb exec ") + QWEN_CHAT + " -m " + kModel});
+  EXPECT_THAT(terminal.until("> "), Not(HasSubstr("2004")));
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, WhatWasDoneIsSaid) {
+  const std::string file = directory_ / "kept";
+  Terminal terminal(QWEN_CHAT, arguments({"-n", "3", "--temp", "0"}));
+  terminal.until("> ");
+  const auto says = [&](const std::string& line, const std::string& answer) {
+    terminal.type(line + "\n");
+    terminal.until(answer);
+  };
+  says("/system Speak.", "the conversation begins anew, with this as what the model is told");
+  says("Who?", "in use of");
+  says("And?", "in use of");
+  says("/save " + file, " tokens kept in " + file);
+  says("/drop", "the oldest question is left out; ");
+  says("/clear", "the conversation begins anew");
+  says("/load " + file, " in " + file + " goes on");
+  says("/budget 50%", "for weights");
+  says("/budget 101%", "/budget \"101%\" is not a share of the weights");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+// As shells have it.
+TEST_F(Chat, HomeFoldersAreFound) {
+  const std::string home = directory_ / "";
+  directory_.write("psalm", "The LORD is my shepherd");
+  const auto run = [&](const std::string& lines) {
+    const std::string in = directory_.write("lines", lines);
+    return run_process("/bin/sh", {"-c", "HOME=" + home + " exec \"$0\" \"$@\" < " + in, QWEN_CHAT,
+                                   "-m", kModel, "-n", "3", "--temp", "0"});
+  };
+  const ProcessResult all = run("/file ~/psalm\nWho?\n/save ~/kept\n/load ~/kept\n");
+  EXPECT_EQ(all.status, 0) << all.err;
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "kept"));
+  EXPECT_THAT(run("/file ~root/nonexistent\n").err, Not(HasSubstr("~")));
+  EXPECT_THAT(run("/file ~nobody-has-this-name/x\n").err, HasSubstr("~nobody-has-this-name/x:"));
+}
+
 TEST_F(Chat, BudgetsChangeInAConversation) {
   Terminal terminal(QWEN_CHAT, arguments({"-n", "5", "--temp", "0", "--arena", "60%"}));
   terminal.until("> ");
-  for (const char* size : {"1MiB", "2MiB", "1GiB"}) {
+  for (const char* size : {"1MiB", "2MiB", "40%", "1GiB"}) {
     terminal.type(std::string("/budget ") + size + "\n");
     terminal.until("for weights");
     terminal.type("Who art thou?\n");

@@ -113,7 +113,7 @@ Options complete(Options options, const Typed& typed) {
   }
   if (!typed.arenas.empty()) options.arenas.clear();
   for (const std::string& arena : typed.arenas) {
-    options.arenas.emplace_back(command_line::parse_arena(arena));
+    options.arenas.emplace_back(command_line::parse_arena("--arena", arena));
   }
   if (!typed.link_rates.empty()) options.link_rates.clear();
   for (const double rate : typed.link_rates) options.link_rates.push_back(rate * 1e9);

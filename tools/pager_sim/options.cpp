@@ -190,7 +190,7 @@ void add_output(CLI::App& app, Options& options, Typed& typed) {
 
 Options complete(Options options, const Typed& typed) {
   for (const std::string& arena : typed.arenas) {
-    options.arenas.push_back(command_line::parse_arena(arena));
+    options.arenas.push_back(command_line::parse_arena("--arena", arena));
   }
   for (const std::string& vram : typed.vram) {
     options.vram.push_back(command_line::parse_size("--vram", vram));

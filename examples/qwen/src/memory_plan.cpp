@@ -31,6 +31,18 @@ std::string positions(const MemoryRequest& request) {
   return fmt::format("{} sequences of {}", request.sequences, request.context);
 }
 
+std::uint64_t pages_of_weights(const Model& model, const PageLayout& layout) {
+  std::set<std::uint64_t> pages;
+  for (const loaders::TensorInfo& tensor : model.gguf.tensors()) {
+    if (tensor.bytes.size.count == 0) continue;
+    const std::uint64_t last = (tensor.bytes.end() - Bytes{1}) / layout.page;
+    for (std::uint64_t page = tensor.bytes.offset / layout.page; page <= last; ++page) {
+      pages.insert(page);
+    }
+  }
+  return pages.size();
+}
+
 class Planner {
  public:
   Planner(const Model& model, const MemoryRequest& request)
@@ -76,7 +88,7 @@ class Planner {
     const std::uint64_t granularity = request_.page_granularity.count;
     if (request_.page.count % granularity == 0) return request_.page;
     throw Error(fmt::format(
-        "--page {} is not a multiple of the device's granularity; give a multiple of {}",
+        "pages of {} are not a multiple of the device's granularity; give a multiple of {}",
         request_.page.count, exact({granularity})));
   }
 
@@ -109,35 +121,20 @@ class Planner {
     return pages.size();
   }
 
-  std::uint64_t pages_of_weights() const {
-    std::set<std::uint64_t> pages;
-    for (const loaders::TensorInfo& tensor : model_.gguf.tensors()) {
-      if (tensor.bytes.size.count == 0) continue;
-      const std::uint64_t last = (tensor.bytes.end() - Bytes{1}) / layout_.page;
-      for (std::uint64_t page = tensor.bytes.offset / layout_.page; page <= last; ++page) {
-        pages.insert(page);
-      }
-    }
-    return pages.size();
-  }
-
   // The arena that was asked for, in whole pages.
   std::optional<Bytes> asked_arena(Bytes smallest) const {
     if (!request_.arena) return std::nullopt;
     const auto* share = std::get_if<Percent>(&*request_.arena);
-    const Bytes asked = share != nullptr ? bytes_of(*share) : std::get<Bytes>(*request_.arena);
+    const Bytes asked = share != nullptr ? share_of_weights(model_, layout_, *share)
+                                         : std::get<Bytes>(*request_.arena);
     // Frames beyond the weights would hold nothing.
-    if (asked >= smallest) return whole(std::min(asked, layout_.page * pages_of_weights()));
+    if (asked >= smallest)
+      return whole(std::min(asked, layout_.page * pages_of_weights(model_, layout_)));
     throw MemoryError(
         fmt::format("--arena {} is too small: the largest step of this model needs {} of weights "
                     "at once, in pages of {}; give --arena {} or more",
                     exact(asked), exact(smallest), to_string(layout_.page), smallest.count),
         smallest);
-  }
-
-  Bytes bytes_of(Percent share) const {
-    const auto all = static_cast<double>(pages_of_weights());
-    return layout_.page * static_cast<std::uint64_t>(std::ceil(all * share.value / 100));
   }
 
   // What prefill needs beside weights and cache, also for a prompt that is shorter.
@@ -204,7 +201,7 @@ class Planner {
               minimum};
     }
     return {fmt::format("--vram auto found {} to use, which is too little: {}; free memory, or "
-                        "choose a smaller --ctx, --ubatch or --arena",
+                        "ask for a shorter context, fewer tokens at a time or a smaller arena",
                         exact(request_.vram), needs),
             minimum};
   }
@@ -216,6 +213,11 @@ class Planner {
 };
 
 }  // namespace
+
+Bytes share_of_weights(const Model& model, const PageLayout& layout, Percent share) {
+  const auto all = static_cast<double>(pages_of_weights(model, layout));
+  return layout.page * static_cast<std::uint64_t>(std::ceil(all * share.value / 100));
+}
 
 MemoryPlan plan_memory(const Model& model, const MemoryRequest& request) {
   return Planner(model, request).plan();

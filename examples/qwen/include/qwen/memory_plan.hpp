@@ -78,6 +78,9 @@ class MemoryError : public Error {
   Bytes minimum_;
 };
 
+/// So much of a model's weights, in whole pages.
+Bytes share_of_weights(const Model& model, const PageLayout& layout, Percent share);
+
 /// Divides the memory of a run. Nothing is allocated. Throws MemoryError.
 MemoryPlan plan_memory(const Model& model, const MemoryRequest& request);
 
