@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kMessage =
     ": a file became shorter or its disk failed while it was read in place; wait until the model "
-    "is complete, or let qwen_prefill copy it with --no-pin-file\n";
+    "is complete, or give a copy of it\n";
 
 // Composed beforehand: a handler may do little more than write.
 std::array<char, 256> line;

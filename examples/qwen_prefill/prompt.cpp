@@ -70,7 +70,7 @@ std::string read_file(const std::filesystem::path& path) {
 
 std::vector<loaders::TokenId> encode(const qwen::Model& model, const std::string& text,
                                      const std::string& where, bool goes_on = false) {
-  if (!model.tokenizer) throw qwen::Error(model.no_tokenizer);
+  if (!model.tokenizer) throw qwen::Error(model.no_tokenizer + " (--tokens FILE)");
   if (text.empty()) throw qwen::Error(where + " is empty; give at least one character");
   try {
     return model.tokenizer->encode(text, {.add_bos = !goes_on});

@@ -6,12 +6,16 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "../docs/source_messages.hpp"
 #include "child_process.hpp"
 #include "programs.hpp"
 
@@ -166,6 +170,60 @@ TEST_P(Help, OptionsWithoutAValueTakeNoOther) {
 
 TEST_P(Help, AnUnknownOptionIsNamedBeforeOneThatIsMissing) {
   EXPECT_THAT(run({"--nonsense"}).err, HasSubstr("not expected: --nonsense"));
+}
+
+// Which programs give the errors of a library; the first that the file's name begins with.
+const std::vector<std::pair<std::string, std::set<std::string>>> kSpeakers = {
+    {"examples/qwen/src/saved_session.cpp", {"qwen_prefill", "qwen_chat"}},
+    {"examples/prediction/machine.cpp", {"pager_sim"}},
+    {"examples/qwen/", {"qwen_prefill", "qwen_chat", "pager_bench"}},
+    {"pager/", {"qwen_prefill", "qwen_chat", "pager_bench"}},
+    {"loaders/", {"qwen_prefill", "qwen_chat", "pager_bench"}},
+    {"kernels/", {"qwen_prefill", "qwen_chat", "pager_bench"}},
+};
+
+// "use --device host", but not "qwen_prefill --no-publish", which says whose option it is.
+std::set<std::string> named_options(const MessageSite& site) {
+  static const std::regex option("([a-z_]* )?(--[a-z][-a-z]*)");
+  std::set<std::string> found;
+  for (const std::string& text : site.texts) {
+    for (std::sregex_iterator i(text.begin(), text.end(), option), end; i != end; ++i) {
+      const bool is_of_program = std::ranges::any_of(
+          programs(), [&](const Program& p) { return (*i)[1].str() == p.name + " "; });
+      if (!is_of_program) found.insert((*i)[2].str());
+    }
+  }
+  return found;
+}
+
+// What to do has to be possible in the program that says it.
+TEST(LibraryMessages, NameOptionsOfTheProgramsThatSayThem) {
+  std::map<std::string, std::set<std::string>> options;
+  for (const Program& program : programs()) {
+    options[program.name] = listed_names(run_process(program.path, {"--help"}).out);
+  }
+  int named = 0;
+  for (const char* folder :
+       {"pager", "loaders", "kernels", "examples/qwen", "examples/prediction"}) {
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator(std::filesystem::path(SOURCES) / folder)) {
+      if (!entry.is_regular_file()) continue;
+      const std::string name = std::filesystem::relative(entry.path(), SOURCES);
+      const auto speakers = std::ranges::find_if(
+          kSpeakers, [&](const auto& of_files) { return name.starts_with(of_files.first); });
+      for (const MessageSite& site : message_sites(name, content(entry.path()))) {
+        for (const std::string& option : named_options(site)) {
+          ++named;
+          ASSERT_NE(speakers, kSpeakers.end()) << name << ":" << site.line << ": " << option;
+          for (const std::string& program : speakers->second) {
+            EXPECT_THAT(options[program], testing::Contains(option))
+                << name << ":" << site.line << ", as " << program << " says it";
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(named, 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Programs, Help, testing::ValuesIn(programs()),

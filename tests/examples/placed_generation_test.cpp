@@ -254,7 +254,7 @@ TEST_F(PlacedFailures, AStoreWithoutAddressesIsAnErrorWithARemedy) {
     inference.decode(1, logits);
     FAIL() << "weights that nobody can read were read";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("use --place gpu"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("leave all to the device"), std::string::npos);
   }
   EXPECT_LT(idle_processor_seconds(200ms), 0.05) << "a thread spins";
 }

@@ -109,8 +109,8 @@ const std::byte* HostFeedForward::data(const loaders::WeightSlice& slice) const 
   const std::byte* const data = store_.address(slice.bytes);
   if (data != nullptr) return data;
   throw Error(
-      fmt::format("the processors cannot read {} where it is stored: it has no address; use "
-                  "--place gpu",
+      fmt::format("the processors cannot read {} where it is stored: it has no address; "
+                  "leave all to the device",
                   model_.gguf.tensors()[slice.tensor].name));
 }
 

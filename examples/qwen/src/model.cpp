@@ -85,9 +85,9 @@ void read_tokens(Model& model) {
   try {
     const auto vocabulary = loaders::read_vocabulary(model.gguf.metadata());
     if (!vocabulary) {
-      model.no_tokenizer = fmt::format(
-          "{}: the model has no vocabulary, so it takes no text; give token ids with --tokens",
-          model.gguf.files().front().path.string());
+      model.no_tokenizer =
+          fmt::format("{}: the model has no vocabulary, so it takes no text; give token ids",
+                      model.gguf.files().front().path.string());
       return;
     }
     model.vocabulary = vocabulary->tokens.size();

@@ -119,8 +119,9 @@ class Chooser {
     if (request_.threads && *request_.threads > 0) {
       threads = std::min<std::size_t>(*request_.threads, candidates_.size());
       if (threads < *request_.threads) {
-        notes_.push_back(fmt::format("--threads {}: {} may be used, so {} it is", *request_.threads,
-                                     counted(candidates_.size(), "processor"), threads));
+        notes_.push_back(fmt::format("{} threads were asked for: {} may be used, so {} it is",
+                                     *request_.threads, counted(candidates_.size(), "processor"),
+                                     threads));
       }
     }
     if (!request_.quota) return threads;

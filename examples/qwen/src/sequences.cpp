@@ -45,11 +45,11 @@ void Sequences::require_room(SequenceId sequence, std::size_t tokens) const {
   const std::size_t length = at(sequence).tokens.size();
   if (tokens <= context_ - length) return;
   if (tokens == 1) {
-    throw Error(fmt::format("the context of {} tokens is full; give a larger --ctx", context_));
+    throw Error(fmt::format("the context of {} tokens is full; give a larger one", context_));
   }
   throw Error(
       fmt::format("the context of {} tokens, {} of which are in use, has no room for {} more; give "
-                  "a larger --ctx",
+                  "a larger one",
                   context_, length, tokens));
 }
 

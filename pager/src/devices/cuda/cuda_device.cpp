@@ -100,7 +100,7 @@ std::byte* CudaDevice::allocate_memory(Bytes size) {
   const CUresult result = driver().cuMemAlloc(&data, size.count);
   if (result == CUDA_ERROR_OUT_OF_MEMORY) {
     throw DeviceError(cuda::with_bytes("cuMemAlloc", size) + " failed: the GPU has " +
-                      cuda::free_memory() + " free; lower --vram, or end what else uses the GPU");
+                      cuda::free_memory() + " free; ask for less, or end what else uses the GPU");
   }
   cuda::check(result, "cuMemAlloc", size);
   try {
