@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/digits.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "qwen/error.hpp"
 #include "qwen/rates.hpp"
@@ -236,6 +237,10 @@ std::optional<std::string> gpu_address(int gpu) {
   std::ranges::transform(address, address.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return address;
+}
+
+std::uint32_t most_few_tokens() {
+  return static_cast<std::uint32_t>(kernels::cuda::kMostFewTokens);
 }
 
 }  // namespace tensor_pager::qwen

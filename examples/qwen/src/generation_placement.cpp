@@ -76,9 +76,8 @@ double bytes_per_weight(const Model& model, const loaders::Graph& graph) {
 // At which a GPU's kernels get through weights. For more than a few tokens they become halves
 // first, which are written and read.
 double gpu_weights(double memory, double bytes_per_weight, std::uint32_t sequences) {
-  constexpr std::uint32_t kFewTokens = 8;  // kernels::cuda::kMostFewTokens
   constexpr double kHalves = 4;
-  if (sequences <= kFewTokens) return kGpuMemoryShare * memory;
+  if (sequences <= most_few_tokens()) return kGpuMemoryShare * memory;
   return memory * bytes_per_weight / (bytes_per_weight + kHalves);
 }
 

@@ -236,6 +236,9 @@ double measure_link_beside(int gpu, const BackingStore& /*store*/,
 std::optional<std::string> gpu_address(int /*gpu*/) {
   return std::nullopt;
 }
+std::uint32_t most_few_tokens() {
+  return 0;
+}
 #endif
 
 }  // namespace tensor_pager::qwen

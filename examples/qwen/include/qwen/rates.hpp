@@ -38,6 +38,10 @@ double measure_copies_beside(const BackingStore& store, const std::function<void
 /// Of a GPU on the PCI bus, "0000:1b:00.0"; nothing if nobody knows.
 std::optional<std::string> gpu_address(int gpu);
 
+/// Tokens that a GPU's kernels multiply with weights as they are stored, at most; for more, weights
+/// become halves first. 0 without CUDA.
+std::uint32_t most_few_tokens();
+
 /// The better of each: what disturbs a measurement only makes it worse.
 MachineRates best_of(const MachineRates& a, const MachineRates& b);
 /// By how much the rates differ, as a share of the better: the largest difference of the three.
