@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "placement.hpp"
+#include "command_line/chosen_places.hpp"
 
 #include <fmt/format.h>
 
+#include <CLI/App.hpp>
 #include <cstdlib>
 #include <string>
 #include <utility>
@@ -11,7 +12,7 @@
 #include "command_line/note.hpp"
 #include "prediction/kept_rates.hpp"
 
-namespace tensor_pager::qwen_prefill {
+namespace tensor_pager::command_line {
 
 namespace {
 
@@ -48,25 +49,30 @@ loaders::PlacementRates measure(const qwen::Model& model, const qwen::MemoryPlan
 
 }  // namespace
 
-std::optional<qwen::ChosenPlaces> choose_places(const qwen::Model& model, const Options& options,
-                                                const qwen::MemoryPlan& plan,
-                                                const BackingStore& store,
-                                                const PlacementDevice& device) {
+void add_measure(CLI::App& app, bool& measure) {
+  app.add_flag("--measure", measure,
+               "Measure this machine's rates for --place anew, instead of reading those that an "
+               "earlier run kept in the user's cache folder");
+}
+
+std::optional<qwen::ChosenPlaces> choose_places(
+    std::string_view program, const PlacementOptions& options, const qwen::Model& model,
+    const qwen::MemoryPlan& plan, const BackingStore& store, const PlacementDevice& device) {
   const bool asked = !std::holds_alternative<qwen::OnDevice>(options.place) || options.explain;
-  if (!asked || options.perplexity || options.predict == 0U) return std::nullopt;
+  if (!asked) return std::nullopt;
   const qwen::HostThreadsChoice choice = qwen::choose_host_threads(device.gpu, options.threads);
   const KeptRates kept = prediction::keep_rates(
       {.file = rates_file(model, plan, device, choice.threads.threads),
        .anew = options.measure,
        .date = prediction::today()},
       [&] { return measure(model, plan, store, device.gpu, choice.threads); });
-  for (const std::string& note : choice.notes) command_line::note_line("qwen_prefill", note);
-  if (!kept.problem.empty()) command_line::note_line("qwen_prefill", kept.problem);
+  for (const std::string& note : choice.notes) note_line(program, note);
+  if (!kept.problem.empty()) note_line(program, kept.problem);
   qwen::ChosenPlaces chosen =
       qwen::choose_places(model, plan, kept.rates, options.place, choice.threads);
   chosen.rates_origin = kept.origin;
   if (options.explain) {
-    for (const std::string& line : chosen.lines()) command_line::note(line + "\n");
+    for (const std::string& line : chosen.lines()) note(line + "\n");
   }
   return chosen;
 }
@@ -75,4 +81,4 @@ qwen::GenerationPlaces generation_places(const std::optional<qwen::ChosenPlaces>
   return chosen ? chosen->places : qwen::GenerationPlaces{};
 }
 
-}  // namespace tensor_pager::qwen_prefill
+}  // namespace tensor_pager::command_line

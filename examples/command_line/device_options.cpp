@@ -39,4 +39,25 @@ MemoryOptions MemoryArguments::options() const {
   return options;
 }
 
+void PlacementArguments::add(CLI::App& app) {
+  app.add_option("--place", place_,
+                 "Where feed-forward parts run in generation: on the device; on processors, which "
+                 "read the file in place; a share of them there; or what is predicted to be "
+                 "fastest")
+      ->capture_default_str()
+      ->type_name("gpu|cpu|PCT|auto");
+  app.add_option("--threads", rest_.threads, "Of the processors' share of generation")
+      ->check(positive())
+      ->default_str("by cores, NUMA node and quota")
+      ->type_name("N");
+  app.add_flag("--explain", rest_.explain,
+               "Say what runs where and why, in bytes and microseconds");
+}
+
+PlacementOptions PlacementArguments::options() const {
+  PlacementOptions options = rest_;
+  options.place = parse_place(place_);
+  return options;
+}
+
 }  // namespace tensor_pager::command_line

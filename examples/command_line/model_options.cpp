@@ -21,20 +21,6 @@ void ModelArguments::add_paging(CLI::App& app) {
       ->type_name("STEPS|pass");
 }
 
-void ModelArguments::add_placement(CLI::App& app) {
-  app.add_option("--place", place_,
-                 "Where feed-forward parts run in generation: on the device; on processors, which "
-                 "read the file in place; a share of them there; or what is predicted to be "
-                 "fastest")
-      ->capture_default_str()
-      ->type_name("gpu|cpu|PCT|auto");
-  app.add_option("--threads", threads_, "Of the processors' share of generation")
-      ->check(positive())
-      ->default_str("by cores, NUMA node and quota")
-      ->type_name("N");
-  app.add_flag("--explain", explain_, "Say what runs where and why, in bytes and microseconds");
-}
-
 void ModelArguments::add_ubatch(Parser& parser, CLI::App& app) {
   app.add_option("--ubatch", ubatch_, "Tokens that go through a layer together")
       ->default_str("by memory and device")
@@ -51,9 +37,7 @@ ModelOptions ModelArguments::options() const {
   options.ubatch = ubatch_;
   if (options.ubatch == 0U) throw UsageError("--ubatch must be at least 1");
   options.rope = positions_.overrides();
-  options.place = parse_place(place_);
-  options.threads = threads_;
-  options.explain = explain_;
+  static_cast<PlacementOptions&>(options) = placement_.options();
   return options;
 }
 

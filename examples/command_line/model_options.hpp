@@ -16,14 +16,11 @@
 namespace tensor_pager::command_line {
 
 /// How a model is run, as all programs that run one are told.
-struct ModelOptions : DeviceOptions {
+struct ModelOptions : DeviceOptions, PlacementOptions {
   Bytes page;  ///< 0: chosen by the size of the model
   PolicyOptions policy;
   std::optional<std::uint32_t> ubatch;
   loaders::RopeOverrides rope;
-  qwen::PlaceWish place;                 ///< of generation
-  std::optional<std::uint32_t> threads;  ///< of the processors' share of it; nothing: chosen
-  bool explain = false;                  ///< print what runs where, and why
 };
 
 /// The declarations of ModelOptions, for the groups of a program's help, and what was typed for
@@ -32,7 +29,7 @@ class ModelArguments {
  public:
   void add_device(CLI::App& app) { device_.add(app); }
   void add_paging(CLI::App& app);
-  void add_placement(CLI::App& app);
+  void add_placement(CLI::App& app) { placement_.add(app); }
   void add_ubatch(Parser& parser, CLI::App& app);
   void add_positions(CLI::App& app) { positions_.add(app); }
 
@@ -45,9 +42,7 @@ class ModelArguments {
   std::optional<std::string> policy_;
   std::optional<std::string> lookahead_;
   std::optional<std::uint32_t> ubatch_;
-  std::string place_ = "gpu";
-  std::optional<std::uint32_t> threads_;
-  bool explain_ = false;
+  PlacementArguments placement_;
   PositionArguments positions_;
 };
 

@@ -4,16 +4,18 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "chat.hpp"
+#include "command_line/chosen_places.hpp"
+#include "command_line/model_device.hpp"
 #include "command_line/run_program.hpp"
 #include "console.hpp"
 #include "conversation.hpp"
 #include "options.hpp"
 #include "qwen/backend.hpp"
 #include "qwen/chat_format.hpp"
-#include "qwen/error.hpp"
 #include "qwen/memory_plan.hpp"
 
 namespace {
@@ -25,24 +27,13 @@ constexpr std::uint32_t kContext = 8192;
 // Of a question's prefill, at a time: longer ones are taken in pieces.
 constexpr std::uint32_t kPrefill = 2048;
 
-qwen::Backend make_backend(const Options& options, const qwen::Model& model) {
-  using command_line::DeviceKind;
-  const bool gpu = qwen::gpu_count() > 0;
-  if (options.device == DeviceKind::cuda && !gpu) {
-    throw qwen::Error("--device cuda: no GPU was found; use --device host");
-  }
-  if (options.device == DeviceKind::host || !gpu) return qwen::host_backend(model);
-  return qwen::cuda_backend(model, {.gpu = options.gpu});
+qwen::Backend make_backend(std::optional<int> gpu, const qwen::Model& model) {
+  return gpu ? qwen::cuda_backend(model, {.gpu = *gpu}) : qwen::host_backend(model);
 }
 
 std::uint32_t choose_context(const Options& options, const qwen::Model& model) {
-  const std::uint32_t longest = model.config.context_length;
-  if (options.context.value_or(0) > longest) {
-    throw qwen::Error(
-        fmt::format("--ctx {} is longer than the model's context of {} tokens; give at most that",
-                    *options.context, longest));
-  }
-  return options.context.value_or(std::min(kContext, longest));
+  command_line::require_trained(options.context, model);
+  return options.context.value_or(std::min(kContext, model.config.context_length));
 }
 
 qwen::MemoryPlan plan_memory(const Options& options, const qwen::Model& model,
@@ -72,13 +63,18 @@ command_line::Sampling sampling_of(const Options& options, const qwen::Model& mo
 }
 
 void run(const Options& options) {
+  const std::optional<int> gpu = command_line::gpu_of(options);  // before a large model is opened
   const qwen::Model model = qwen::open_model(options.model, options.rope);
   const qwen::ChatFormat format(model);
   const bool think = format.can_think() && options.thinking != Thinking::off;
   const command_line::Sampling sampling = sampling_of(options, model, think);
-  qwen::Backend backend = make_backend(options, model);
+  qwen::Backend backend = make_backend(gpu, model);
   const qwen::MemoryPlan plan = plan_memory(options, model, backend);
-  qwen::Inference inference(model, plan, std::move(backend));
+  const auto places =
+      command_line::choose_places("qwen_chat", options, model, plan, *backend.store,
+                                  {.name = backend.device->info().name, .gpu = gpu});
+  qwen::Inference inference(model, plan, std::move(backend),
+                            {.generation = command_line::generation_places(places)});
   Conversation conversation(model, format, inference,
                             {.system = options.system.value_or(format.default_system()),
                              .think = think,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "command_line/checks.hpp"
+#include "command_line/chosen_places.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/position_options.hpp"
 #include "command_line/sampling_options.hpp"
@@ -19,8 +20,10 @@ const std::map<std::string, Thinking> kThinking = {
 struct Typed {
   command_line::DeviceArguments device;
   command_line::MemoryArguments memory;
+  command_line::PlacementArguments placement;
   command_line::SamplingArguments sampling{"-1"};
   command_line::PositionArguments positions;
+  bool measure = false;
   std::string thinking = "dim";
 };
 
@@ -71,10 +74,14 @@ Options parse_options(int argc, const char* const* argv) {
   typed.sampling.add(parser.group("Sampling, in this order"));
   typed.device.add(parser.group("Device and memory"));
   typed.memory.add(parser.group("Device and memory"));
+  typed.placement.add(parser.group("Device and memory"));
+  command_line::add_measure(parser.group("Device and memory"), typed.measure);
   typed.positions.add(parser.group("Long contexts"));
   parser.parse(argc, argv);
   static_cast<command_line::DeviceOptions&>(options) = typed.device.options();
   static_cast<command_line::MemoryOptions&>(options) = typed.memory.options();
+  static_cast<command_line::PlacementOptions&>(options) = typed.placement.options();
+  options.measure = typed.measure;
   options.sampling = typed.sampling.wishes();
   options.seed = typed.sampling.seed();
   options.rope = typed.positions.overrides();

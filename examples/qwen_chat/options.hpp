@@ -19,7 +19,9 @@ enum class Thinking : std::uint8_t {
   off,   ///< it does not think
 };
 
-struct Options : command_line::DeviceOptions, command_line::MemoryOptions {
+struct Options : command_line::DeviceOptions,
+                 command_line::MemoryOptions,
+                 command_line::PlacementOptions {
   std::filesystem::path model;
   std::optional<std::string> system;  ///< nothing: what the model's file says
   std::optional<std::filesystem::path> session;

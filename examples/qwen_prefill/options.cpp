@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "command_line/checks.hpp"
+#include "command_line/chosen_places.hpp"
 #include "command_line/file_roles.hpp"
 #include "command_line/parser.hpp"
 #include "command_line/sampling_options.hpp"
@@ -29,6 +30,7 @@ struct Typed {
   command_line::MemoryArguments memory;
   bool no_pin_file = false;
   bool no_publish = false;
+  bool measure = false;
 };
 
 void add_input(command_line::Parser& parser, Options& options, Typed& typed) {
@@ -77,9 +79,7 @@ void add_memory(command_line::Parser& parser, Options& options, Typed& typed) {
   typed.memory.add(app);
   typed.model.add_paging(app);
   typed.model.add_placement(app);
-  app.add_flag("--measure", options.measure,
-               "Measure this machine's rates for --place anew, instead of reading those that an "
-               "earlier run kept in the user's cache folder");
+  command_line::add_measure(app, typed.measure);
   app.add_option("-c,--ctx", options.context, "Context: prompt and generated tokens together")
       ->default_str("what they need; 4096 beyond the prompt with -n -1")
       ->type_name("N");
@@ -154,6 +154,7 @@ Options complete(Options options, const Typed& typed) {
   options.publish = !typed.no_publish;
   static_cast<command_line::MemoryOptions&>(options) = typed.memory.options();
   static_cast<command_line::ModelOptions&>(options) = typed.model.options();
+  options.measure = typed.measure;
   if (options.context == 0U) throw UsageError("--ctx must be at least 1");
   if (options.logits && options.perplexity) {
     throw UsageError("--logits and --perplexity exclude one another");

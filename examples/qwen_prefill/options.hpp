@@ -48,7 +48,6 @@ struct Options : command_line::ModelOptions, command_line::MemoryOptions {
   std::optional<std::filesystem::path> stats;  ///< "-" is stdout, here and below
   std::optional<std::filesystem::path> trace;
   bool publish = true;
-  bool measure = false;  ///< rates for placement anew
   bool quiet = false;
 };
 

@@ -14,16 +14,17 @@
 #include <variant>
 #include <vector>
 
+#include "command_line/chosen_places.hpp"
 #include "command_line/file_roles.hpp"
 #include "command_line/interrupt.hpp"
 #include "command_line/json.hpp"
+#include "command_line/model_device.hpp"
 #include "command_line/note.hpp"
 #include "command_line/sampling.hpp"
 #include "generation.hpp"
 #include "output/replacement_file.hpp"
 #include "pager/trace.hpp"
 #include "phase_meter.hpp"
-#include "placement.hpp"
 #include "prefill_progress.hpp"
 #include "process_age.hpp"
 #include "prompt.hpp"
@@ -36,6 +37,7 @@
 namespace tensor_pager::qwen_prefill {
 namespace {
 
+using command_line::gpu_of;
 using Tokens = std::vector<loaders::TokenId>;
 
 constexpr std::uint32_t kPerplexityContext = 512;
@@ -43,30 +45,14 @@ constexpr std::uint32_t kPerplexityContext = 512;
 // be gigabytes of keys and values in place of weights.
 constexpr std::uint32_t kOpenEnd = 4096;
 
-bool use_gpu(const Options& options) {
-  return options.device == DeviceKind::cuda ||
-         (options.device == DeviceKind::automatic && qwen::gpu_count() > 0);
-}
-
-std::optional<int> gpu_of(const Options& options) {
-  return use_gpu(options) ? std::optional(options.gpu) : std::nullopt;
-}
-
-qwen::Backend make_backend(const Options& options, const qwen::Model& model, Trace* trace) {
-  if (!use_gpu(options)) {
+qwen::Backend make_backend(const Options& options, std::optional<int> gpu, const qwen::Model& model,
+                           Trace* trace) {
+  if (!gpu) {
     qwen::Backend backend = qwen::host_backend(model, trace);
     if (!options.pin_files) backend.in_place = nullptr;
     return backend;
   }
-  return qwen::cuda_backend(model,
-                            {.gpu = options.gpu, .pin_files = options.pin_files, .trace = trace});
-}
-
-// Asked for in vain, a GPU is missed before a large model is opened.
-void require_device(const Options& options) {
-  if (options.device == DeviceKind::cuda && qwen::gpu_count() == 0) {
-    throw qwen::Error("--device cuda: no GPU was found; use --device host");
-  }
+  return qwen::cuda_backend(model, {.gpu = *gpu, .pin_files = options.pin_files, .trace = trace});
 }
 
 // Room for the prompt and what is generated, in whole steps of 32 so that it is not all different.
@@ -79,11 +65,7 @@ std::uint32_t default_context(const qwen::Model& model, const Options& options,
 
 std::uint32_t choose_context(const qwen::Model& model, const Options& options, std::size_t prompt) {
   const std::uint32_t longest = model.config.context_length;
-  if (options.context > longest) {
-    throw qwen::Error(
-        fmt::format("--ctx {} is longer than the model's context of {} tokens; give at most that",
-                    *options.context, longest));
-  }
+  command_line::require_trained(options.context, model);
   if (options.perplexity) return options.context.value_or(std::min(kPerplexityContext, longest));
   const std::uint32_t context = options.context.value_or(default_context(model, options, prompt));
   if (prompt <= context) return context;
@@ -125,6 +107,14 @@ qwen::MemoryPlan plan_memory(const qwen::Model& model, const Options& options,
                                       : 1;
   request.ubatch = options.ubatch;
   return qwen::plan_memory(model, qwen::request_for(backend, model, request));
+}
+
+std::optional<qwen::ChosenPlaces> choose_places(const Options& options, const qwen::Model& model,
+                                                const qwen::MemoryPlan& plan,
+                                                const BackingStore& store,
+                                                const command_line::PlacementDevice& device) {
+  if (options.perplexity || options.predict == 0U) return std::nullopt;  // nothing is generated
+  return command_line::choose_places("qwen_prefill", options, model, plan, store, device);
 }
 
 using OutputFile = std::optional<output::ReplacementFile>;
@@ -177,22 +167,23 @@ class Run {
         trace_file_(output_file(options.trace)),
         text_(text_stream(options)),
         trace_(options.trace ? std::make_unique<Trace>() : nullptr),
-        model_((require_device(options), open_model(options))),
+        gpu_(gpu_of(options)),
+        model_(open_model(options)),
         sampling_(command_line::choose_sampling(
             options.sampling, model_.gguf.metadata(),
             options.seed ? *options.seed : command_line::random_seed())),
         prompts_(read_prompts(model_, options.prompt, session_.has_value())),
-        backend_(make_backend(options, model_, trace_.get())),
+        backend_(make_backend(options, gpu_, model_, trace_.get())),
         store_(watch_store(backend_)),
         plan_(plan_memory(model_, options, prompts_, session_ ? session_->tokens() : 0, backend_)),
-        places_(choose_places(model_, options, plan_, *store_,
-                              {.name = backend_.device->info().name, .gpu = gpu_of(options)})),
+        places_(choose_places(options, model_, plan_, *store_,
+                              {.name = backend_.device->info().name, .gpu = gpu_})),
         store_description_(backend_.store_description),
         inference_(model_, plan_, std::move(backend_),
                    {.policy = options.policy,
                     .trace = trace_.get(),
                     .publish = options.publish,
-                    .generation = generation_places(places_)}) {
+                    .generation = command_line::generation_places(places_)}) {
     report_.load = process_age();
     report_.device = inference_.device();
     report_.store = store_description_;
@@ -220,6 +211,7 @@ class Run {
   OutputFile trace_file_;
   std::FILE* text_;
   std::unique_ptr<Trace> trace_;
+  std::optional<int> gpu_;  // asked for in vain, it is missed before a large model is opened
   qwen::Model model_;
   command_line::Sampling sampling_;
   std::vector<Tokens> prompts_;

@@ -86,6 +86,21 @@ TEST_F(Chat, ASecondQuestionReadsWhatIsNew) {
             plain.out);
 }
 
+// On the host device processors round as the device does, since they are it.
+TEST_F(Chat, PlacesChangeNoAnswer) {
+  const std::string questions = "Who art thou?\n/budget 1MiB\nAnd who else?\n";
+  const std::vector<std::string> greedy{"-n", "8", "--temp", "0", "--arena", "40%"};
+  const ProcessResult plain = pipe(questions, greedy);
+  for (const char* place : {"cpu", "60%", "auto"}) {
+    std::vector<std::string> placed = greedy;
+    placed.insert(placed.end(), {"--place", place, "--threads", "2", "--explain"});
+    const ProcessResult result = pipe(questions, placed);
+    EXPECT_EQ(result.out, plain.out) << place << result.err;
+    EXPECT_THAT(result.err, HasSubstr("generation")) << place;
+  }
+  EXPECT_THAT(pipe("", {"--place", "moon"}).err, HasSubstr("is not auto, gpu, cpu or a share"));
+}
+
 TEST_F(Chat, SeedsDecideAnswers) {
   const auto answer = [&](const char* seed) {
     return pipe("Who?\n", {"-n", "12", "--temp", "1", "--seed", seed}).out;

@@ -8,16 +8,17 @@ namespace tensor_pager::tests {
 const std::vector<Program>& programs() {
   static const std::string model_options = SOURCES "/examples/command_line/model_options.cpp";
   static const std::string device = SOURCES "/examples/command_line/device_options.cpp";
+  static const std::string places = SOURCES "/examples/command_line/chosen_places.cpp";
   static const std::string positions = SOURCES "/examples/command_line/position_options.cpp";
   static const std::string sampling = SOURCES "/examples/command_line/sampling_options.cpp";
   static const std::vector<Program> all = {
       {"qwen_prefill",
        QWEN_PREFILL,
-       {SOURCES "/examples/qwen_prefill", device, model_options, positions, sampling},
+       {SOURCES "/examples/qwen_prefill", device, model_options, places, positions, sampling},
        {"-m", "none", "-p", "x"}},
       {"qwen_chat",
        QWEN_CHAT,
-       {SOURCES "/examples/qwen_chat", device, positions, sampling},
+       {SOURCES "/examples/qwen_chat", device, places, positions, sampling},
        {"-m", "none"}},
       {"pager_bench",
        PAGER_BENCH,

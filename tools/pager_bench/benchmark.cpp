@@ -8,22 +8,16 @@
 #include <chrono>
 #include <utility>
 
+#include "command_line/model_device.hpp"
 #include "command_line/note.hpp"
 #include "qwen/error.hpp"
 
 namespace tensor_pager::pager_bench {
 namespace {
 
+using command_line::gpu_of;
 using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
-
-bool use_gpu(const command_line::ModelOptions& options) {
-  const bool there = qwen::gpu_count() > 0;
-  if (options.device == command_line::DeviceKind::cuda && !there) {
-    throw qwen::Error("--device cuda: no GPU was found; use --device host");
-  }
-  return there && options.device != command_line::DeviceKind::host;
-}
 
 // What happened while `work` ran. Copies for steps to come are counted with the run that asked for
 // them, but not timed.
@@ -78,11 +72,12 @@ std::vector<std::uint32_t> layers_on_cpu(const loaders::Graph& graph,
 }  // namespace
 
 qwen::MachineRates measure_rates(const command_line::ModelOptions& options) {
-  return use_gpu(options) ? qwen::measure_cuda_rates(options.gpu) : qwen::measure_host_rates();
+  const std::optional<int> gpu = gpu_of(options);
+  return gpu ? qwen::measure_cuda_rates(*gpu) : qwen::measure_host_rates();
 }
 
 std::string device_name(const command_line::ModelOptions& options) {
-  return use_gpu(options) ? "CUDA" : "host";
+  return gpu_of(options) ? "CUDA" : "host";
 }
 
 double Bound::seconds() const {
@@ -196,7 +191,10 @@ std::vector<Case> cases_of(const Options& options) {
 }
 
 Benchmark::Benchmark(const qwen::Model& model, const Options& options)
-    : model_(model), options_(options), gpu_(use_gpu(options)), rates_(measure_rates(options)) {}
+    : model_(model),
+      options_(options),
+      gpu_(gpu_of(options).has_value()),
+      rates_(measure_rates(options)) {}
 
 // One pass warms the machine up; what stays in the arena is settled after another.
 std::uint32_t Benchmark::runs() const {
