@@ -161,15 +161,9 @@ void Chat::command(const std::string& line) {
 void Chat::ask(const std::string& question) {
   const std::string whole = attached_.empty() ? question : attached_ + "\n\n" + question;
   const Statistics before = inference_.statistics();
-  bool spoken = false;  // something, so that an answer does not begin with an empty line
+  Shown shown;
   const auto show = [&](std::string_view text, bool thought) {
-    if (thought) {
-      if (options_.thinking == Thinking::dim) console_.think(text);
-      return;
-    }
-    if (!spoken) text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
-    spoken = spoken || !text.empty();
-    console_.say(text);
+    thought ? show_thought(text, shown) : show_answer(text, shown);
   };
   Answer answer;
   try {
@@ -181,6 +175,23 @@ void Chat::ask(const std::string& question) {
   console_.say("\n");
   attached_.clear();
   note_answer(answer, before);
+}
+
+// Somebody who sees nothing for minutes wants to know why.
+void Chat::show_thought(std::string_view text, Shown& shown) {
+  const bool first = !shown.thought;
+  shown.thought = shown.thought || !text.empty();
+  if (options_.thinking == Thinking::dim) return console_.think(text);
+  if (first && shown.thought && console_.is_terminal()) confirm("it thinks; Ctrl-C ends that");
+}
+
+// It begins neither with an empty line nor in the line of a thought.
+void Chat::show_answer(std::string_view text, Shown& shown) {
+  if (!shown.answer) text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
+  if (text.empty()) return;
+  if (!shown.answer && shown.thought && options_.thinking == Thinking::dim) console_.think("\n");
+  shown.answer = true;
+  console_.say(text);
 }
 
 void Chat::note_answer(const Answer& answer, const Statistics& before) const {
@@ -195,9 +206,10 @@ void Chat::note_answer(const Answer& answer, const Statistics& before) const {
   const auto accesses = static_cast<double>(now.core.accesses - before.core.accesses);
   const auto hits = static_cast<double>(now.core.hits - before.core.hits);
   console_.note(fmt::format(
-      "[{}{}, {:.1f} tokens/s; {} new of {} read at {:.1f} tokens/s; {:.0f}% of accesses "
+      "[{}{}{}, {:.1f} tokens/s; {} new of {} read at {:.1f} tokens/s; {:.0f}% of accesses "
       "hit; {} in use of {}]",
       answer.end == End::interrupted ? "interrupted: " : "", counted(answer.generated, "token"),
+      answer.thought > 0 ? fmt::format(" ({} thought)", answer.thought) : "",
       ratio(static_cast<double>(answer.generated), answer.seconds), answer.prefilled,
       answer.reused + answer.prefilled,
       ratio(static_cast<double>(answer.prefilled), answer.prefill_seconds),

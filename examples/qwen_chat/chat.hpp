@@ -32,11 +32,18 @@ class Chat {
     std::string_view help;
     void (Chat::*run)(const std::string& argument);
   };
+  /// Of an answer, so far.
+  struct Shown {
+    bool thought = false;
+    bool answer = false;
+  };
   static const std::vector<Command>& commands();
 
   void take(const std::string& line);
   void command(const std::string& line);
   void ask(const std::string& question);
+  void show_thought(std::string_view text, Shown& shown);
+  void show_answer(std::string_view text, Shown& shown);
   void note_answer(const Answer& answer, const Statistics& before) const;
   void confirm(const std::string& done) const;
 

@@ -180,6 +180,7 @@ void Console::say(std::string_view text) {
 }
 
 void Console::think(std::string_view text) {
+  if (::isatty(STDOUT_FILENO) == 0) return;
   write(text, true);
 }
 

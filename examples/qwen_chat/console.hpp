@@ -26,7 +26,8 @@ class Console {
 
   /// Part of an answer. Throws if stdout cannot be written.
   void say(std::string_view text);
-  /// The same of what is thought: dimmed, where stdout is a terminal.
+  /// The same of what is thought: dimmed, where stdout is a terminal, and else nothing, since it
+  /// could not be told from the answer.
   void think(std::string_view text);
   /// A line beside the conversation: dimmed, where stderr is a terminal.
   void note(std::string_view text) const;

@@ -114,6 +114,7 @@ void Conversation::generate(std::span<const float> first, const Show& show, Answ
     ++answer.generated;
     const bool mark = format_.begins_thought(token) || format_.ends_thought(token);
     if (mark) thought = format_.begins_thought(token);
+    if (mark || thought) ++answer.thought;
     if (!mark) show(decoder.push(token), thought);
     answer_.push_back(token);
     pending_ = {token};

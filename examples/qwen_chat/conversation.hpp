@@ -26,6 +26,7 @@ struct Answer {
   std::size_t reused = 0;     ///< tokens of the conversation that had been prefilled before
   std::size_t prefilled = 0;  ///< tokens of this question, and what had to be taken in again
   std::size_t generated = 0;
+  std::size_t thought = 0;  ///< of them
   double prefill_seconds = 0;
   double seconds = 0;  ///< of generation
 };

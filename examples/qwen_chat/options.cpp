@@ -39,8 +39,10 @@ void add_conversation(command_line::Parser& parser, Options& options, Typed& typ
                  "Go on from what /save kept, which has what the model was told")
       ->excludes("--system")
       ->type_name("FILE");
-  app.add_option("--thinking", typed.thinking,
-                 "What a model thinks before it answers: shown dimmed, hidden, or not thought")
+  app.add_option(
+         "--thinking", typed.thinking,
+         "What a model thinks before it answers: shown dimmed, on a terminal; hidden; or not "
+         "thought")
       ->check(CLI::IsMember({"dim", "hide", "off"}))
       ->capture_default_str()
       ->type_name("dim|hide|off");

@@ -13,6 +13,7 @@
 
 #include "child_process.hpp"
 #include "terminal.hpp"
+#include "thinking_model.hpp"
 
 namespace tensor_pager::tests {
 namespace {
@@ -283,6 +284,78 @@ TEST_F(Chat, ControlCEndsTheAnswerAndNotTheSession) {
   terminal.until("never asked");
   terminal.type(kControlC);
   terminal.until("> ");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+// A model that thinks once it is asked, and does not come to an end: of tokens that were there none
+// comes again, so that the first alone begins a thought.
+class ThinkingChat : public Chat {
+ protected:
+  std::vector<std::string> thinking(const std::vector<std::string>& more) const {
+    std::vector<std::string> all{
+        "-m", model_,   "--device", "host", "--presence-penalty", "100", "--repeat-last-n",
+        "-1", "--temp", "0"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  ProcessResult ask(const std::vector<std::string>& more) const {
+    std::vector<std::string> all{"-c", "echo 'Who art thou?' | \"$0\" \"$@\"", QWEN_CHAT};
+    const std::vector<std::string> own = thinking(more);
+    all.insert(all.end(), own.begin(), own.end());
+    return run_process("/bin/sh", all);
+  }
+
+  const std::string model_ = write_thinking_model(directory_ / "thinking.gguf",
+                                                  {{"<think>", 60.0F}, {"</think>", -60.0F}});
+};
+
+TEST_F(ThinkingChat, APipeGetsNoThoughts) {
+  for (const char* kind : {"dim", "hide"}) {
+    const ProcessResult result = ask({"-n", "9", "--thinking", kind});
+    EXPECT_EQ(result.out, "\n") << kind;
+    EXPECT_THAT(result.err, HasSubstr("[9 tokens (9 thought), ")) << kind;
+  }
+}
+
+TEST_F(ThinkingChat, WithoutThoughtsThereIsAnAnswer) {
+  // It was told that it has thought, so that the mark does not come again.
+  const ProcessResult result = ask({"-n", "9", "--thinking", "off"});
+  EXPECT_GT(result.out.size(), 5U);
+  EXPECT_THAT(result.err, HasSubstr("[9 tokens, "));
+}
+
+TEST_F(ThinkingChat, AnEndlessThoughtIsDimmedAndControlCEndsIt) {
+  Terminal terminal(QWEN_CHAT, thinking({}));
+  terminal.until("> ");
+  terminal.type("Who art thou?\n");
+  terminal.until("\x1b[?2004l");
+  terminal.until("\x1b[2m");
+  terminal.until(" ");  // of the thought
+  terminal.type(kControlC);
+  EXPECT_THAT(terminal.until("thought), "), HasSubstr("\x1b[0m\r\n"));
+  terminal.until("> ");
+  terminal.type("And?\n");
+  terminal.until("\x1b[2m");
+  terminal.until(" ");
+  terminal.type(kControlC);
+  terminal.until("in use of");
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+// Of which nothing stays: another question finds room.
+TEST_F(ThinkingChat, AThoughtThatFillsTheContextLeavesRoomForAnotherQuestion) {
+  Terminal terminal(QWEN_CHAT, thinking({"-c", "72", "--thinking", "hide"}));
+  terminal.until("> ");
+  for (int i = 0; i < 2; ++i) {
+    terminal.type("Who art thou?\n");
+    terminal.until("it thinks; Ctrl-C ends that");
+    terminal.until("the context of 72 tokens is full");
+    terminal.until("in use of 72");
+    terminal.type("/clear\n");
+    terminal.until("begins anew");
+  }
   terminal.type("/quit\n");
   EXPECT_EQ(terminal.wait(), 0);
 }

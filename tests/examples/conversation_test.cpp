@@ -17,6 +17,7 @@
 #include "../temporary_directory.hpp"
 #include "model_run.hpp"
 #include "qwen/error.hpp"
+#include "thinking_model.hpp"
 
 namespace tensor_pager::qwen_chat {
 namespace {
@@ -25,12 +26,6 @@ using qwen::ChatFormat;
 using Tokens = std::vector<loaders::TokenId>;
 using testing::HasSubstr;
 
-// A Jinja string of Qwen2.5's template.
-const std::string kTemplate =
-    "{%- if messages[0]['role'] == 'system' %}\n{{- '<|im_start|>system\\n' + x + '<|im_end|>\\n' "
-    "}}\n{%- else %}\n{{- '<|im_start|>system\\nYou are Qwen. You help.<|im_end|>\\n' }}\n";
-
-// The small model, with the last two merged tokens in place of marks for what is thought.
 class EditedChat : public testing::Test {
  protected:
   EditedChat() : plain_(open("models/tiny-qwen2-q4_k_m.gguf")) {}
@@ -38,35 +33,9 @@ class EditedChat : public testing::Test {
   static qwen::Model open(const std::string& name) {
     return qwen::open_model(qwen::test_data(name));
   }
-  static std::vector<std::string> strings(const qwen::Model& model, const char* key) {
-    return model.gguf.metadata().get<std::vector<std::string>>(key);
-  }
   // With these added to logits of tokens.
   qwen::Model thinking_model(const std::map<std::string, float>& bias = {}) const {
-    std::vector<std::string> tokens = strings(plain_, "tokenizer.ggml.tokens");
-    std::vector<std::string> merges = strings(plain_, "tokenizer.ggml.merges");
-    auto types = plain_.gguf.metadata().get<std::vector<std::int32_t>>("tokenizer.ggml.token_type");
-    for (const char* mark : {"<think>", "</think>"}) {
-      std::string merged = merges.back();
-      merges.pop_back();
-      merged.erase(merged.find(' '), 1);
-      const auto at = std::ranges::find(tokens, merged);
-      types[static_cast<std::size_t>(at - tokens.begin())] = 4;  // user-defined
-      *at = mark;
-    }
-    tests::EditedModel edited(qwen::test_data("models/tiny-qwen2-q4_k_m.gguf"));
-    edited.set_array("tokenizer.ggml.tokens", tokens)
-        .set_array("tokenizer.ggml.merges", merges)
-        .set_array("tokenizer.ggml.token_type", types)
-        .set("tokenizer.chat_template", kTemplate + "{{- '<think>\\n\\n</think>' }}");
-    if (!bias.empty()) {
-      std::vector<float> values(tokens.size());
-      for (std::size_t i = 0; i < tokens.size(); ++i) {
-        if (bias.contains(tokens[i])) values[i] = bias.at(tokens[i]);
-      }
-      edited.add("output.bias", {values.size()}, values);
-    }
-    return qwen::open_model(edited.write(directory_ / "thinking.gguf"));
+    return qwen::open_model(tests::write_thinking_model(directory_ / "thinking.gguf", bias));
   }
   Tokens encode(const qwen::Model& model, const std::string& text) const {
     return model.tokenizer->encode(text, {.add_bos = false});
