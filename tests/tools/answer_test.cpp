@@ -42,6 +42,15 @@ TEST(BudgetAnswer, NamesTheSmallestBudgetThatHelps) {
       "(+145%) with an arena of 50.00 MiB, 50% of the weights; prefill would not gain.");
 }
 
+// Nearly the best is what the run had, and a smaller arena has by chance: neither is a gain.
+TEST(BudgetAnswer, ABudgetThatHelpsIsLargerAndFaster) {
+  EXPECT_EQ(answer({curve("prefill", true, 1, {{10, 90}, {40, 100}, {70, 103}, {100, 105.2}})}),
+            "Would a larger budget help? Yes: prefill would run at 105.2 instead of 100.0 tokens/s "
+            "(+5%) with an arena of 100.00 MiB, 100% of the weights.");
+  EXPECT_EQ(answer({curve("prefill", true, 1, {{39, 110}, {40, 100}, {100, 104}})}),
+            "Would a larger budget help? No: none would make it faster by more than 5%.");
+}
+
 TEST(BudgetAnswer, SaysIfLessWouldDo) {
   EXPECT_EQ(
       answer({curve("prefill", true, 2, {{10, 100}, {20, 198}, {100, 200}})}),

@@ -35,21 +35,29 @@ struct Curve {
     if (!points.empty()) own = points[json["own"].get<std::size_t>()];
   }
 
-  double best() const { return std::ranges::max(points, {}, &Point::rate).rate; }
   /// The smallest arena with nearly this rate.
   const Point& smallest(double rate) const {
     return *std::ranges::find_if(
         points, [&](const Point& point) { return point.rate >= (1 - kWorthwhile) * rate; });
   }
-  bool gains() const { return best() > (1 + kWorthwhile) * own.rate; }
+  /// The smallest larger arena that is worthwhile and nearly as good as any; nullptr if none is.
+  const Point* better() const {
+    double best = 0;
+    for (const Point& point : points) {
+      if (point.bytes > own.bytes) best = std::max(best, point.rate);
+    }
+    const double least = std::max((1 - kWorthwhile) * best, (1 + kWorthwhile) * own.rate);
+    const auto found = std::ranges::find_if(
+        points, [&](const Point& point) { return point.bytes > own.bytes && point.rate > least; });
+    return found == points.end() ? nullptr : &*found;
+  }
 };
 
 std::string rate_text(double rate) {
   return fmt::format("{:.{}f}", rate, rate < 10 ? 2 : 1);
 }
 
-std::string gain_text(const Curve& curve, double weights_bytes) {
-  const Curve::Point& better = curve.smallest(curve.best());
+std::string gain_text(const Curve& curve, const Curve::Point& better, double weights_bytes) {
   return fmt::format(
       "{} would run at {} instead of {} tokens/s ({:+.0f}%) with an arena of {}, {:.0f}% "
       "of the weights",
@@ -86,8 +94,8 @@ std::string budget_answer(const Json& what_if, double weights_bytes) {
   std::vector<std::string> gains;
   std::vector<std::string> others;
   for (const Curve& curve : curves) {
-    if (curve.gains()) {
-      gains.push_back(gain_text(curve, weights_bytes));
+    if (const Curve::Point* const better = curve.better()) {
+      gains.push_back(gain_text(curve, *better, weights_bytes));
     } else {
       others.push_back(curve.name);
     }
