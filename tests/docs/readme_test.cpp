@@ -21,9 +21,9 @@ namespace fs = std::filesystem;
 
 // Their measurements take long, or need a process that runs meanwhile.
 bool is_run(std::string_view line) {
-  constexpr std::array<std::string_view, 4> kBeginnings = {
-      "qwen_prefill -m $model", "pager_stats stats.json", "pager_sim -m $model",
-      "pager_sim --preset"};
+  constexpr std::array<std::string_view, 5> kBeginnings = {
+      "qwen_chat -m $model", "qwen_prefill -m $model", "pager_stats stats.json",
+      "pager_sim -m $model", "pager_sim --preset"};
   return line.find("bench.jsonl") == std::string_view::npos &&
          std::ranges::any_of(kBeginnings, [&](auto begin) { return line.starts_with(begin); });
 }

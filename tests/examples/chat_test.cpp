@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -493,6 +495,26 @@ TEST_F(Chat, MistakesAreSaidAndForgiven) {
   terminal.until("/budget SIZE");
   terminal.type("/quit\n");
   EXPECT_EQ(terminal.wait(), 0);
+}
+
+// README's picture: tools/record_terminal.py.
+TEST_F(Chat, AConversationCanBeRecorded) {
+  if (run_process("/bin/sh", {"-c", "command -v python3"}).status != 0)
+    GTEST_SKIP() << "no python3";
+  const std::string out = directory_ / "chat.svg";
+  const auto record = [&](const std::vector<std::string>& arguments) {
+    return run_process(RECORD_TERMINAL, arguments);
+  };
+  const ProcessResult run = record({out, "--line", "Who <art> thou?", "--", QWEN_CHAT, "-m", kModel,
+                                    "--device", "host", "-n", "4", "--temp", "0"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  std::ifstream in(out);
+  const std::string svg{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  EXPECT_THAT(svg, HasSubstr("Who &lt;art&gt; thou?</text>"));
+  EXPECT_THAT(svg, HasSubstr("[4 tokens, "));
+  EXPECT_THAT(svg, HasSubstr("@keyframes"));
+  EXPECT_THAT(svg, Not(HasSubstr("script")));
+  EXPECT_NE(record({out, "--line", "x", "--", "/bin/echo"}).status, 0);
 }
 
 TEST_F(Chat, AModelThatIsNotThereIsOneLine) {
