@@ -308,6 +308,12 @@ nlohmann::ordered_json report_data(const std::vector<Field>& stats, const Record
   add_traffic(recording, json);
   json["what_if"] = what_ifs(stats, recording);
   std::string answer = budget_answer(json["what_if"], number(stats, "model", "weights_bytes"));
+  // Predicted are steps as long as those of this run, whatever is copied beside them.
+  if (text(stats, "device", "kind") == "host" && number(stats, "bytes", "h2d") > 0) {
+    answer +=
+        " On the host device copies take processors from the steps: a larger budget helps more "
+        "than that, and a smaller one costs more.";
+  }
   if (const std::string doubt = text(stats, "bound", "doubt"); !doubt.empty()) {
     answer += fmt::format(" The times of this run are doubtful, though: {}.", doubt);
   }
