@@ -43,23 +43,23 @@ void SamplingArguments::add_penalties(CLI::App& app) {
 void SamplingArguments::add_filters(CLI::App& app) {
   app.add_option("--top-k", wishes_.top_k, "Choose from the K most likely tokens; 0 or -1: all")
       ->check(not_negative_or_minus_one("all tokens"))
-      ->default_str("the file's advice, else 40")
+      ->default_str("the file's advice, else " + defaults_.top_k)
       ->type_name("K");
   app.add_option("--top-p", wishes_.top_p,
                  "Of them, from the most likely that together have this probability; 1: all")
       ->check(in_range(0, 1))
-      ->default_str("the file's advice, else 0.95")
+      ->default_str("the file's advice, else " + defaults_.top_p)
       ->type_name("P");
   app.add_option("--min-p", wishes_.min_p,
                  "Of them, from those this many times as likely as the most likely; 0: all")
       ->check(in_range(0, 1))
-      ->default_str("the file's advice, else 0.05")
+      ->default_str("the file's advice, else " + defaults_.min_p)
       ->type_name("P");
 }
 
 void SamplingArguments::add_draw(CLI::App& app) {
   app.add_option("--temp", wishes_.temperature, "Temperature; 0 takes the most likely token")
-      ->default_str("the file's advice; else 0.8 with --top-k, --top-p or --min-p, 0 without")
+      ->default_str("the file's advice; else " + defaults_.temperature)
       ->type_name("T");
   app.add_option(
          "-s,--seed", seed_,

@@ -47,8 +47,8 @@ void require_text(const qwen::Inference& inference, const std::string& path,
   if (tokens < inference.context()) return;
   throw qwen::Error(
       fmt::format("{}: the file has {} tokens, but the context only {}; give a "
-                  "shorter one, or a larger --ctx",
-                  path, tokens, inference.context()));
+                  "shorter one, or {}",
+                  path, tokens, inference.context(), more_context(inference)));
 }
 
 std::string read_file(const std::string& path) {
@@ -198,8 +198,8 @@ void Chat::note_answer(const Answer& answer, const Statistics& before) const {
   if (answer.end == End::context_full) {
     console_.note(
         fmt::format("the context of {} tokens is full: /drop leaves out the oldest "
-                    "question, /clear begins anew, --ctx gives more",
-                    inference_.context()));
+                    "question, /clear begins anew, {} gives more",
+                    inference_.context(), more_context(inference_)));
   }
   if (options_.quiet) return;
   const Statistics now = inference_.statistics();

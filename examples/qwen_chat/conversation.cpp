@@ -29,6 +29,12 @@ void append(std::vector<loaders::TokenId>& tokens, const std::vector<loaders::To
 
 }  // namespace
 
+std::string_view more_context(const qwen::Inference& inference) {
+  return inference.context() < inference.model().config.context_length
+             ? "a larger --ctx"
+             : "a longer context (--rope-scaling yarn --rope-scale N)";
+}
+
 Conversation::Conversation(const qwen::Model& model, const qwen::ChatFormat& format,
                            qwen::Inference& inference, ConversationOptions options)
     : model_(model),
@@ -45,8 +51,8 @@ void Conversation::restart(std::string system) {
   if (first.size() >= inference_.context()) {
     throw qwen::Error(
         fmt::format("the context of {} tokens has no room for what the model is told first, which "
-                    "has {}; give a shorter text, or a larger --ctx",
-                    inference_.context(), first.size()));
+                    "has {}; give a shorter text, or {}",
+                    inference_.context(), first.size(), more_context(inference_)));
   }
   options_.system = std::move(system);
   inference_.rewind(sequence_, 0);
@@ -78,8 +84,8 @@ void Conversation::require_room(std::size_t tokens) const {
   if (before + tokens < inference_.context()) return;
   throw qwen::Error(
       fmt::format("the context of {} tokens has no room for this: {} are in use, and it has {}; "
-                  "/drop leaves out the oldest question, /clear begins anew, --ctx gives more",
-                  inference_.context(), before, tokens));
+                  "/drop leaves out the oldest question, /clear begins anew, {} gives more",
+                  inference_.context(), before, tokens, more_context(inference_)));
 }
 
 Answer Conversation::ask(std::string_view question, const Show& show) {

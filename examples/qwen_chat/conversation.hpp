@@ -38,6 +38,9 @@ struct ConversationOptions {
   qwen::SamplerOptions sampling{};      ///< the seed of the first answer
 };
 
+/// What gives a conversation more room, for messages: an option.
+std::string_view more_context(const qwen::Inference& inference);
+
 /// Questions and answers in one sequence of an inference: of a new question only what is new is
 /// prefilled.
 class Conversation {

@@ -19,6 +19,10 @@ std::string home_of(const std::string& user) {
 }  // namespace
 
 std::string with_home(std::string_view path) {
+  for (const char quote : {'\'', '"'}) {
+    const bool quoted = path.size() > 2 && path.front() == quote && path.back() == quote;
+    if (quoted) return std::string(path.substr(1, path.size() - 2));
+  }
   if (!path.starts_with('~')) return std::string(path);
   const std::string_view user = path.substr(1, path.find('/') - 1);
   const std::string home = home_of(std::string(user));

@@ -21,7 +21,12 @@ struct Typed {
   command_line::DeviceArguments device;
   command_line::MemoryArguments memory;
   command_line::PlacementArguments placement;
-  command_line::SamplingArguments sampling{"-1"};
+  // Qwen's advice.
+  command_line::SamplingArguments sampling{{.seed = "-1",
+                                            .top_k = "20",
+                                            .top_p = "0.8, or 0.95 if the model thinks",
+                                            .min_p = "0",
+                                            .temperature = "0.7, or 0.6 if the model thinks"}};
   command_line::PositionArguments positions;
   bool measure = false;
   std::string thinking = "dim";

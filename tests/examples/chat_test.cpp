@@ -150,6 +150,10 @@ TEST_F(Chat, AFullContextIsSaid) {
   const ProcessResult result = pipe("Who?\n", {"-c", "24", "--temp", "0"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("the context of 24 tokens is full: /drop leaves out"));
+  EXPECT_THAT(result.err, HasSubstr("a larger --ctx gives more"));
+  // The model has no more than 4096.
+  const std::string long_text = directory_.write("long", std::string(20'000, 'a'));
+  EXPECT_THAT(pipe("/file " + long_text + "\n", {}).err, HasSubstr("--rope-scaling yarn"));
 }
 
 // With the oldest question left out there is room, and the rest is read again.
@@ -454,6 +458,7 @@ TEST_F(Chat, HomeFoldersAreFound) {
   const ProcessResult all = run("/file ~/psalm\nWho?\n/save ~/kept\n/load ~/kept\n");
   EXPECT_EQ(all.status, 0) << all.err;
   EXPECT_TRUE(std::filesystem::exists(directory_ / "kept"));
+  EXPECT_EQ(run("/file '" + std::string(directory_ / "psalm") + "'\nWho?\n").status, 0);
   EXPECT_THAT(run("/file ~root/nonexistent\n").err, Not(HasSubstr("~")));
   EXPECT_THAT(run("/file ~nobody-has-this-name/x\n").err, HasSubstr("~nobody-has-this-name/x:"));
 }
