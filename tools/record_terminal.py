@@ -138,8 +138,10 @@ class Program:
     def finish(self):
         os.write(self.terminal, b"\x04")
         end = time.monotonic() + PATIENCE
-        while self.read(0.1) and time.monotonic() < end:
-            pass
+        while self.read(0.1):
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                sys.exit("record_terminal.py: the program does not end with Ctrl-D")
         os.waitpid(self.pid, 0)
 
 
