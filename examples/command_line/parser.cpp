@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "command_line/completion.hpp"
+#include "command_line/man_page.hpp"
 #include "pager/version.hpp"
 
 namespace tensor_pager::command_line {
@@ -33,6 +34,10 @@ Parser::Parser(ProgramDescription program)
           "Print a script that completes these options in a shell")
       ->check(CLI::IsMember({"bash", "zsh"}))
       ->type_name("SHELL");
+  app_.add_flag_callback(
+      "--man-page",
+      [this] { throw TextRequest(man_page(program_, option_shapes(app_, aliases_))); },
+      "Print this help as a manual page, for man -l -");
 }
 
 CLI::App& Parser::group(const std::string& name) {

@@ -12,14 +12,15 @@
 
 namespace tensor_pager::command_line {
 
-/// The command line asks for text alone: help, the version, a completion script. what() is it.
+/// The command line asks for text alone: help, the version, a manual page, a completion script.
+/// what() is it.
 class TextRequest : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// A program's options: those that it declares, and --help, --version and --completion, which all
-/// programs have.
+/// A program's options: those that it declares, and --help, --version, --completion and --man-page,
+/// which all programs have.
 class Parser {
  public:
   explicit Parser(ProgramDescription program);
