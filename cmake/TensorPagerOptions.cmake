@@ -8,6 +8,8 @@ option(TENSOR_PAGER_INSTALL "Generate install rules" ${PROJECT_IS_TOP_LEVEL})
 option(TENSOR_PAGER_WERROR "Treat warnings in our own code as errors, as the project's own presets do" OFF)
 set(TENSOR_PAGER_COMPONENTS "pager;kernels;loaders" CACHE STRING
   "Libraries to build; pager alone needs nothing but threads, and hwloc with CUDA")
+set(TENSOR_PAGER_ZSH_FOLDER "site-functions" CACHE STRING
+  "Where zsh finds completions, below share/zsh; Debian's packages have them in vendor-completions")
 set(TENSOR_PAGER_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 set(PAGER_CUDA "AUTO" CACHE STRING "Build the CUDA device and kernels: AUTO (if nvcc is found), ON, OFF")
 set_property(CACHE PAGER_CUDA PROPERTY STRINGS AUTO ON OFF)

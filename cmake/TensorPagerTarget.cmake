@@ -14,23 +14,37 @@ function(tensor_pager_warnings target)
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${warnings}>)
 endfunction()
 
-# tensor_pager_program(TARGET): a program for users, installed with its completions, which it prints itself.
+# tensor_pager_program(TARGET): a program for users, installed with its completions and its manual page, which it prints
+# itself.
 function(tensor_pager_program target)
   tensor_pager_warnings(${target})
   if(NOT TENSOR_PAGER_INSTALL)
     return()
   endif()
-  install(TARGETS ${target})
+  install(TARGETS ${target} COMPONENT programs)
+  set_property(GLOBAL APPEND PROPERTY TENSOR_PAGER_PROGRAMS ${target})
   if(NOT CMAKE_CROSSCOMPILING)
     install(CODE "set(program \"$<TARGET_FILE:${target}>\")
-set(bash \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/bash-completion/completions/${target}\")
-set(zsh \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_${target}\")")
-    install(SCRIPT ${PROJECT_SOURCE_DIR}/cmake/InstallCompletions.cmake)
+set(data \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}\")
+set(bash \"\${data}/bash-completion/completions/${target}\")
+set(zsh \"\${data}/zsh/${TENSOR_PAGER_ZSH_FOLDER}/_${target}\")
+set(man \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_MANDIR}/man1/${target}.1\")" COMPONENT programs)
+    install(SCRIPT ${PROJECT_SOURCE_DIR}/cmake/InstallTexts.cmake COMPONENT programs)
+  endif()
+endfunction()
+
+# tensor_pager_development(LAYER VARIABLE): the install component of what compilers need of a layer.
+function(tensor_pager_development layer variable)
+  if(layer STREQUAL "pager")
+    set(${variable} pager_development PARENT_SCOPE)
+  else()
+    set(${variable} development PARENT_SCOPE)
   endif()
 endfunction()
 
 # tensor_pager_library(LAYER SOURCES...): the library of one layer (pager, kernels, loaders), with its alias
-# tensor_pager::LAYER, its public headers in LAYER/include and its place in the installed package.
+# tensor_pager::LAYER, its public headers in LAYER/include and its place in the installed package. What programs need of it
+# is the install component LAYER; what compilers need is pager_development, or development for the layers beside it.
 #
 # Static by default, shared with BUILD_SHARED_LIBS=ON. A shared library exports what its public headers mark with
 # TENSOR_PAGER_EXPORT: a program may load plugins that have versions of the insides, or of third-party static libraries,
@@ -62,7 +76,10 @@ function(tensor_pager_library layer)
   tensor_pager_warnings(${target})
   set_property(GLOBAL APPEND PROPERTY TENSOR_PAGER_LAYERS ${layer})
   if(TENSOR_PAGER_INSTALL)
-    install(TARGETS ${target} EXPORT tensor_pager_${layer})
-    install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tensor_pager)
+    tensor_pager_development(${layer} development)
+    install(TARGETS ${target} EXPORT tensor_pager_${layer}
+      LIBRARY COMPONENT ${layer} NAMELINK_COMPONENT ${development}
+      ARCHIVE COMPONENT ${development})
+    install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tensor_pager COMPONENT ${development})
   endif()
 endfunction()

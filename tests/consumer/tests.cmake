@@ -5,6 +5,8 @@
 #   consumer.find_package_shared against those shared libraries, installed
 #   consumer.pager_alone         the pager of that installation, where nothing can be found that it does not need
 #   consumer.pager_alone_source  the same, embedded
+#   consumer.pkg_config.MODULE   against the static libraries, with nothing but the compiler and pkg-config
+#   consumer.pkg_config_shared.  against the shared ones
 #   consumer.exports             looks at what those export
 # The embedded build is unoptimised, without debug information: it asks whether things fit together, not how fast.
 set(consumer_dir ${PROJECT_BINARY_DIR}/consumer)
@@ -60,3 +62,15 @@ add_test(NAME consumer.exports COMMAND ${CMAKE_COMMAND}
   -DNM=${CMAKE_NM} -DFOLDER=${consumer_dir}/prefix_shared/${CMAKE_INSTALL_LIBDIR}
   -P ${CMAKE_CURRENT_SOURCE_DIR}/consumer/check_exports.cmake)
 set_tests_properties(consumer.exports PROPERTIES FIXTURES_REQUIRED consumer_find_package_shared)
+
+find_program(PKG_CONFIG_EXECUTABLE pkg-config)
+if(PKG_CONFIG_EXECUTABLE)
+  foreach(kind IN ITEMS "" "_shared")
+    foreach(module IN ITEMS tensor_pager_pager tensor_pager)
+      set(name consumer.pkg_config${kind}.${module})
+      add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/consumer/pkg_config.sh ${CMAKE_CXX_COMPILER}
+        ${consumer_dir}/pkg_config${kind}/${module} ${module} ${consumer_dir}/prefix${kind} ${CMAKE_INSTALL_LIBDIR})
+      set_tests_properties(${name} PROPERTIES TIMEOUT 120 FIXTURES_REQUIRED consumer_find_package${kind})
+    endforeach()
+  endforeach()
+endif()
