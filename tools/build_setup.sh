@@ -91,11 +91,13 @@ install_packages() {
   rm -f "$apt_log"
 }
 
-# configure PRESET
+# configure PRESET [CMAKE_ARGUMENT...]
 configure() {
-  announce "configuring $1"
+  local preset=$1
+  shift
+  announce "configuring $preset"
   # Always given, so that a ccache that has gone since the last run is not called.
-  cmake --preset "$1" -S "$repository" -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)"
+  cmake --preset "$preset" -S "$repository" -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)" "$@"
 }
 
 # build PRESET [TARGET...]
