@@ -43,6 +43,7 @@ if [[ -n ${DEBFULLNAME:-} && -n ${DEBEMAIL:-} ]]; then
 fi
 configure "$preset" "${maintainer[@]}"
 build "$preset"
+umask 022 # the packages' bytes are not to depend on it
 announce "packing into $output"
 mkdir -p -- "$output"
 rm -f -- "$output"/*.deb # of another version
