@@ -113,6 +113,9 @@ This package has what programs that use the pager, its loaders of GGUF models
 and its kernels are built with: headers, and their files for CMake and
 pkg-config.")
 endif()
+if(others AND TENSOR_PAGER_HAS_CUDA)
+  set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_RECOMMENDS cuda-nvcc-${cuda_suffix})  # by which CMake finds CUDA
+endif()
 if(programs)
   package(programs tensor-pager science "" "Qwen models larger than the memory they are given"
     "Runs models whose weights do not fit into GPU memory, or are not to fill it.

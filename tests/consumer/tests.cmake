@@ -49,6 +49,9 @@ add_test(NAME consumer.completion COMMAND ${CMAKE_COMMAND} -E cat
   ${consumer_dir}/prefix/${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_qwen_prefill)
 set_tests_properties(consumer.completion PROPERTIES FIXTURES_REQUIRED consumer_find_package
   PASS_REGULAR_EXPRESSION "complete -F _qwen_prefill_completion qwen_prefill.*#compdef qwen_prefill")
+add_test(NAME consumer.man_page COMMAND ${CMAKE_COMMAND} -E cat ${consumer_dir}/prefix/${CMAKE_INSTALL_MANDIR}/man1/qwen_prefill.1)
+set_tests_properties(consumer.man_page PROPERTIES FIXTURES_REQUIRED consumer_find_package
+  PASS_REGULAR_EXPRESSION "[.]SH .NAME.\nqwen_prefill ")
 
 consumer_test(add_subdirectory
   -DTENSOR_PAGER_SOURCE=${PROJECT_SOURCE_DIR} -DBUILD_SHARED_LIBS=ON -DTENSOR_PAGER_INSTALL=ON -DPAGER_CUDA=OFF)

@@ -42,7 +42,7 @@ check_files() {
   local name=$1 mode owner path foreign
   while read -r mode owner _ _ _ path _; do
     [[ $owner == root/root ]] || complain "$name: $path belongs to $owner"
-    case $path in ./usr/*) ;; *) complain "$name: $path is outside /usr" ;; esac
+    case $path in ./ | ./usr/*) ;; *) complain "$name: $path is outside /usr" ;; esac
     case $mode in
       drwxr-xr-x | lrwxrwxrwx) ;;
       -rwxr-xr-x) [[ $path == ./usr/bin/* ]] || complain "$name: $path can be run" ;;
