@@ -34,7 +34,7 @@ while (($# > 0)); do
   esac
   shift
 done
-output=${output:-$repository/build/$preset/debs}
+output=$(realpath -m -- "${output:-$repository/build/$preset/debs}")
 
 install_packages "${build_packages[@]}" dpkg-dev
 maintainer=()
@@ -46,7 +46,7 @@ build "$preset"
 umask 022 # the packages' bytes are not to depend on it
 announce "packing into $output"
 mkdir -p -- "$output"
-rm -f -- "$output"/*.deb # of another version
+rm -f -- "$output"/libtensor-pager-*.deb "$output"/tensor-pager_*.deb # of another version
 cpack -G DEB --config "$repository/build/$preset/CPackConfig.cmake" -B "$output"
 rm -rf -- "$output/_CPack_Packages"
 ls -l -- "$output"
