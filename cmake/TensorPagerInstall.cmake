@@ -14,8 +14,8 @@ set(pkgconfig_of_HWLOC hwloc)
 set(pkgconfig_of_PCRE2 libpcre2-8)
 set(pkgconfig_of_UTF8PROC libutf8proc)
 
-# tensor_pager_needs(LAYER): sets needed_layers and needed_packages (CMake's names) in the caller, of which the latter is
-# kept for packages that dpkg knows.
+# tensor_pager_needs(LAYER): sets needed_layers and needed_packages (CMake's names) in the caller; the packages are also what
+# TENSOR_PAGER_LAYER_PACKAGES, a global property, says of it.
 #
 # What a consumer has to find follows from what the layer's link interface names: for static libraries that includes their
 # private dependencies, for shared ones only the public ones.

@@ -125,6 +125,7 @@ This package has the programs: qwen_chat and qwen_prefill run models,
 pager_stats shows what happened, pager_bench measures what a machine makes of
 a model, pager_sim predicts it, and make_gguf writes models of random weights.")
 endif()
+
 # For the scripts that cpack runs, which see what is called CPACK_ alone.
 set(CPACK_TENSOR_PAGER_SOURCE "${PROJECT_SOURCE_DIR}")
 set(CPACK_TENSOR_PAGER_BINARY "${PROJECT_BINARY_DIR}")
