@@ -15,13 +15,13 @@ namespace {
 
 // As roff text that stands anywhere in a line: what is typed must be found and copied as ASCII.
 std::string literal(std::string_view text) {
-  static const std::map<char, std::string_view> kEscapes = {
+  static const std::map<char, std::string_view> escapes = {
       {'\\', "\\e"},  {'-', "\\-"},   {'\'', "\\(aq"}, {'`', "\\(ga"},
       {'^', "\\(ha"}, {'~', "\\(ti"}, {'"', "\\(dq"},  {'\n', " "}};
   std::string out;
   for (const char c : text) {
-    const auto escape = kEscapes.find(c);
-    if (escape == kEscapes.end()) {
+    const auto escape = escapes.find(c);
+    if (escape == escapes.end()) {
       out += c;
     } else {
       out += escape->second;
