@@ -5,6 +5,10 @@ find_program(DPKG_SHLIBDEPS dpkg-shlibdeps)
 if(NOT PROJECT_IS_TOP_LEVEL OR NOT DPKG_DEB OR NOT DPKG_SHLIBDEPS)
   return()
 endif()
+# Others are not what is packed: shared libraries have search paths unless the preset "packages" leaves them out.
+if(BUILD_SHARED_LIBS OR NOT CMAKE_BUILD_TYPE STREQUAL "Release")
+  return()
+endif()
 set(packages_dir ${PROJECT_BINARY_DIR}/packages)
 add_test(NAME packages.clean COMMAND ${CMAKE_COMMAND} -E rm -rf ${packages_dir})
 # Compressed quickly, and somewhere else than where it was built.
