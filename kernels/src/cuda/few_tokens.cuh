@@ -22,14 +22,14 @@ namespace tensor_pager::kernels::cuda {
 namespace {
 
 // A block's warps share a tile (row_stages.cuh), each taking groups of 256 columns in turn, and go
-// on to the block's next. As many warps as a multiprocessor has room for are in a block where rows
-// are long (parts_for), and else in some of them.
+// on to the block's next. Where rows are long (parts_for), a block has as many warps as a
+// multiprocessor has room for, else a quarter of them.
 constexpr unsigned kFewWarps = 5;
 template <class Format>
 constexpr unsigned kManyWarps = 20 * (sizeof(Stage<Format, Way::mapped>) * 2 + 1024) <= 227 * 1024
                                     ? 20
                                     : 16;
-// Of several tokens, sums take the registers of two blocks.
+// Of several tokens, sums take the registers of two blocks, and warps are few.
 template <unsigned kTokens, unsigned kWarps>
 constexpr unsigned kBlocksPerMultiprocessor = kWarps > kFewWarps ? 1
                                               : kTokens == 1     ? 4
@@ -714,13 +714,10 @@ void multiply_units(FewTokens p, unsigned multiprocessors, cudaStream_t stream) 
     if (p.parts <= kFewWarps) {
       return launch<Format, Way::mapped, 1, kFewWarps, true>(p, multiprocessors, stream);
     }
-    // A warp of a few takes as long for its columns, however many of them there are, as those of a
-    // whole multiprocessor for nearly three tiles.
-    if (count_tiles(p) <= 2 * multiprocessors) {
-      return launch<Format, Way::mapped, 1, kManyWarps<Format>, true>(p, multiprocessors, stream);
-    }
+    launch<Format, Way::mapped, 1, kManyWarps<Format>, true>(p, multiprocessors, stream);
+  } else {
+    launch<Format, Way::mapped, kTokens, kFewWarps, false>(p, multiprocessors, stream);
   }
-  launch<Format, Way::mapped, kTokens, kFewWarps, false>(p, multiprocessors, stream);
 }
 
 /// False if that is not possible with these; then nothing has been launched.

@@ -70,7 +70,8 @@ bool LeaseTimings::read(const Timing& timing) {
     stalled_ += *granted - *asked;
     if (trace_ != nullptr) add_span(Trace::Track::stalls, *asked, *granted, timing);
   }
-  if (trace_ != nullptr && granted && ended) add_span(Trace::Track::steps, *granted, *ended, timing);
+  if (trace_ != nullptr && granted && ended)
+    add_span(Trace::Track::steps, *granted, *ended, timing);
   return true;
 }
 
