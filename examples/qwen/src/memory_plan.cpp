@@ -128,8 +128,9 @@ class Planner {
     const Bytes asked = share != nullptr ? share_of_weights(model_, layout_, *share)
                                          : std::get<Bytes>(*request_.arena);
     // Frames beyond the weights would hold nothing.
-    if (asked >= smallest)
+    if (asked >= smallest) {
       return whole(std::min(asked, layout_.page * pages_of_weights(model_, layout_)));
+    }
     throw MemoryError(
         fmt::format("--arena {} is too small: the largest step of this model needs {} of weights "
                     "at once, in pages of {}; give --arena {} or more",
