@@ -437,7 +437,7 @@ TEST_F(BadInput, Numbers) {
     // With "=", since a value that begins with "-" would be taken for another option.
     expect_failure_with(2, {"-p", "x", option[0] + "=" + option[1]}, {option[0]});
   }
-  expect_failure_with(1, {"-p", "x", "--page", "1000"}, {"--page", "multiple"});
+  expect_failure_with(1, {"-p", "x", "--page", "1000"}, {"pages of 1000 ", "give a multiple of "});
 }
 
 // Where -1 stands for something, other numbers below 0 are slips, and no other words for it.
