@@ -134,7 +134,7 @@ inline Codes with_signs(Codes c, Codes signs) {  // times factors of 1 and -1
 inline Vec to_float(Codes c, std::size_t part) {  // signed; vector `part` of the 16 / kLanes
   IntVec v{};
   for (std::size_t i = 0; i < kLanes; ++i) {
-    v[i] = static_cast<std::int32_t>(static_cast<std::int8_t>(c[part * kLanes + i]));
+    v[i] = (std::int32_t{c[part * kLanes + i]} ^ 0x80) - 0x80;
   }
   return __builtin_convertvector(v, Vec);
 }
