@@ -7,7 +7,9 @@
 
 #include "cuda/digits.cuh"
 #include "cuda/few_tokens.hpp"
-#include "cuda/hopper.cuh"
+#include "cuda/few_tokens_columns.cuh"
+#include "cuda/few_tokens_shape.cuh"
+#include "cuda/few_tokens_sums.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/launch_early.cuh"
 #include "cuda/row_stages.cuh"
@@ -20,66 +22,6 @@
 
 namespace tensor_pager::kernels::cuda {
 namespace {
-
-// A block's warps share a tile (row_stages.cuh), each taking groups of 256 columns in turn, and go
-// on to the block's next. Where rows are long (parts_for), a block has as many warps as a
-// multiprocessor has room for, else a quarter of them.
-constexpr unsigned kFewWarps = 5;
-template <class Format>
-constexpr unsigned kManyWarps = 20 * (sizeof(Stage<Format, Way::mapped>) * 2 + 1024) <= 227 * 1024
-                                    ? 20
-                                    : 16;
-// Of several tokens, sums take the registers of two blocks, and warps are few.
-template <unsigned kTokens, unsigned kWarps>
-constexpr unsigned kBlocksPerMultiprocessor = kWarps > kFewWarps ? 1
-                                              : kTokens == 1     ? 4
-                                                                 : 2;
-
-// Threads of a quad whose units have scales of their own have columns of their own: a part. A token
-// has four columns in each, of which the last is the fourth digit of sums, or nothing.
-template <class Format>
-constexpr unsigned kParts = 4 / Format::kUnitsPerScale;
-// Of eight columns.
-template <class Format, unsigned kTokens>
-constexpr unsigned kTiles = (4 * kParts<Format> * kTokens + 7) / 8;
-
-// Runs whose codes are not of the same size have sums of their own, of integers.
-template <class Format>
-constexpr unsigned kSets = [] {
-  if constexpr (kHasIntegers<Format>) return Format::kSecondFactor == 1 ? 1 : 2;
-  return 1;
-}();
-
-// How many warps share a block's rows: one less where that leaves fewer of them without work in the
-// last round.
-constexpr unsigned warps_for(unsigned items, unsigned most) {
-  if (items <= most) return items;
-  const auto idle = [&](unsigned warps) { return (warps - items % warps) % warps * most; };
-  const unsigned rounds = (items + most - 1) / most;
-  return idle(most) > rounds * most / 2 && idle(most - 1) < idle(most) ? most - 1 : most;
-}
-
-// The parts whose sums a row's product is made of, and how they are added up: those of a column of
-// parts in order, then the columns' sums. Items, groups that are copied together, are dealt out to
-// parts in turn. A warp has a part, or all parts of a column. That is the definition of a product's
-// bits, so it depends on the type and the columns only.
-struct Parts {
-  unsigned count, columns;
-};
-
-// From this many items on, there are parts for the warps of a whole multiprocessor: tiles of long
-// rows are too few to go round otherwise.
-constexpr unsigned kManyItems = 35;
-
-template <class Format>
-constexpr Parts parts_for(unsigned items) {
-  if (items < kManyItems) {
-    const unsigned warps = warps_for(items, kFewWarps);
-    return {warps, warps};
-  }
-  const unsigned columns = warps_for((items + 3) / 4, kManyWarps<Format> / 4);
-  return {4 * columns, columns};
-}
 
 // c += a b: a [16, 32] bytes by row, signed or not, b [32, 8] signed ones by column. Thread l holds
 // of a row l / 4 in words 0 and 2 and row l / 4 + 8 in 1 and 3; of b column l / 4; of c the rows of
@@ -137,217 +79,6 @@ __device__ void multiply_codes(const AnyRun& upper, const AnyRun& lower, uint2 b
   const std::uint32_t a[4] = {first.low, second.low, first.high, second.high};
   multiply_bytes<Format::kBias != 0>(a, b, c);
 }
-
-__device__ inline unsigned quad() {
-  return threadIdx.x % 4;
-}
-
-// Offsets are a block's minima, which are multiplied like codes, or are added up in float32.
-template <class Format>
-constexpr bool kHasMinima = Format::kAffine&& kHasHeader<Format>;
-template <class Format>
-constexpr bool kHasOffsets = Format::kAffine && !kHasMinima<Format>;
-
-// What a thread sums up: of its columns of each tile, and for its own units of each token.
-template <class Format, unsigned kTokens>
-struct Sums {
-  float columns[kTiles<Format, kTokens>][4] = {};
-  float offsets[kTokens][2] = {};
-};
-
-// A warp's sums of a tile: of pairs of columns.
-template <class Format>
-constexpr unsigned kPairs = 2 * kParts<Format>;  // of a token
-template <class Format, unsigned kTokens>
-struct Partial {
-  float pairs[4 * kTiles<Format, kTokens>][kRows];
-  float offsets[kHasOffsets<Format> ? kTokens : 1][kRows];
-};
-
-// Leaves a warp's sums of a part for the one that finishes the tile, or adds them to what it has
-// left of this column's others.
-template <class Format, unsigned kTokens>
-__device__ void leave(const Sums<Format, kTokens>& sums, bool first,
-                      Partial<Format, kTokens>& partial) {
-  const auto put = [&](float& to, float sum) { to = first ? sum : to + sum; };
-#pragma unroll
-  for (unsigned i = 0; i < kTiles<Format, kTokens>; ++i) {
-    const float(&columns)[4] = sums.columns[i];
-#pragma unroll
-    for (unsigned r = 0; r < 2; ++r) {
-      put(partial.pairs[4 * i + quad()][lane() / 4 + 8 * r], columns[2 * r + 1] + columns[2 * r]);
-    }
-  }
-  if constexpr (kHasOffsets<Format>) {
-#pragma unroll
-    for (unsigned t = 0; t < kTokens; ++t) {
-#pragma unroll
-      for (unsigned r = 0; r < 2; ++r) {
-        float sum = sums.offsets[t][r];
-        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
-        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
-        if (quad() == 0) put(partial.offsets[t][lane() / 4 + 8 * r], sum);
-      }
-    }
-  }
-}
-
-// Adds what all warps have left, in order, and writes the rows of a matrix's tile.
-template <class Format, unsigned kTokens, unsigned kWarps>
-__device__ void finish(const FewTokens& p, const FewTokensMatrix& m, unsigned tile, unsigned warps,
-                       const Partial<Format, kTokens> (&partials)[kWarps]) {
-  const unsigned in_tile = lane() % kRows;
-  const unsigned row = tile * kRows + in_tile;
-  for (unsigned token = lane() / kRows; token < p.tokens; token += 32 / kRows) {
-    float total = 0.0F;
-    for (unsigned column = 0; column < p.columns_of_parts; ++column) {
-      constexpr unsigned kOfPairs = kPairs<Format>;
-      float sums[kOfPairs] = {};
-      float offsets = 0.0F;
-      for (unsigned w = column; w < warps; w += p.columns_of_parts) {
-        const bool first = w == column;
-#pragma unroll
-        for (unsigned k = 0; k < kOfPairs; ++k) {
-          const float pair = partials[w].pairs[token * kOfPairs + k][in_tile];
-          sums[k] = first ? pair : sums[k] + pair;
-        }
-        if constexpr (kHasOffsets<Format>) {
-          const float offset = partials[w].offsets[token][in_tile];
-          offsets = first ? offset : offsets + offset;
-        }
-      }
-#pragma unroll
-      for (unsigned k = 0; k < kOfPairs; ++k) total += sums[k];
-      if constexpr (kHasOffsets<Format>) total += offsets;
-    }
-    if (row >= m.rows) continue;
-    total *= m.factor;
-    if (m.bias != nullptr) total += m.bias[row];
-    float* y = m.y + token * m.y_stride + row;
-    *y = m.accumulate ? *y + total : total;
-  }
-}
-
-// The unit that a thread decodes as its i-th of a group. Fours of units do not cross blocks of 256
-// elements: there, what follows from i is known when this is compiled.
-template <class Format>
-struct Unit {
-  static constexpr unsigned kUnits = Format::kElements / 16;
-  unsigned block;
-  int unit;
-
-  __device__ explicit Unit(unsigned i)
-      : block(kUnits == 16 ? 0 : (4 * i + quad()) / kUnits),
-        unit(static_cast<int>(4 * i + quad() - block * kUnits)) {}
-
-  // Where its elements begin: as far from those of the quad's first unit as with i = 0, ...
-  __device__ static unsigned first_of_thread() {
-    const Unit at(0);
-    return at.block * Format::kElements + static_cast<unsigned>(Format::first(at.unit));
-  }
-  // ... and those of that unit here.
-  __device__ static constexpr unsigned first_of_quad(unsigned i) {
-    return 4 * i / kUnits * Format::kElements +
-           static_cast<unsigned>(Format::first(static_cast<int>(4 * i % kUnits)));
-  }
-};
-
-struct GroupAndNext {
-  unsigned now, next;
-};
-
-__device__ const uint4 kNoDigits[kGroup / sizeof(uint4)] = {};
-
-// Which digits a thread multiplies with, and what its sums stand for. Where a column has none for
-// its units, it reads zeros.
-template <class Format, unsigned kTokens>
-struct Columns {
-  static constexpr unsigned kOfTiles = kTiles<Format, kTokens>;
-  // Of group 0, of the column in b, from the elements of this thread's first unit on.
-  const std::int8_t* digits[kOfTiles];
-  const std::int8_t* sum_digits[kOfTiles];  // likewise, from this thread's word on
-  unsigned step[kOfTiles];                  // from one group to the next; nothing for zeros
-  unsigned sum_step[kOfTiles];
-  const DigitRecord* records[kOfTiles];  // of the token of the columns in c
-  float powers[2];                       // of 256, of the columns in c
-  static constexpr bool kAhead = kOfTiles == 1;
-  uint2 ahead[8];
-
-  __device__ explicit Columns(const FewTokens& p) {
-    const unsigned groups = (p.cols + kGroup - 1) / kGroup;
-    const auto* first = reinterpret_cast<const DigitRecord*>(p.x);
-    const auto of_token = [&](unsigned token) {
-      return first + (token < p.tokens ? token : 0) * groups;
-    };
-    const auto* none = reinterpret_cast<const std::int8_t*>(kNoDigits);
-    const unsigned digit = lane() / 4 % 4;
-    powers[0] = quad() % 2 == 0 ? 1.0F : 0x1p16F;
-    powers[1] = quad() % 2 == 0 ? 0x1p8F : 0x1p24F;
-#pragma unroll
-    for (unsigned i = 0; i < kOfTiles; ++i) {
-      const unsigned four = 2 * i + lane() / 16;
-      const unsigned token = four / kParts<Format>;
-      const bool used =
-          token < p.tokens && four % kParts<Format> == quad() / Format::kUnitsPerScale;
-      const DigitRecord* record = of_token(token);
-      const bool has_digits = used && digit < kDigits;
-      digits[i] = (has_digits ? record->digits[digit] : none) + Unit<Format>::first_of_thread();
-      step[i] = has_digits ? sizeof(DigitRecord) : 0;
-      const bool has_sums = used && quad() < 2;
-      sum_digits[i] = has_sums ? record->sum_digits[digit] + 4 * quad() : none;
-      sum_step[i] = has_sums ? sizeof(DigitRecord) : 0;
-      records[i] = of_token((2 * i + quad() / 2) / kParts<Format>);
-    }
-    if constexpr (kAhead) keep();
-  }
-
-  // Once for all groups: a compiler would rather find all of it again than keep it.
-  __device__ void keep() {
-    asm volatile("" : "+l"(digits[0]), "+r"(step[0]));
-    if constexpr (kHasMinima<Format>) {
-      asm volatile("" : "+l"(sum_digits[0]), "+r"(sum_step[0]));
-    }
-    asm volatile("" : "+l"(records[0]), "+f"(powers[0]), "+f"(powers[1]));
-  }
-
-  // What load() will be asked for first, if that is not too much for the registers.
-  __device__ void expect(unsigned group) {
-    if constexpr (kAhead) {
-#pragma unroll
-      for (unsigned i = 0; i < 8; ++i) ahead[i] = at(0, group, i / 2, i % 2);
-    }
-  }
-  // Of a group; and asks for the same of the one that comes next.
-  __device__ uint2 load(unsigned tile, GroupAndNext group, unsigned unit, unsigned run) {
-    if constexpr (!kAhead) return at(tile, group.now, unit, run);
-    const uint2 loaded = ahead[2 * unit + run];
-    ahead[2 * unit + run] = at(0, group.next, unit, run);
-    return loaded;
-  }
-  // Where it stands: a compiler would put it off until it is needed. (Not through the cache for
-  // what is constant: the kernel before wrote it after this one had begun.)
-  __device__ uint2 at(unsigned tile, unsigned group, unsigned unit, unsigned run) const {
-    const std::int8_t* of_group = digits[tile] + std::size_t{group} * step[tile];
-    uint2 v;
-    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];\n"
-                 : "=r"(v.x), "=r"(v.y)
-                 : "l"(of_group + (Unit<Format>::first_of_quad(unit) + run * Format::kSecond)));
-    return v;
-  }
-  __device__ std::uint32_t load_sums(unsigned tile, unsigned group) const {
-    return load_word(sum_digits[tile] + std::size_t{group} * sum_step[tile]);
-  }
-  __device__ float factor(unsigned tile, unsigned group) const {
-    return __uint_as_float(load_word(&records[tile][group].factor));
-  }
-
- private:
-  __device__ static std::uint32_t load_word(const void* global) {
-    std::uint32_t v;
-    asm volatile("ld.global.u32 %0, [%1];\n" : "=r"(v) : "l"(global));
-    return v;
-  }
-};
 
 // The scale of the units whose sums a thread has in a tile.
 template <class Format>
@@ -508,61 +239,12 @@ __device__ void add_group(const FewTokens& p, const SharedBytes<kAlign> (&rows)[
   }
 }
 
-constexpr unsigned kBuffers = 2;
-
 template <class Format, Way kWay, unsigned kTokens, unsigned kWarps>
 struct SharedMemory {
   static constexpr unsigned kDepth = kStages<Format, kWay, kWarps>;
   Stage<Format, kWay> stages[kWarps][kDepth];
   Partial<Format, kTokens> partials[kBuffers][kWarps];  // of a tile, and of the next
   std::uint64_t barriers[kWarps][kDepth];
-};
-
-// The warps of a block finish its tiles in turn; the others leave their sums and go on, until they
-// would have to leave some where those of kBuffers tiles ago have not been read. By named barriers:
-// one for each buffer that has been filled, one for each that has been read.
-template <class Format, unsigned kTokens, unsigned kWarps>
-class Turns {
- public:
-  using Partials = Partial<Format, kTokens>[kBuffers][kWarps];
-  __device__ Turns(Partials& partials, unsigned warps) : partials_(partials), warps_(warps) {
-    // As those do who have finished the two tiles before the first.
-    if (finished_two_ago(0)) hopper::pass_named(1 + kBuffers, 32 * warps);
-    if (finished_two_ago(1)) hopper::pass_named(2 + kBuffers, 32 * warps);
-  }
-
-  // Of a tile's first part, or of another.
-  __device__ void end_part(const Sums<Format, kTokens>& sums, bool first) {
-    // Whoever has read it has passed already.
-    if (first && !finished_two_ago(next_)) hopper::wait_named(read(), 32 * warps_);
-    leave(sums, first, partials_[buffer_][warp()]);
-  }
-  __device__ void end_tile(const FewTokens& p, const FewTokensMatrix& m, unsigned tile) {
-    if (next_ == warp()) {
-      hopper::wait_named(filled(), 32 * warps_);
-      finish(p, m, tile, warps_, partials_[buffer_]);
-      hopper::pass_named(read(), 32 * warps_);
-    } else {
-      hopper::pass_named(filled(), 32 * warps_);
-    }
-    buffer_ = (buffer_ + 1) % kBuffers;
-    next_ = next_ + 1 == warps_ ? 0 : next_ + 1;
-  }
-
- private:
-  // If it is warp `next`'s turn: whether it was this one's two tiles ago.
-  __device__ bool finished_two_ago(unsigned next) const {
-    const auto warps = static_cast<int>(warps_);
-    const int after = static_cast<int>(next) - static_cast<int>(warp());
-    return after == 2 || after == 2 - warps || after == 2 - 2 * warps;
-  }
-  __device__ unsigned filled() const { return 1 + buffer_; }
-  __device__ unsigned read() const { return 1 + kBuffers + buffer_; }
-
-  Partials& partials_;
-  unsigned warps_;
-  unsigned next_ = 0;  // the warp whose turn it is
-  unsigned buffer_ = 0;
 };
 
 // A block's share of the tiles. With kOnePart, as many warps as there are parts; otherwise a warp
