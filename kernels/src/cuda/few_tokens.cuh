@@ -83,12 +83,12 @@ __device__ void multiply_codes(const AnyRun& upper, const AnyRun& lower, uint2 b
 // The scale of the units whose sums a thread has in a tile.
 template <class Format>
 __device__ float scale_of_columns(float own, unsigned tile) {
-  if constexpr (kParts<Format> < 4) return own;
+  if constexpr (kScalesOfQuad<Format> < 4) return own;
   return __shfl_sync(0xFFFFFFFFU, own, static_cast<int>((2 * tile + quad() / 2) % 4), 4);
 }
 template <class Format>
 __device__ int scale_of_columns(int own, unsigned /*tile*/) {
-  static_assert(kParts<Format> < 4);
+  static_assert(kScalesOfQuad<Format> < 4);
   return own;
 }
 

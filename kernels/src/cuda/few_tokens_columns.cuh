@@ -71,9 +71,9 @@ struct Columns {
 #pragma unroll
     for (unsigned i = 0; i < kOfTiles; ++i) {
       const unsigned four = 2 * i + lane() / 16;
-      const unsigned token = four / kParts<Format>;
+      const unsigned token = four / kScalesOfQuad<Format>;
       const bool used =
-          token < p.tokens && four % kParts<Format> == quad() / Format::kUnitsPerScale;
+          token < p.tokens && four % kScalesOfQuad<Format> == quad() / Format::kUnitsPerScale;
       const DigitRecord* record = of_token(token);
       const bool has_digits = used && digit < kDigits;
       digits[i] = (has_digits ? record->digits[digit] : none) + Unit<Format>::first_of_thread();
@@ -81,7 +81,7 @@ struct Columns {
       const bool has_sums = used && quad() < 2;
       sum_digits[i] = has_sums ? record->sum_digits[digit] + 4 * quad() : none;
       sum_step[i] = has_sums ? sizeof(DigitRecord) : 0;
-      records[i] = of_token((2 * i + quad() / 2) / kParts<Format>);
+      records[i] = of_token((2 * i + quad() / 2) / kScalesOfQuad<Format>);
     }
     if constexpr (kAhead) keep();
   }

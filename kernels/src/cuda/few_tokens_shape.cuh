@@ -24,13 +24,13 @@ constexpr unsigned kBlocksPerMultiprocessor = kWarps > kFewWarps ? 1
                                               : kTokens == 1     ? 4
                                                                  : 2;
 
-// Threads of a quad whose units have scales of their own have columns of their own: a part. A token
-// has four columns in each, of which the last is the fourth digit of sums, or nothing.
+// Threads of a quad whose units have scales of their own have columns of their own. A token has
+// four for each scale, of which the last is the fourth digit of sums, or nothing.
 template <class Format>
-constexpr unsigned kParts = 4 / Format::kUnitsPerScale;
+constexpr unsigned kScalesOfQuad = 4 / Format::kUnitsPerScale;
 // Of eight columns.
 template <class Format, unsigned kTokens>
-constexpr unsigned kTiles = (4 * kParts<Format> * kTokens + 7) / 8;
+constexpr unsigned kTiles = (4 * kScalesOfQuad<Format> * kTokens + 7) / 8;
 
 // Runs whose codes are not of the same size have sums of their own, of integers.
 template <class Format>

@@ -22,7 +22,7 @@ struct Sums {
 
 // A warp's sums of a tile: of pairs of columns.
 template <class Format>
-constexpr unsigned kPairs = 2 * kParts<Format>;  // of a token
+constexpr unsigned kPairs = 2 * kScalesOfQuad<Format>;  // of a token
 template <class Format, unsigned kTokens>
 struct Partial {
   float pairs[4 * kTiles<Format, kTokens>][kRows];
